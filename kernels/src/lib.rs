@@ -1,0 +1,2 @@
+//! SIMD kernels of attention inference: slices in, slices out.
+#![no_std]

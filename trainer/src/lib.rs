@@ -1,0 +1,1 @@
+//! Trains, quantizes and evaluates the models that the core runs.
