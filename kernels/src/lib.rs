@@ -1,2 +1,21 @@
 //! SIMD kernels of attention inference: slices in, slices out.
+//!
+//! Every operation is a free function that takes a [`Backend`] first, checks its shapes once at entry and returns
+//! [`ShapeError`] when they disagree. Kernels are written once, over the eight logical lanes of [`isa::Isa`]; all
+//! `unsafe` code of the workspace's inference lives in [`isa`].
+//!
+//! The crate needs no operating system and no allocator.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod backend;
+mod error;
+pub mod isa;
+pub mod layout;
+pub mod ops;
+pub mod reference;
+
+pub use backend::Backend;
+pub use error::ShapeError;

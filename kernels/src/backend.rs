@@ -1,0 +1,103 @@
+//! Which instruction set the kernels use.
+
+use crate::isa::{Isa, Kernel, Scalar};
+
+/// An instruction set that this processor has.
+///
+/// Detect once and pass it by value:
+///
+/// ```
+/// use attentive_kernels::Backend;
+///
+/// let backend = Backend::detect();
+/// assert!(Backend::available().any(|one| one == backend));
+/// assert_eq!(Backend::by_name("scalar"), Some(Backend::SCALAR));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Scalar(Scalar),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    Avx2(crate::isa::Avx2),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon(crate::isa::Neon),
+}
+
+impl Backend {
+    /// Plain Rust: the same bits on every processor.
+    pub const SCALAR: Self = Self(Level::Scalar(Scalar::new()));
+
+    /// The best that the build's own target features guarantee, without looking at the processor.
+    pub const BASELINE: Self = Self::baseline();
+
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    const fn baseline() -> Self {
+        match crate::isa::Avx2::from_build() {
+            Some(token) => Self(Level::Avx2(token)),
+            None => Self::SCALAR,
+        }
+    }
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    const fn baseline() -> Self {
+        Self(Level::Neon(crate::isa::Neon::new()))
+    }
+    #[cfg(not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    )))]
+    const fn baseline() -> Self {
+        Self::SCALAR
+    }
+
+    /// The best that the processor has. Needs no operating system; costs microseconds under a hypervisor, so call it once.
+    pub fn detect() -> Self {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+        if let Some(token) = crate::isa::Avx2::detect() {
+            return Self(Level::Avx2(token));
+        }
+        Self::BASELINE
+    }
+
+    /// Everything that the processor has, the slowest ([`SCALAR`](Self::SCALAR)) first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let best = Self::detect();
+        core::iter::once(Self::SCALAR).chain((best != Self::SCALAR).then_some(best))
+    }
+
+    /// The backend of that name, if the processor has it; see [`name`](Self::name).
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().find(|backend| backend.name() == name)
+    }
+
+    /// "scalar", "avx2" or "neon".
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar(_) => Scalar::NAME,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx2(_) => crate::isa::Avx2::NAME,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::Neon(_) => crate::isa::Neon::NAME,
+        }
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    #[inline(always)]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Level::Scalar(token) => kernel.run(token),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx2(token) => crate::isa::run_avx2(token, kernel),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::Neon(token) => kernel.run(token),
+        }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Backend {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=str}", self.name());
+    }
+}

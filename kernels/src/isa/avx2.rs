@@ -1,0 +1,348 @@
+//! AVX2 with FMA and F16C (x86-64-v3): one 256-bit register for eight lanes.
+//!
+//! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions once
+//! inlined into [`run`]. (The attribute is required even where the whole build has the features.)
+
+use super::{Isa, Kernel, sealed::Sealed};
+use core::arch::x86_64::*;
+use half::f16;
+
+/// Proof that the processor has AVX2, FMA and F16C and the operating system saves their registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token if the whole build is compiled for these features.
+    pub(crate) const fn from_build() -> Option<Self> {
+        if cfg!(all(
+            target_feature = "avx2",
+            target_feature = "fma",
+            target_feature = "f16c"
+        )) {
+            Some(Self(()))
+        } else {
+            None
+        }
+    }
+
+    /// The token if the processor has the features. Executes `cpuid`, which is slow under a hypervisor: ask once.
+    pub(crate) fn detect() -> Option<Self> {
+        if Self::from_build().is_some() || (!cfg!(miri) && cpu_has_avx2_fma_f16c()) {
+            Some(Self(()))
+        } else {
+            None
+        }
+    }
+}
+
+impl Sealed for Avx2 {}
+
+/// Calls the kernel where the compiler may use the features.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn trampoline<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+
+#[inline(always)]
+pub(crate) fn run<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+    // SAFETY: `isa` proves AVX2, FMA and F16C.
+    unsafe { trampoline(isa, kernel) }
+}
+
+/// Intel SDM vol. 1, 14.3 and 14.7: the processor's flags, and that the operating system saves the upper register halves.
+fn cpu_has_avx2_fma_f16c() -> bool {
+    const FMA: u32 = 1 << 12;
+    const OSXSAVE: u32 = 1 << 27;
+    const AVX: u32 = 1 << 28;
+    const F16C: u32 = 1 << 29;
+    const AVX2: u32 = 1 << 5;
+    let wanted = FMA | OSXSAVE | AVX | F16C;
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & wanted != wanted {
+        return false;
+    }
+    // SAFETY: OSXSAVE says that `xgetbv` is enabled.
+    let saved = unsafe { saved_registers() };
+    saved & 0b110 == 0b110 && __cpuid_count(7, 0).ebx & AVX2 != 0
+}
+
+/// The register sets that the operating system saves (XCR0).
+#[target_feature(enable = "xsave")]
+fn saved_registers() -> u64 {
+    // SAFETY: register 0 exists wherever `xgetbv` does.
+    unsafe { _xgetbv(0) }
+}
+
+impl Isa for Avx2 {
+    type F32 = __m256;
+    type I32 = __m256i;
+    type I16 = __m256i;
+    type Bytes = __m256i;
+    type Mask = __m256;
+
+    const NAME: &'static str = "avx2";
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 8]) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, a: __m256, to: &mut [f32; 8]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) };
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 8]) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store_f16(self, a: __m256, to: &mut [f16; 8]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe {
+            _mm_storeu_si128(
+                to.as_mut_ptr().cast(),
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a),
+            )
+        };
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; 8]) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn iota(self) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn max_if_positive(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            _mm256_castsi256_ps(_mm256_max_epi32(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn neg(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_xor_ps(a, _mm256_set1_ps(-0.0)) }
+    }
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn round_even(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: __m256, t: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let k = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), k))
+        }
+    }
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps::<1>(a, a)))
+        }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: __m256) -> f32 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
+        }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn lt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_blendv_ps(no, yes, mask) }
+    }
+    #[inline(always)]
+    fn any(self, mask: __m256) -> bool {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_movemask_ps(mask) != 0 }
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_epi32(x) }
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; 8]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn store_i32(self, a: __m256i, to: &mut [i32; 8]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
+    }
+    #[inline(always)]
+    fn add_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn round_i32(self, a: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_cvtps_epi32(a) }
+    }
+    #[inline(always)]
+    fn store_i8(self, a: __m256i, to: &mut [i8; 8]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe {
+            let words =
+                _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    fn load_bytes_i8(self, from: &[i8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn load_bytes_u8(self, from: &[u8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: __m256i, to: &mut [u8; 32]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
+    }
+    #[inline(always)]
+    fn splat4_u8(self, from: [u8; 4]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_epi32(i32::from_ne_bytes(from)) }
+    }
+    #[inline(always)]
+    fn splat4_i8(self, from: [i8; 4]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_epi32(i32::from_ne_bytes(from.map(|a| a as u8))) }
+    }
+    #[inline(always)]
+    fn low_nibbles(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
+    }
+    #[inline(always)]
+    fn high_nibbles(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(a), _mm256_set1_epi8(15)) }
+    }
+    #[inline(always)]
+    fn dot4_u7(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+        // A pair of products is at most 2·127·127 = 32 258, so `maddubs` does not saturate.
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            _mm256_add_epi32(
+                acc,
+                _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn dot4_u8(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+        // A pair of products is at most 2·255·64 = 32 640, so `maddubs` does not saturate here either.
+        self.dot4_u7(acc, u, s)
+    }
+    #[inline(always)]
+    fn zero_i16(self) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    fn dot2_u4(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, s)) }
+    }
+    #[inline(always)]
+    fn sum_pairs(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T, bytes_ahead: usize) {
+        let line = core::ptr::from_ref(at).wrapping_byte_add(bytes_ahead);
+        if !cfg!(miri) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+    }
+}

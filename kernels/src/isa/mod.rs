@@ -1,0 +1,212 @@
+//! Instruction sets as token types.
+//!
+//! A value of a token type proves that the processor has the instructions, so that every operation on it is safe. Tokens
+//! cannot be forged:
+//!
+//! ```compile_fail,E0423
+//! let token = attentive_kernels::isa::Scalar(()); // the field is private
+//! ```
+//!
+//! Ask [`Backend`](crate::Backend) for one instead: a kernel implements [`Kernel`], and
+//! [`Backend::run`](crate::Backend::run) calls it with the token inside ONE `#[target_feature]` function per instruction
+//! set.
+//!
+//! # The rule of inlining
+//! Everything that takes a token, [`Kernel::run`] included, is `#[inline(always)]`: only code inlined into the trampoline is
+//! compiled with the instruction set's features. A function that is not inlined still computes the right result, but calls
+//! each intrinsic as a function. Closures that handle vectors break the rule silently; use loops. (The exception is a cold
+//! path that is allowed to be slow.)
+//!
+//! # Eight lanes everywhere
+//! [`Isa::F32`] has eight lanes: one AVX2 register, two NEON registers, an array on [`Scalar`]. Memory is only touched
+//! through references to arrays (`&[f32; 8]`), so that bounds are the caller's types' business, and alignment nobody's.
+
+mod scalar;
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod avx2;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub use avx2::Avx2;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use avx2::run as run_avx2;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub use neon::Neon;
+pub use scalar::Scalar;
+
+use half::f16;
+
+#[cfg(test)]
+mod tests;
+
+/// Lanes of [`Isa::F32`] and [`Isa::I32`].
+pub const LANES: usize = 8;
+
+mod sealed {
+    /// Only this crate names instruction sets.
+    pub trait Sealed {}
+}
+
+/// A computation written once for every instruction set; see [`Backend::run`](crate::Backend::run).
+pub trait Kernel {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs with the instruction set that `isa` proves. Implementations are `#[inline(always)]`.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// Operations of an instruction set over eight lanes.
+///
+/// f32 results may differ between instruction sets in the last bits (fused or separate multiply-add, order of horizontal
+/// sums); integer results are equal. Where an operation says "unspecified", it still neither panics nor is undefined.
+pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
+    /// Eight f32.
+    type F32: Copy;
+    /// Eight i32.
+    type I32: Copy;
+    /// Sixteen i16.
+    type I16: Copy;
+    /// Thirty-two bytes; the operation decides about their sign.
+    type Bytes: Copy;
+    /// Eight booleans.
+    type Mask: Copy;
+
+    /// The name that [`Backend::by_name`](crate::Backend::by_name) knows.
+    const NAME: &'static str;
+
+    // Loads, stores, conversions of f32.
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Lanes from memory.
+    fn load(self, from: &[f32; 8]) -> Self::F32;
+    /// Lanes to memory.
+    fn store(self, a: Self::F32, to: &mut [f32; 8]);
+    /// Lanes from half precision (exact).
+    fn load_f16(self, from: &[f16; 8]) -> Self::F32;
+    /// Lanes to half precision, rounded to nearest even.
+    fn store_f16(self, a: Self::F32, to: &mut [f16; 8]);
+    /// Lanes from signed bytes.
+    fn load_i8(self, from: &[i8; 8]) -> Self::F32;
+    /// Lanes 0, 1, …, 7.
+    fn iota(self) -> Self::F32;
+
+    /// Up to eight lanes from memory, zeros beyond.
+    #[inline(always)]
+    fn load_partial(self, from: &[f32]) -> Self::F32 {
+        let mut lanes = [0.0; 8];
+        for (lane, x) in lanes.iter_mut().zip(from) {
+            *lane = *x;
+        }
+        self.load(&lanes)
+    }
+    /// The first `to.len()` lanes to memory (at most eight).
+    #[inline(always)]
+    fn store_partial(self, a: Self::F32, to: &mut [f32]) {
+        let mut lanes = [0.0; 8];
+        self.store(a, &mut lanes);
+        for (x, lane) in to.iter_mut().zip(&lanes) {
+            *x = *lane;
+        }
+    }
+
+    // Arithmetic of f32.
+
+    /// a + b.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a − b.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a / b.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b + c: fused on AVX2 and NEON, rounded twice on [`Scalar`] (so that a PC reproduces a microcontroller's bits).
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The smaller; unspecified which where one is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger; unspecified which where one is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger where at least one is positive (a positive NaN counts as larger than infinity), something not positive
+    /// elsewhere. Compares the bits as integers, which AVX2 does twice as fast as [`max`](Self::max).
+    fn max_if_positive(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// −a.
+    fn neg(self, a: Self::F32) -> Self::F32;
+    /// |a|.
+    fn abs(self, a: Self::F32) -> Self::F32;
+    /// √a, correctly rounded.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// Nearest integer, ties to even.
+    fn round_even(self, a: Self::F32) -> Self::F32;
+    /// `p · 2^k`, where the low bits of `t`'s representation hold the integer k (as in `t = x + 1.5·2²³`), by integer
+    /// addition to p's exponent. The result must be a normal number, else it is unspecified.
+    fn add_exponent(self, p: Self::F32, t: Self::F32) -> Self::F32;
+    /// Sum of the lanes; the order is the instruction set's.
+    fn sum(self, a: Self::F32) -> f32;
+    /// Largest lane; unspecified if one is NaN.
+    fn max_lane(self, a: Self::F32) -> f32;
+
+    // Comparisons.
+
+    /// a > b; false where one is NaN.
+    fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// a < b; false where one is NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `yes` where the mask is set, `no` elsewhere.
+    fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
+    /// Whether any lane of the mask is set.
+    fn any(self, mask: Self::Mask) -> bool;
+
+    // Eight i32.
+
+    /// All lanes `x`.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// Lanes from memory.
+    fn load_i32(self, from: &[i32; 8]) -> Self::I32;
+    /// Lanes to memory.
+    fn store_i32(self, a: Self::I32, to: &mut [i32; 8]);
+    /// a + b, wrapping.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Lanes as f32, rounded to nearest even.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// Lanes rounded to nearest even; unspecified unless |a| < 2³¹.
+    fn round_i32(self, a: Self::F32) -> Self::I32;
+    /// Lanes as signed bytes, saturated.
+    fn store_i8(self, a: Self::I32, to: &mut [i8; 8]);
+
+    // Bytes and their products.
+
+    /// Thirty-two signed bytes from memory.
+    fn load_bytes_i8(self, from: &[i8; 32]) -> Self::Bytes;
+    /// Thirty-two unsigned bytes from memory.
+    fn load_bytes_u8(self, from: &[u8; 32]) -> Self::Bytes;
+    /// Thirty-two bytes to memory.
+    fn store_bytes(self, a: Self::Bytes, to: &mut [u8; 32]);
+    /// Four unsigned bytes, eight times.
+    fn splat4_u8(self, from: [u8; 4]) -> Self::Bytes;
+    /// Four signed bytes, eight times.
+    fn splat4_i8(self, from: [i8; 4]) -> Self::Bytes;
+    /// The low four bits of each byte.
+    fn low_nibbles(self, a: Self::Bytes) -> Self::Bytes;
+    /// The high four bits of each byte, moved down.
+    fn high_nibbles(self, a: Self::Bytes) -> Self::Bytes;
+    /// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, u unsigned and at most 127, s signed and not −128. Exact.
+    fn dot4_u7(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
+    /// As [`dot4_u7`](Self::dot4_u7), for any unsigned u and |s| ≤ 64. Exact.
+    fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
+    /// Sixteen zeros.
+    fn zero_i16(self) -> Self::I16;
+    /// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, u unsigned and at most 15, s signed. Sums wrap: eight
+    /// additions to zero with |s| ≤ 127 stay within 30 480, so are exact.
+    fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;
+    /// Lane i: `a[2i] + a[2i+1]`.
+    fn sum_pairs(self, a: Self::I16) -> Self::I32;
+
+    /// Asks for the cache line `bytes_ahead` behind `at`; a hint without effect on results.
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T, bytes_ahead: usize) {
+        let _ = (at, bytes_ahead);
+    }
+}

@@ -1,0 +1,374 @@
+//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes.
+//!
+//! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
+
+use super::{Isa, sealed::Sealed};
+use core::arch::aarch64::*;
+use core::arch::asm;
+use half::f16;
+
+/// Proof that the build targets a processor with NEON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neon(());
+
+impl Neon {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Sealed for Neon {}
+
+type F32 = [float32x4_t; 2];
+type I32 = [int32x4_t; 2];
+type I16 = [int16x8_t; 2];
+type Bytes = [int8x16_t; 2];
+type Mask = [uint32x4_t; 2];
+
+/// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, both signed; a pair of products must fit i16.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot4_s8(acc: int32x4_t, u: int8x16_t, s: int8x16_t) -> int32x4_t {
+    let lo = vpaddlq_s16(vmull_s8(vget_low_s8(u), vget_low_s8(s)));
+    let hi = vpaddlq_s16(vmull_high_s8(u, s));
+    vaddq_s32(acc, vpaddq_s32(lo, hi))
+}
+
+/// As [`dot4_s8`] with u unsigned: widened to i16 first.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot4_u8(acc: int32x4_t, u: int8x16_t, s: int8x16_t) -> int32x4_t {
+    let u = vreinterpretq_u8_s8(u);
+    let (u_lo, s_lo) = (
+        vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u))),
+        vmovl_s8(vget_low_s8(s)),
+    );
+    let (u_hi, s_hi) = (vreinterpretq_s16_u16(vmovl_high_u8(u)), vmovl_high_s8(s));
+    let lo = vpaddq_s32(
+        vmull_s16(vget_low_s16(u_lo), vget_low_s16(s_lo)),
+        vmull_high_s16(u_lo, s_lo),
+    );
+    let hi = vpaddq_s32(
+        vmull_s16(vget_low_s16(u_hi), vget_low_s16(s_hi)),
+        vmull_high_s16(u_hi, s_hi),
+    );
+    vaddq_s32(acc, vpaddq_s32(lo, hi))
+}
+
+/// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, wrapping.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
+    let pairs = vpaddq_s16(
+        vmull_s8(vget_low_s8(u), vget_low_s8(s)),
+        vmull_high_s8(u, s),
+    );
+    vaddq_s16(acc, pairs)
+}
+
+impl Isa for Neon {
+    type F32 = F32;
+    type I32 = I32;
+    type I16 = I16;
+    type Bytes = Bytes;
+    type Mask = Mask;
+
+    const NAME: &'static str = "neon";
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_f32(x); 2] }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 8]) -> F32 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let float32x4x2_t(lo, hi) = vld1q_f32_x2(from.as_ptr());
+            [lo, hi]
+        }
+    }
+    #[inline(always)]
+    fn store(self, a: F32, to: &mut [f32; 8]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            vst1q_f32_x2(to.as_mut_ptr(), float32x4x2_t(a[0], a[1]));
+        }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 8]) -> F32 {
+        // SAFETY: `self` proves NEON; the conversions touch registers only and the reference covers the bytes.
+        unsafe {
+            let bits = vld1q_u16(from.as_ptr().cast());
+            let (lo, hi);
+            asm!(
+                "fcvtl {lo:v}.4s, {bits:v}.4h",
+                "fcvtl2 {hi:v}.4s, {bits:v}.8h",
+                lo = out(vreg) lo,
+                hi = lateout(vreg) hi,
+                bits = in(vreg) bits,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            [lo, hi]
+        }
+    }
+    #[inline(always)]
+    fn store_f16(self, a: F32, to: &mut [f16; 8]) {
+        // SAFETY: `self` proves NEON; the conversions touch registers only and the reference covers the bytes.
+        unsafe {
+            let bits: uint16x8_t;
+            asm!(
+                "fcvtn {bits:v}.4h, {lo:v}.4s",
+                "fcvtn2 {bits:v}.8h, {hi:v}.4s",
+                bits = out(vreg) bits,
+                lo = in(vreg) a[0],
+                hi = in(vreg) a[1],
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            vst1q_u16(to.as_mut_ptr().cast(), bits);
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; 8]) -> F32 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let words = vmovl_s8(vld1_s8(from.as_ptr()));
+            self.to_f32([vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)])
+        }
+    }
+    #[inline(always)]
+    fn iota(self) -> F32 {
+        self.load(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    }
+    #[inline(always)]
+    fn add(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn sub(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vsubq_f32(a[0], b[0]), vsubq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn mul(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn div(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdivq_f32(a[0], b[0]), vdivq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn fma(self, a: F32, b: F32, c: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn min(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vminq_f32(a[0], b[0]), vminq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn max(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vmaxq_f32(a[0], b[0]), vmaxq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn max_if_positive(self, a: F32, b: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let max = |a, b| {
+                vreinterpretq_f32_s32(vmaxq_s32(
+                    vreinterpretq_s32_f32(a),
+                    vreinterpretq_s32_f32(b),
+                ))
+            };
+            [max(a[0], b[0]), max(a[1], b[1])]
+        }
+    }
+    #[inline(always)]
+    fn neg(self, a: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vnegq_f32(a[0]), vnegq_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn abs(self, a: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vabsq_f32(a[0]), vabsq_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vsqrtq_f32(a[0]), vsqrtq_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn round_even(self, a: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vrndnq_f32(a[0]), vrndnq_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: F32, t: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let scale = |p, t| {
+                let k = vshlq_n_s32::<23>(vreinterpretq_s32_f32(t));
+                vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), k))
+            };
+            [scale(p[0], t[0]), scale(p[1], t[1])]
+        }
+    }
+    #[inline(always)]
+    fn sum(self, a: F32) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vaddvq_f32(vaddq_f32(a[0], a[1])) }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: F32) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vmaxvq_f32(vmaxq_f32(a[0], a[1])) }
+    }
+    #[inline(always)]
+    fn gt(self, a: F32, b: F32) -> Mask {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vcgtq_f32(a[0], b[0]), vcgtq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn lt(self, a: F32, b: F32) -> Mask {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vcltq_f32(a[0], b[0]), vcltq_f32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn select(self, mask: Mask, yes: F32, no: F32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vbslq_f32(mask[0], yes[0], no[0]),
+                vbslq_f32(mask[1], yes[1], no[1]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn any(self, mask: Mask) -> bool {
+        // SAFETY: `self` proves NEON.
+        unsafe { vmaxvq_u32(vorrq_u32(mask[0], mask[1])) != 0 }
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_s32(x); 2] }
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; 8]) -> I32 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let int32x4x2_t(lo, hi) = vld1q_s32_x2(from.as_ptr());
+            [lo, hi]
+        }
+    }
+    #[inline(always)]
+    fn store_i32(self, a: I32, to: &mut [i32; 8]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            vst1q_s32_x2(to.as_mut_ptr(), int32x4x2_t(a[0], a[1]));
+        }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: I32, b: I32) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: I32) -> F32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vcvtq_f32_s32(a[0]), vcvtq_f32_s32(a[1])] }
+    }
+    #[inline(always)]
+    fn round_i32(self, a: F32) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vcvtnq_s32_f32(a[0]), vcvtnq_s32_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn store_i8(self, a: I32, to: &mut [i8; 8]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let words = vcombine_s16(vqmovn_s32(a[0]), vqmovn_s32(a[1]));
+            vst1_s8(to.as_mut_ptr(), vqmovn_s16(words));
+        }
+    }
+    #[inline(always)]
+    fn load_bytes_i8(self, from: &[i8; 32]) -> Bytes {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let int8x16x2_t(lo, hi) = vld1q_s8_x2(from.as_ptr());
+            [lo, hi]
+        }
+    }
+    #[inline(always)]
+    fn load_bytes_u8(self, from: &[u8; 32]) -> Bytes {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let uint8x16x2_t(lo, hi) = vld1q_u8_x2(from.as_ptr());
+            [vreinterpretq_s8_u8(lo), vreinterpretq_s8_u8(hi)]
+        }
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: Bytes, to: &mut [u8; 32]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let bytes = uint8x16x2_t(vreinterpretq_u8_s8(a[0]), vreinterpretq_u8_s8(a[1]));
+            vst1q_u8_x2(to.as_mut_ptr(), bytes);
+        }
+    }
+    #[inline(always)]
+    fn splat4_u8(self, from: [u8; 4]) -> Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(from))); 2] }
+    }
+    #[inline(always)]
+    fn splat4_i8(self, from: [i8; 4]) -> Bytes {
+        self.splat4_u8(from.map(|a| a as u8))
+    }
+    #[inline(always)]
+    fn low_nibbles(self, a: Bytes) -> Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let low = vdupq_n_s8(15);
+            [vandq_s8(a[0], low), vandq_s8(a[1], low)]
+        }
+    }
+    #[inline(always)]
+    fn high_nibbles(self, a: Bytes) -> Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let high = |a| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(a)));
+            [high(a[0]), high(a[1])]
+        }
+    }
+    #[inline(always)]
+    fn dot4_u7(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [dot4_s8(acc[0], u[0], s[0]), dot4_s8(acc[1], u[1], s[1])] }
+    }
+    #[inline(always)]
+    fn dot4_u8(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [dot4_u8(acc[0], u[0], s[0]), dot4_u8(acc[1], u[1], s[1])] }
+    }
+    #[inline(always)]
+    fn zero_i16(self) -> I16 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_s16(0); 2] }
+    }
+    #[inline(always)]
+    fn dot2_u4(self, acc: I16, u: Bytes, s: Bytes) -> I16 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [dot2_s8(acc[0], u[0], s[0]), dot2_s8(acc[1], u[1], s[1])] }
+    }
+    #[inline(always)]
+    fn sum_pairs(self, a: I16) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
+    }
+}

@@ -1,0 +1,287 @@
+//! Plain Rust: the instruction set of every processor.
+//!
+//! Multiply-adds are rounded twice, and whatever the standard library would take from the platform comes from `libm`, so
+//! that a PC computes the same bits as a microcontroller.
+
+use super::{Isa, sealed::Sealed};
+use half::f16;
+
+/// Proof of nothing: plain Rust runs everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scalar(());
+
+impl Scalar {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Sealed for Scalar {}
+
+/// Applies `f` lane by lane. (Closures over scalars carry no vector features, so they are harmless here.)
+#[inline(always)]
+fn map<T: Copy, U: Copy + Default, const N: usize>(a: [T; N], f: impl Fn(T) -> U) -> [U; N] {
+    let mut out = [U::default(); N];
+    for (out, a) in out.iter_mut().zip(a) {
+        *out = f(a);
+    }
+    out
+}
+
+/// Applies `f` to pairs of lanes.
+#[inline(always)]
+fn zip<T: Copy, U: Copy + Default, const N: usize>(
+    a: [T; N],
+    b: [T; N],
+    f: impl Fn(T, T) -> U,
+) -> [U; N] {
+    let mut out = [U::default(); N];
+    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+        *out = f(a, b);
+    }
+    out
+}
+
+/// `acc[i] + Σ u·s` over four bytes a lane.
+#[inline(always)]
+fn dot4(mut acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
+    for ((acc, u), s) in acc
+        .iter_mut()
+        .zip(u.as_chunks::<4>().0)
+        .zip(s.as_chunks::<4>().0)
+    {
+        for (u, s) in u.iter().zip(s) {
+            *acc += i32::from(*u) * i32::from(*s as i8);
+        }
+    }
+    acc
+}
+
+impl Isa for Scalar {
+    type F32 = [f32; 8];
+    type I32 = [i32; 8];
+    type I16 = [i16; 16];
+    type Bytes = [u8; 32];
+    type Mask = [bool; 8];
+
+    const NAME: &'static str = "scalar";
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 8]) -> [f32; 8] {
+        *from
+    }
+    #[inline(always)]
+    fn store(self, a: [f32; 8], to: &mut [f32; 8]) {
+        *to = a;
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 8]) -> [f32; 8] {
+        map(*from, f16::to_f32)
+    }
+    #[inline(always)]
+    fn store_f16(self, a: [f32; 8], to: &mut [f16; 8]) {
+        *to = map(a, f16::from_f32);
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; 8]) -> [f32; 8] {
+        map(*from, f32::from)
+    }
+    #[inline(always)]
+    fn iota(self) -> [f32; 8] {
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    }
+    #[inline(always)]
+    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        self.add(self.mul(a, b), c)
+    }
+    #[inline(always)]
+    fn min(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn max_if_positive(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        zip(a, b, |a, b| {
+            if (a.to_bits() as i32) > (b.to_bits() as i32) {
+                a
+            } else {
+                b
+            }
+        })
+    }
+    #[inline(always)]
+    fn neg(self, a: [f32; 8]) -> [f32; 8] {
+        map(a, |a| -a)
+    }
+    #[inline(always)]
+    fn abs(self, a: [f32; 8]) -> [f32; 8] {
+        map(a, f32::abs)
+    }
+    #[inline(always)]
+    fn sqrt(self, a: [f32; 8]) -> [f32; 8] {
+        map(a, libm::sqrtf)
+    }
+    #[inline(always)]
+    fn round_even(self, a: [f32; 8]) -> [f32; 8] {
+        map(a, libm::rintf)
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: [f32; 8], t: [f32; 8]) -> [f32; 8] {
+        zip(p, t, |p, t| {
+            f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, a: [f32; 8]) -> f32 {
+        let [a0, a1, a2, a3, a4, a5, a6, a7] = a;
+        ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7))
+    }
+    #[inline(always)]
+    fn max_lane(self, a: [f32; 8]) -> f32 {
+        let mut max = f32::NEG_INFINITY;
+        for a in a {
+            max = if a > max { a } else { max };
+        }
+        max
+    }
+    #[inline(always)]
+    fn gt(self, a: [f32; 8], b: [f32; 8]) -> [bool; 8] {
+        zip(a, b, |a, b| a > b)
+    }
+    #[inline(always)]
+    fn lt(self, a: [f32; 8], b: [f32; 8]) -> [bool; 8] {
+        zip(a, b, |a, b| a < b)
+    }
+    #[inline(always)]
+    fn select(self, mask: [bool; 8], yes: [f32; 8], no: [f32; 8]) -> [f32; 8] {
+        let mut out = no;
+        for ((out, yes), mask) in out.iter_mut().zip(yes).zip(mask) {
+            *out = if mask { yes } else { *out };
+        }
+        out
+    }
+    #[inline(always)]
+    fn any(self, mask: [bool; 8]) -> bool {
+        let mut any = false;
+        for lane in mask {
+            any |= lane;
+        }
+        any
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> [i32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    fn load_i32(self, from: &[i32; 8]) -> [i32; 8] {
+        *from
+    }
+    #[inline(always)]
+    fn store_i32(self, a: [i32; 8], to: &mut [i32; 8]) {
+        *to = a;
+    }
+    #[inline(always)]
+    fn add_i32(self, a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
+        zip(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn to_f32(self, a: [i32; 8]) -> [f32; 8] {
+        map(a, |a| a as f32)
+    }
+    #[inline(always)]
+    fn round_i32(self, a: [f32; 8]) -> [i32; 8] {
+        map(a, |a| libm::rintf(a) as i32)
+    }
+    #[inline(always)]
+    fn store_i8(self, a: [i32; 8], to: &mut [i8; 8]) {
+        *to = map(a, |a| a.clamp(-128, 127) as i8);
+    }
+    #[inline(always)]
+    fn load_bytes_i8(self, from: &[i8; 32]) -> [u8; 32] {
+        map(*from, |a| a as u8)
+    }
+    #[inline(always)]
+    fn load_bytes_u8(self, from: &[u8; 32]) -> [u8; 32] {
+        *from
+    }
+    #[inline(always)]
+    fn store_bytes(self, a: [u8; 32], to: &mut [u8; 32]) {
+        *to = a;
+    }
+    #[inline(always)]
+    fn splat4_u8(self, from: [u8; 4]) -> [u8; 32] {
+        let mut out = [0; 32];
+        for four in out.as_chunks_mut::<4>().0 {
+            *four = from;
+        }
+        out
+    }
+    #[inline(always)]
+    fn splat4_i8(self, from: [i8; 4]) -> [u8; 32] {
+        self.splat4_u8(map(from, |a| a as u8))
+    }
+    #[inline(always)]
+    fn low_nibbles(self, a: [u8; 32]) -> [u8; 32] {
+        map(a, |a| a & 15)
+    }
+    #[inline(always)]
+    fn high_nibbles(self, a: [u8; 32]) -> [u8; 32] {
+        map(a, |a| a >> 4)
+    }
+    #[inline(always)]
+    fn dot4_u7(self, acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
+        dot4(acc, u, s)
+    }
+    #[inline(always)]
+    fn dot4_u8(self, acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
+        dot4(acc, u, s)
+    }
+    #[inline(always)]
+    fn zero_i16(self) -> [i16; 16] {
+        [0; 16]
+    }
+    #[inline(always)]
+    fn dot2_u4(self, mut acc: [i16; 16], u: [u8; 32], s: [u8; 32]) -> [i16; 16] {
+        for ((acc, u), s) in acc
+            .iter_mut()
+            .zip(u.as_chunks::<2>().0)
+            .zip(s.as_chunks::<2>().0)
+        {
+            for (u, s) in u.iter().zip(s) {
+                *acc = acc.wrapping_add(i16::from(*u) * i16::from(*s as i8));
+            }
+        }
+        acc
+    }
+    #[inline(always)]
+    fn sum_pairs(self, a: [i16; 16]) -> [i32; 8] {
+        let mut out = [0; 8];
+        for (out, [a, b]) in out.iter_mut().zip(a.as_chunks::<2>().0) {
+            *out = i32::from(*a) + i32::from(*b);
+        }
+        out
+    }
+}
