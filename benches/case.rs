@@ -1,0 +1,149 @@
+//! What a case is: a name, a unit, the work of one run, the limit it is held against, and how to set it up.
+
+use crate::data::Rng;
+use crate::probe::Arithmetic;
+use attentive_kernels::Backend;
+use core::fmt;
+
+/// Whatever went wrong, as a sentence.
+pub type Outcome<T = ()> = Result<T, Box<dyn core::error::Error>>;
+
+/// The unit of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// 10⁹ floating-point operations a second; a multiply-add is two.
+    Gflops,
+    /// 10⁹ integer operations a second; a multiply-add is two.
+    Gops,
+    /// 10⁹ bytes a second.
+    Gbytes,
+    /// Tokens a second.
+    Tokens,
+}
+
+impl Unit {
+    /// How many of the unit a rate of one (operation, byte, token) a second is.
+    #[must_use]
+    pub fn scale(self) -> f64 {
+        match self {
+            Self::Gflops | Self::Gops | Self::Gbytes => 1e-9,
+            Self::Tokens => 1.0,
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Gflops => "GFLOP/s",
+            Self::Gops => "GOP/s",
+            Self::Gbytes => "GB/s",
+            Self::Tokens => "tok/s",
+        })
+    }
+}
+
+/// What bounds a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The peak rate of this arithmetic.
+    Arithmetic(Arithmetic),
+    /// The rate at which the machine reads the very bytes that the case reads ([`Workload::streams`]): the bandwidth
+    /// of the cache level that holds them, whatever the machine's caches are.
+    Reading,
+    /// Nothing: the case measures a limit itself.
+    Itself,
+}
+
+impl Bound {
+    /// The name of the limit, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arithmetic(Arithmetic::F32) => "f32 peak",
+            Self::Arithmetic(Arithmetic::I8) => "i8 peak",
+            Self::Arithmetic(Arithmetic::I16) => "i16 peak",
+            Self::Reading => "read",
+            Self::Itself => "",
+        }
+    }
+}
+
+/// Sets a case up on a backend, with the numbers of this generator.
+pub type Prepare = Box<dyn Fn(Backend, &mut Rng) -> Outcome<Box<dyn Workload>>>;
+
+/// One entry of the list.
+pub struct Case {
+    /// As in the table of targets: `attn-prefill/f32/causal/d64/n512`.
+    pub name: String,
+    /// The unit of the figure.
+    pub unit: Unit,
+    /// Operations, bytes or tokens of one run.
+    pub work: f64,
+    /// What the figure is held against.
+    pub bound: Bound,
+    /// Operations of that arithmetic, or bytes read, that one run cannot do without.
+    pub bound_work: f64,
+    /// Bytes that one run must move: weights or keys and values, activations in and out.
+    pub bytes: usize,
+    /// Draws the data, packs them, and hands over something that can run.
+    pub prepare: Prepare,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A case that is set up.
+pub trait Workload {
+    /// Does the work once.
+    ///
+    /// # Errors
+    /// Whatever the product refuses; the shapes are the case's own, so this is a defect.
+    fn run(&mut self) -> Outcome;
+
+    /// Runs once and holds sampled rows of the result against a naive computation in f64.
+    ///
+    /// # Errors
+    /// A sentence with the place and the size of the difference.
+    fn check(&mut self) -> Outcome;
+
+    /// The bytes that the work streams through, for [`Bound::Reading`].
+    fn streams(&self) -> Vec<&[u8]>;
+
+    /// Bytes of scratch memory that the caller lends.
+    fn scratch_bytes(&self) -> usize;
+}
+
+/// Whether `pattern` is in `name`; `*` stands for anything. A pattern without `*` that is a whole name selects that case alone.
+#[must_use]
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    let mut rest = name;
+    pattern.split('*').all(|part| match rest.find(part) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_matches;
+
+    #[test]
+    fn patterns() {
+        let name = "attn-prefill/f32/causal/d64/n512";
+        for yes in ["", "f32", name, "prefill/*/causal", "attn*n512"] {
+            assert!(name_matches(yes, name), "{yes}");
+        }
+        for no in ["f16", "causal*f32", "n512*n512"] {
+            assert!(!name_matches(no, name), "{no}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The core that is measured on.
+
+/// Keeps this thread on one core, the `attempt`-th of those it may use, where the system can do that (Linux).
+///
+/// A migration in the middle of a batch costs the caches. Where pinning is refused, the figures are merely noisier.
+#[cfg(target_os = "linux")]
+pub fn pin(attempt: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    use std::sync::OnceLock;
+
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    let allowed = ALLOWED.get_or_init(allowed_cores);
+    let Some(&core) = allowed.get(attempt % allowed.len().max(1)) else {
+        return;
+    };
+    let mut set = CpuSet::new();
+    set.set(core);
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// The cores this process may use, the one it runs on first.
+#[cfg(target_os = "linux")]
+fn allowed_cores() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
+
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    let mut cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&core| set.is_set(core))
+        .collect();
+    let current = sched_getcpu();
+    cores.sort_by_key(|&core| core != current);
+    cores
+}
+
+/// Keeps this thread on one core, where the system can do that: it cannot here.
+#[cfg(not(target_os = "linux"))]
+pub fn pin(_attempt: usize) {}
