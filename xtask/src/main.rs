@@ -1,3 +1,112 @@
-//! The commands of the workspace.
+//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | size`.
+//!
+//! Each command first sets up what it needs and this machine lacks (`setup`), says so, and never asks.
+//! Nothing here is part of the product.
 
-fn main() {}
+mod demo;
+mod firmware;
+mod process;
+mod readme;
+mod report;
+mod setup;
+mod size;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, builder::PossibleValuesParser};
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The commands of the workspace"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate text on this PC and on a Cortex-M4 under QEMU, and compare
+    Demo(demo::Options),
+    /// Run every check; the last line is `N passed, N failed`
+    Test {
+        /// Leave out what takes minutes: other processors, Miri, the README, the trainer
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run a firmware binary under QEMU and show what it logs
+    Qemu {
+        /// Which one
+        #[arg(default_value = "generate", value_parser = PossibleValuesParser::new(firmware::BINARIES))]
+        binary: String,
+        /// The weights in flash: int8, int4 or a path
+        #[arg(long, default_value = "int8")]
+        model: String,
+        /// Handed to the firmware: `generate TOKENS TEMPERATURE_THOUSANDTHS SEED PROMPT`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Measure the kernels and the machine's limits
+    Perf {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Only cases whose name contains this
+        filter: Option<String>,
+    },
+    /// Flash, RAM and stack of each firmware binary
+    Size {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Demo(options) => {
+            setup::for_firmware()?;
+            demo::run(&options)?;
+        }
+        Command::Test { quick } => {
+            setup::for_tests()?;
+            return test::run(quick);
+        }
+        Command::Qemu {
+            binary,
+            model,
+            args,
+        } => {
+            setup::for_firmware()?;
+            let elf = firmware::build(&binary, &demo::shipped(&model)?)?;
+            let run = firmware::run(&elf, &args, |line| println!("{line}"))?;
+            eprintln!("status {}, {:.1} s", run.status, run.seconds);
+            return Ok(run.status == 0);
+        }
+        Command::Perf { json, filter } => {
+            let mut perf =
+                process::cargo("run --quiet --release --package attentive-benches --bin perf --");
+            let flag = json.then(|| PathBuf::from("--json"));
+            process::run(perf.args(flag).args(filter))?;
+        }
+        Command::Size { json } => {
+            setup::for_firmware()?;
+            size::print(json)?;
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,183 @@
+//! Builds the firmware, runs it under QEMU and decodes what it logs through defmt.
+
+use crate::process::{self, command, root, spawn};
+use anyhow::{Context, Result, bail};
+use defmt_decoder::{DecodeError, Table};
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The firmware's binaries that run and say something; `no-panic` only has to link and to exit.
+pub(crate) const BINARIES: [&str; 3] = ["generate", "selftest", "no-panic"];
+
+/// A run that takes longer than this hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(240);
+
+/// One board of QEMU's.
+struct Board {
+    machine: &'static str,
+    cpu: &'static str,
+    target: &'static str,
+}
+
+const AN386: Board = Board {
+    machine: "mps2-an386",
+    cpu: "cortex-m4",
+    target: crate::setup::FIRMWARE_TARGET,
+};
+
+/// The directory of the firmware's own workspace.
+pub(crate) fn directory() -> PathBuf {
+    root().join("firmware-example")
+}
+
+/// The weights that the firmware has unless it is told otherwise.
+pub(crate) fn default_model() -> PathBuf {
+    root().join("models/austen-1m-int8.attn")
+}
+
+/// `cargo LINE` in the firmware's workspace, with `model` in flash.
+pub(crate) fn cargo(line: &str, model: &Path) -> Command {
+    let mut cargo = process::cargo(line);
+    cargo.current_dir(directory()).env("ATTENTIVE_MODEL", model);
+    cargo
+}
+
+/// Builds `binary` for release and returns a copy of its ELF file that a later build does not replace.
+pub(crate) fn build(binary: &str, model: &Path) -> Result<PathBuf> {
+    let line = format!("build --release --bin {binary}");
+    process::run_quietly(&mut cargo(&line, model))?;
+    let built = target_dir().join(AN386.target).join("release").join(binary);
+    let label = model
+        .file_stem()
+        .map_or("default".into(), |stem| stem.to_string_lossy());
+    let kept = target_dir().join(format!("{binary}-{label}.elf"));
+    fs::copy(&built, &kept).with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(kept)
+}
+
+/// Where the firmware is built. Without `CARGO_TARGET_DIR` each workspace has its own directory.
+fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => directory().join(dir),
+        None => directory().join("target"),
+    }
+}
+
+/// What a run left behind.
+pub(crate) struct Run {
+    /// The decoded log lines.
+    pub(crate) lines: Vec<String>,
+    /// The status that the firmware exited with through semihosting.
+    pub(crate) status: i32,
+    pub(crate) seconds: f64,
+}
+
+/// Runs `elf` under QEMU with exact instruction counting; `on_line` sees each log line as it comes.
+pub(crate) fn run(elf: &Path, args: &[String], mut on_line: impl FnMut(&str)) -> Result<Run> {
+    let file = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
+    let table = Table::parse(&file)?;
+    let start = Instant::now();
+    let mut child = spawn(qemu(elf, args).stdout(Stdio::piped()))?;
+    let mut pipe = child.stdout.take().context("QEMU has no stdout")?;
+
+    // Reading blocks, so a second thread watches the clock.
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) && start.elapsed() < RUN_LIMIT {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if !done.load(Ordering::Relaxed) {
+                // Already gone is as good as killed.
+                let _ = child.kill();
+            }
+            child.wait()
+        }
+    });
+
+    let mut lines = Vec::new();
+    let mut keep = |line: String| {
+        on_line(&line);
+        lines.push(line);
+    };
+    let decoded = match &table {
+        Some(table) => decode(table, &mut pipe, &mut keep),
+        // Without a defmt table (`no-panic`) whatever comes is plain text.
+        None => plain(&mut pipe, &mut keep),
+    };
+    done.store(true, Ordering::Relaxed);
+    let status = watcher
+        .join()
+        .map_err(|_| anyhow::anyhow!("the thread that watches QEMU died"))??;
+    decoded?;
+    let seconds = start.elapsed().as_secs_f64();
+    match status.code() {
+        Some(status) => Ok(Run {
+            lines,
+            status,
+            seconds,
+        }),
+        None => bail!(
+            "QEMU was killed after {seconds:.0} s; the last line was: {}",
+            lines.last().map_or("none", String::as_str)
+        ),
+    }
+}
+
+fn qemu(elf: &Path, args: &[String]) -> Command {
+    let mut qemu = command("qemu-system-arm");
+    qemu.args(["-machine", AN386.machine, "-cpu", AN386.cpu]);
+    qemu.args(["-display", "none", "-serial", "none", "-monitor", "none"]);
+    // shift=0: one instruction takes 1 ns of virtual time, which SysTick then counts exactly.
+    qemu.args(["-icount", "shift=0"]);
+    let mut semihosting = "enable=on,target=native".to_owned();
+    for arg in args {
+        // QEMU splits at commas; a doubled one stands for itself.
+        semihosting += &format!(",arg={}", arg.replace(',', ",,"));
+    }
+    qemu.args(["-semihosting-config", &semihosting, "-kernel"])
+        .arg(elf);
+    qemu
+}
+
+fn decode(table: &Table, pipe: &mut impl Read, keep: &mut impl FnMut(String)) -> Result<()> {
+    let mut decoder = table.new_stream_decoder();
+    let mut buffer = [0; 1024];
+    loop {
+        let count = pipe.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        decoder.received(&buffer[..count]);
+        loop {
+            match decoder.decode() {
+                Ok(frame) => keep(match frame.level() {
+                    Some(level) => format!("{}: {}", level.as_str(), frame.display_message()),
+                    None => frame.display_message().to_string(),
+                }),
+                Err(DecodeError::UnexpectedEof) => break,
+                Err(DecodeError::Malformed) => bail!("the firmware sent a frame that is not defmt"),
+            }
+        }
+    }
+}
+
+fn plain(pipe: &mut impl Read, keep: &mut impl FnMut(String)) -> Result<()> {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes)?;
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .for_each(|line| keep(line.to_owned()));
+    Ok(())
+}

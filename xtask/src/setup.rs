@@ -1,0 +1,162 @@
+//! What the other commands need on this machine: rustup targets and Debian packages, added when missing.
+
+use crate::process::{capture, command, is_there, run_quietly, tail};
+use anyhow::{Result, bail};
+use std::time::Duration;
+
+/// Targets of the firmware and of the `no_std` builds.
+pub(crate) const BARE_TARGETS: [&str; 6] = [
+    "thumbv6m-none-eabi",
+    "thumbv7em-none-eabihf",
+    "thumbv8m.main-none-eabihf",
+    "riscv32imac-unknown-none-elf",
+    "x86_64-unknown-none",
+    "wasm32-unknown-unknown",
+];
+/// The target of the firmware.
+pub(crate) const FIRMWARE_TARGET: &str = "thumbv7em-none-eabihf";
+/// The other operating system's processor that the host tests run on, emulated.
+pub(crate) const AARCH64: &str = "aarch64-unknown-linux-gnu";
+
+/// The program that proves a package is there, and the package.
+const QEMU_SYSTEM: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
+const QEMU_USER: (&str, &str) = ("qemu-aarch64", "qemu-user");
+const CROSS_GCC: (&str, &str) = ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu");
+/// Comes without a program: the C library that the cross-compiled tests start from.
+const CROSS_LIBC: (&str, &str) = (
+    "/usr/aarch64-linux-gnu/lib/libc.so.6",
+    "libc6-dev-arm64-cross",
+);
+
+/// What `demo`, `qemu` and `size` need.
+pub(crate) fn for_firmware() -> Result<()> {
+    add_targets(&[FIRMWARE_TARGET])?;
+    add_packages(&[QEMU_SYSTEM])
+}
+
+/// What `test` needs.
+pub(crate) fn for_tests() -> Result<()> {
+    let mut targets = BARE_TARGETS.to_vec();
+    // On an aarch64 PC the host tests already are the aarch64 tests.
+    if cfg!(target_arch = "aarch64") {
+        add_targets(&targets)?;
+        return add_packages(&[QEMU_SYSTEM]);
+    }
+    targets.push(AARCH64);
+    add_targets(&targets)?;
+    add_components()?;
+    add_packages(&[QEMU_SYSTEM, QEMU_USER, CROSS_GCC, CROSS_LIBC])
+}
+
+/// Whether Miri can run here.
+///
+/// # Errors
+///
+/// One sentence: why not.
+pub(crate) fn miri() -> Result<(), &'static str> {
+    let miri = ["run", "nightly", "cargo", "miri", "--version"];
+    match capture(command("rustup").args(miri), Duration::from_secs(60)) {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(
+            "no nightly toolchain with miri (rustup toolchain install nightly --component miri,rust-src)",
+        ),
+    }
+}
+
+fn add_targets(wanted: &[&str]) -> Result<()> {
+    let have = installed("target")?;
+    let missing: Vec<&str> = wanted
+        .iter()
+        .copied()
+        .filter(|name| !have.lines().any(|line| line == *name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("set-up: rustup target add {}", missing.join(" "));
+    if let Err(error) = run_quietly(command("rustup").args(["target", "add"]).args(&missing)) {
+        bail!(
+            "these Rust targets are missing and rustup could not add them: {} ({error:#})",
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// A minimal rustup profile has neither; the toolchain file asks for both, but not every rustup obeys it.
+fn add_components() -> Result<()> {
+    let have = installed("component")?;
+    for component in ["rustfmt", "clippy"] {
+        if !have.lines().any(|line| line.starts_with(component)) {
+            eprintln!("set-up: rustup component add {component}");
+            run_quietly(command("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+fn installed(what: &str) -> Result<String> {
+    match run_quietly(command("rustup").args([what, "list", "--installed"])) {
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(error) => {
+            bail!("rustup is needed to look for the Rust {what}s, and it did not answer: {error:#}")
+        }
+    }
+}
+
+fn add_packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let is_missing = |proof: &str| match proof.starts_with('/') {
+        true => !std::path::Path::new(proof).exists(),
+        false => !is_there(proof),
+    };
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(proof, _)| is_missing(proof))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_there("apt-get") {
+        bail!("please install what these Debian packages hold, then try again: {list}");
+    }
+    eprintln!("set-up: apt-get install {list}");
+    apt(&["update", "-q"])
+        .and_then(|()| {
+            apt(&[
+                ["install", "-q", "-y", "--no-install-recommends"].as_slice(),
+                &missing,
+            ]
+            .concat())
+        })
+        .map_err(|error| {
+            error.context(format!(
+                "these Debian packages are missing and apt-get could not install them: {list}"
+            ))
+        })
+}
+
+/// `apt-get`, through sudo for those who are not root.
+fn apt(args: &[&str]) -> Result<()> {
+    let root = capture(command("id").arg("-u"), Duration::from_secs(10))?
+        .stdout
+        .starts_with(b"0\n");
+    let mut apt = match root {
+        true => command("apt-get"),
+        false => command("sudo"),
+    };
+    if !root {
+        // -n: a password prompt would wait forever where there is no terminal.
+        apt.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    }
+    // Another apt at work (unattended upgrades) is waited for, not an error.
+    apt.args(["-o", "DPkg::Lock::Timeout=300"])
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    let output = capture(&mut apt, Duration::from_secs(900))?;
+    if !output.status.success() {
+        bail!("apt-get {}: {}", args.join(" "), tail(&output.text, 8));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The firmware's checks: what it links, what it says under QEMU, and that it says the same as the PC.
+
+use super::Outcome;
+use crate::{
+    demo, firmware,
+    process::{self, cargo, command, run_quietly},
+    report::{self, Report},
+    size,
+};
+use anyhow::{Context, Result, ensure};
+use std::{fs, path::Path};
+
+/// The expected outputs hold figures of one compiler and one QEMU; others may differ by this much.
+const FIGURE_TOLERANCE: f64 = 0.02;
+
+/// The binary's panic handler calls a function that exists nowhere: one reachable panic, and it does not link.
+pub(super) fn no_panic() -> Result<Outcome> {
+    let elf = firmware::build("no-panic", &firmware::default_model())?;
+    let run = firmware::run(&elf, &[], |_| ())?;
+    ensure!(
+        run.status == 0,
+        "it links, but it ends with status {}",
+        run.status
+    );
+    Ok(Outcome::Held("linked and run".into()))
+}
+
+/// No symbol of an allocator, in any of the binaries.
+pub(super) fn no_allocator() -> Result<Outcome> {
+    for binary in firmware::BINARIES {
+        let symbols = size::symbols(&firmware::build(binary, &firmware::default_model())?)?;
+        ensure!(symbols.len() > 10, "{binary} has no symbols to look at");
+        for needle in [
+            "__rust_alloc",
+            "__rust_realloc",
+            "__rg_",
+            "__rdl_",
+            "malloc",
+            "5alloc",
+        ] {
+            let found = symbols.iter().find(|name| name.contains(needle));
+            ensure!(
+                found.is_none(),
+                "{binary} has {}",
+                found.map_or("", String::as_str)
+            );
+        }
+    }
+    Ok(Outcome::Held(String::new()))
+}
+
+/// The default request's output equals the file beside the binary.
+pub(super) fn generate() -> Result<Outcome> {
+    expected("generate")
+}
+
+/// The core's own checks, on the device.
+pub(super) fn selftest() -> Result<Outcome> {
+    expected("selftest")
+}
+
+fn expected(binary: &str) -> Result<Outcome> {
+    let run = firmware::run(
+        &firmware::build(binary, &firmware::default_model())?,
+        &[],
+        |_| (),
+    )?;
+    let path = firmware::directory()
+        .join("src/bin")
+        .join(binary)
+        .with_extension("out");
+    let said = run.lines.join("\n");
+    ensure!(run.status == 0, "status {}:\n{said}", run.status);
+    let wanted =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    compare(&wanted, &run.lines).with_context(|| format!("{binary} said:\n{said}"))?;
+    Ok(Outcome::Held(format!(
+        "{} lines as expected",
+        run.lines.len()
+    )))
+}
+
+/// Lines must be equal; `name = value` lines within [`FIGURE_TOLERANCE`].
+fn compare(wanted: &str, said: &[String]) -> Result<()> {
+    let wanted: Vec<&str> = wanted.lines().collect();
+    for (number, (want, have)) in wanted.iter().zip(said).enumerate() {
+        let close = match (report::figure(want), report::figure(have)) {
+            (Some((a, x)), Some((b, y))) => a == b && (x - y).abs() <= FIGURE_TOLERANCE * x.abs(),
+            _ => want == have,
+        };
+        ensure!(
+            close,
+            "line {}: expected `{want}`, got `{have}`",
+            number + 1
+        );
+    }
+    ensure!(
+        wanted.len() == said.len(),
+        "expected {} lines, got {}",
+        wanted.len(),
+        said.len()
+    );
+    Ok(())
+}
+
+/// One sampled request on both: not one token may differ.
+pub(super) fn same_tokens() -> Result<Outcome> {
+    let example = "build --quiet --release --package attentive --features std --example generate";
+    run_quietly(&mut cargo(example))?;
+    let mut count = 0;
+    for weights in ["int8", "int4"] {
+        let model = demo::shipped(weights)?;
+        for (tokens, thousandths, seed, prompt) in [
+            ("24", "800", "7", "She was, in short,"),
+            ("8", "0", "1", "E"),
+        ] {
+            let pc = on_pc(&model, &[tokens, thousandths, seed, prompt])?;
+            let elf = firmware::build("generate", &model)?;
+            let request = ["generate", tokens, thousandths, seed, prompt].map(str::to_owned);
+            let run = firmware::run(&elf, &request, |_| ())?;
+            ensure!(
+                run.status == 0,
+                "status {}: {:?}",
+                run.status,
+                run.lines.last()
+            );
+            let device = Report::parse(run.lines.iter().map(String::as_str))?;
+            ensure!(
+                pc.tokens == device.tokens,
+                "{weights}, {prompt:?}: PC {:?}, device {:?}",
+                pc.tokens,
+                device.tokens
+            );
+            count += device.tokens.len();
+        }
+    }
+    Ok(Outcome::Held(format!("{count} tokens, int8 and int4")))
+}
+
+fn on_pc(model: &Path, [tokens, thousandths, seed, prompt]: &[&str; 4]) -> Result<Report> {
+    let mut generate = command(process::target_dir().join("release/examples/generate"));
+    generate.args([
+        "--backend",
+        "scalar",
+        "--tokens",
+        tokens,
+        "--temperature-thousandths",
+        thousandths,
+    ]);
+    generate
+        .args(["--seed", seed, "--prompt", prompt, "--model"])
+        .arg(model);
+    let output = run_quietly(&mut generate)?;
+    Report::parse(String::from_utf8_lossy(&output.stdout).lines())
+}
+
+/// Flash, statics and arena in the ELF file against what the device and the core say.
+pub(super) fn promised_ram() -> Result<Outcome> {
+    let elf = firmware::build("generate", &firmware::default_model())?;
+    let run = firmware::run(&elf, &[], |_| ())?;
+    let footprint = size::footprint(&elf)?;
+    size::check(
+        &footprint,
+        &Report::parse(run.lines.iter().map(String::as_str))?,
+    )?;
+    Ok(Outcome::Held(format!("{} bytes", footprint.arena)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn figures_have_a_tolerance_and_texts_none() {
+        let said = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|line| (*line).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let wanted = "token 1 b\"a\"\nspeed = 1000\n";
+        assert!(compare(wanted, &said(&["token 1 b\"a\"", "speed = 1015"])).is_ok());
+        assert!(compare(wanted, &said(&["token 1 b\"a\"", "speed = 1030"])).is_err());
+        assert!(compare(wanted, &said(&["token 2 b\"a\"", "speed = 1000"])).is_err());
+        assert!(compare(wanted, &said(&["token 1 b\"a\""])).is_err());
+        assert!(compare(wanted, &said(&["token 1 b\"a\"", "speed = 1000", "more"])).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! The steps, cheapest first: what is likely to fail should fail soon.
+
+use super::{Outcome, Suite, assembly, device};
+use crate::{
+    firmware,
+    process::{self, capture, cargo, command, root, run_quietly},
+    readme,
+    setup::{self, AARCH64, BARE_TARGETS},
+};
+use anyhow::{Context, Result, bail, ensure};
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+
+/// No single step takes longer, unless it hangs.
+const STEP_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How cargo links and runs aarch64 tests on another processor. Not in `.cargo/config.toml`: there it
+/// would also apply on an aarch64 PC, which needs neither.
+const AARCH64_LINKER: (&str, &str) = (
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+    "aarch64-linux-gnu-gcc",
+);
+const AARCH64_RUNNER: (&str, &str) = (
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
+    "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu",
+);
+/// Miri interprets every instruction; what does not fit is left to the native tests.
+const MIRI_LIMIT: Duration = Duration::from_secs(6 * 60);
+
+/// Everything but the trainer, which waits for burn.
+const PACKAGES: &str = "--package attentive --package attentive-kernels --package attentive-benches --package xtask --features attentive/std";
+/// What runs on other processors.
+const PORTABLE: &str = "--package attentive --package attentive-kernels --features attentive/std";
+
+pub(super) fn all(suite: &mut Suite, quick: bool) {
+    on_this_pc(suite);
+    on_the_device(suite);
+    if quick {
+        return;
+    }
+    on_other_processors(suite);
+    suite.step("Miri on the kernels", miri);
+    readme_commands(suite);
+    trainer(suite);
+}
+
+fn on_this_pc(suite: &mut Suite) {
+    suite.step("formatting", || {
+        run_quietly(&mut cargo("fmt --all --check"))?;
+        held(&mut firmware::cargo(
+            "fmt --check",
+            &firmware::default_model(),
+        ))
+    });
+    suite.step("clippy", || {
+        held(&mut cargo(&format!(
+            "clippy --quiet --all-targets {PACKAGES} -- -D warnings"
+        )))
+    });
+    suite.step("clippy of the firmware", || {
+        let line = "clippy --quiet --release --lib --bins -- -D warnings";
+        held(&mut firmware::cargo(line, &firmware::default_model()))
+    });
+    suite.step("tests and documentation examples on this PC", || {
+        tests(&mut cargo(&format!("test --no-fail-fast {PACKAGES}")))
+    });
+    suite.step("rustdoc", || {
+        let mut doc = cargo(&format!("doc --quiet --no-deps {PACKAGES}"));
+        held(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+}
+
+fn on_the_device(suite: &mut Suite) {
+    suite.step("firmware links without a panic path", device::no_panic);
+    suite.step("firmware contains no allocator", device::no_allocator);
+    suite.step("firmware under QEMU: generate", device::generate);
+    suite.step("firmware under QEMU: selftest", device::selftest);
+    suite.step("firmware's tokens are the PC's", device::same_tokens);
+    suite.step(
+        "firmware's RAM is the promised constant",
+        device::promised_ram,
+    );
+}
+
+fn on_other_processors(suite: &mut Suite) {
+    for target in BARE_TARGETS {
+        suite.step(&format!("no_std build for {target}"), || {
+            held(&mut cargo(&format!(
+                "build --quiet --package attentive --lib --target {target}"
+            )))
+        });
+    }
+    suite.step("no core_arch calls in the assembly, this PC", || {
+        assembly::no_core_arch_calls(None)
+    });
+    // On an aarch64 PC the first tests were these.
+    if cfg!(target_arch = "aarch64") {
+        return;
+    }
+    suite.step("no core_arch calls in the assembly, aarch64", || {
+        assembly::no_core_arch_calls(Some(AARCH64))
+    });
+    suite.step("tests on aarch64 under qemu-user", || {
+        let mut test = cargo(&format!(
+            "test --no-fail-fast --target {AARCH64} --tests {PORTABLE}"
+        ));
+        tests(test.envs([AARCH64_LINKER, AARCH64_RUNNER]))
+    });
+}
+
+/// Last: building burn takes longer than everything before.
+fn trainer(suite: &mut Suite) {
+    suite.step("clippy of the trainer", || {
+        let line = "clippy --quiet --profile trainer --package attentive-trainer --all-targets -- -D warnings";
+        held(&mut cargo(line))
+    });
+    suite.step("tests of the trainer", || {
+        tests(&mut cargo(
+            "test --no-fail-fast --profile trainer --package attentive-trainer",
+        ))
+    });
+}
+
+/// One check: success is success.
+pub(super) fn held(command: &mut Command) -> Result<Outcome> {
+    run_quietly(command)?;
+    Ok(Outcome::Held(String::new()))
+}
+
+/// A run of `cargo test`, its individual tests added up.
+fn tests(command: &mut Command) -> Result<Outcome> {
+    // A terminal's colours would hide the summary lines.
+    let output = capture(command.env("CARGO_TERM_COLOR", "never"), STEP_LIMIT)?;
+    let (passed, mut failed) = count(&output.text);
+    // A test that does not compile, or a process that dies, has no summary line of its own.
+    if !output.status.success() && failed == 0 {
+        failed = 1;
+    }
+    ensure!(passed + failed > 0, "no tests were run");
+    Ok(Outcome::Tests {
+        passed,
+        failed,
+        output: output.text,
+    })
+}
+
+/// Adds up libtest's summary lines.
+fn count(text: &str) -> (u32, u32) {
+    let number_before = |line: &str, word: &str| -> u32 {
+        let before = line.split(word).next().unwrap_or("").trim_end();
+        before
+            .rsplit(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
+    };
+    let summaries = text.lines().filter(|line| line.starts_with("test result:"));
+    summaries.fold((0, 0), |(passed, failed), line| {
+        (
+            passed + number_before(line, " passed"),
+            failed + number_before(line, " failed"),
+        )
+    })
+}
+
+fn miri() -> Result<Outcome> {
+    if let Err(why) = setup::miri() {
+        return Ok(Outcome::Skipped(why.into()));
+    }
+    let mut miri = command("rustup");
+    miri.args([
+        "run",
+        "nightly",
+        "cargo",
+        "miri",
+        "test",
+        "--package",
+        "attentive-kernels",
+        "--lib",
+    ]);
+    // Timing, files and seeds are not what Miri is for; its own target directory keeps the stable build warm.
+    miri.env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO")
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation");
+    miri.env("CARGO_TARGET_DIR", process::target_dir().join("miri"))
+        .env("CARGO_TERM_COLOR", "never");
+    let output = capture(&mut miri, MIRI_LIMIT)?;
+    let (passed, mut failed) = count(&output.text);
+    failed += u32::from(!output.status.success() && failed == 0);
+    Ok(Outcome::Tests {
+        passed,
+        failed,
+        output: output.text,
+    })
+}
+
+/// Runs each command that the README shows, once.
+fn readme_commands(suite: &mut Suite) {
+    let Ok(text) = fs::read_to_string(root().join("README.md")) else {
+        return suite.step("README.md", || bail!("there is no README.md"));
+    };
+    let mut seen = BTreeSet::new();
+    for line in readme::commands(&text) {
+        // The command that is running now would never end.
+        if line.starts_with("cargo xtask test") || !seen.insert(line.clone()) {
+            continue;
+        }
+        suite.step(&format!("README: {line}"), || {
+            let words = readme::words(&line);
+            let (program, args) = words.split_first().context("an empty command")?;
+            held(command(program).args(args))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn adds_up_summaries() {
+        let text = "test a ... ok\ntest result: ok. 12 passed; 0 failed; 1 ignored; 0 measured\n\
+                    test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured\n";
+        assert_eq!(super::count(text), (15, 2));
+    }
+}
