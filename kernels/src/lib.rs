@@ -14,8 +14,13 @@ mod backend;
 mod error;
 pub mod isa;
 pub mod layout;
+mod matrix;
 pub mod ops;
+pub mod pack;
 pub mod reference;
+#[cfg(test)]
+mod testing;
 
 pub use backend::Backend;
 pub use error::ShapeError;
+pub use matrix::{Matrix, MatrixData, Vector};

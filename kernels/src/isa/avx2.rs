@@ -323,6 +323,24 @@ impl Isa for Avx2 {
         self.dot4_u7(acc, u, s)
     }
     #[inline(always)]
+    fn narrow(self, a: [__m256i; 4]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            // The packs work on 128-bit halves: groups of four lanes come out as 0 2 4 6 1 3 5 7.
+            let words = [
+                _mm256_packs_epi32(a[0], a[1]),
+                _mm256_packs_epi32(a[2], a[3]),
+            ];
+            let bytes = _mm256_packs_epi16(words[0], words[1]);
+            _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+    }
+    #[inline(always)]
+    fn splat_i16(self, x: i16) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_epi16(x) }
+    }
+    #[inline(always)]
     fn zero_i16(self) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_setzero_si256() }

@@ -77,6 +77,10 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// The name that [`Backend::by_name`](crate::Backend::by_name) knows.
     const NAME: &'static str;
 
+    /// Whether eight lanes are registers. Where they are not, keeping many lanes alive costs memory traffic, and a kernel
+    /// may take a plain loop instead (with the same results).
+    const VECTORS: bool = true;
+
     // Loads, stores, conversions of f32.
 
     /// All lanes `x`.
@@ -196,8 +200,12 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn dot4_u7(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// As [`dot4_u7`](Self::dot4_u7), for any unsigned u and |s| ≤ 64. Exact.
     fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
+    /// Thirty-two lanes as signed bytes, saturated, in order.
+    fn narrow(self, a: [Self::I32; 4]) -> Self::Bytes;
     /// Sixteen zeros.
     fn zero_i16(self) -> Self::I16;
+    /// All sixteen lanes `x`.
+    fn splat_i16(self, x: i16) -> Self::I16;
     /// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, u unsigned and at most 15, s signed. Sums wrap: eight
     /// additions to zero with |s| ≤ 127 stay within 30 480, so are exact.
     fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;

@@ -357,6 +357,20 @@ impl Isa for Neon {
         unsafe { [dot4_u8(acc[0], u[0], s[0]), dot4_u8(acc[1], u[1], s[1])] }
     }
     #[inline(always)]
+    fn narrow(self, a: [I32; 4]) -> Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a: I32| vcombine_s16(vqmovn_s32(a[0]), vqmovn_s32(a[1]));
+            let bytes = |a, b| vcombine_s8(vqmovn_s16(words(a)), vqmovn_s16(words(b)));
+            [bytes(a[0], a[1]), bytes(a[2], a[3])]
+        }
+    }
+    #[inline(always)]
+    fn splat_i16(self, x: i16) -> I16 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_s16(x); 2] }
+    }
+    #[inline(always)]
     fn zero_i16(self) -> I16 {
         // SAFETY: `self` proves NEON.
         unsafe { [vdupq_n_s16(0); 2] }

@@ -65,6 +65,7 @@ impl Isa for Scalar {
     type Mask = [bool; 8];
 
     const NAME: &'static str = "scalar";
+    const VECTORS: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 8] {
@@ -258,6 +259,18 @@ impl Isa for Scalar {
     #[inline(always)]
     fn dot4_u8(self, acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
         dot4(acc, u, s)
+    }
+    #[inline(always)]
+    fn narrow(self, a: [[i32; 8]; 4]) -> [u8; 32] {
+        let mut out = [0; 32];
+        for (out, a) in out.iter_mut().zip(a.as_flattened()) {
+            *out = (*a).clamp(-128, 127) as i8 as u8;
+        }
+        out
+    }
+    #[inline(always)]
+    fn splat_i16(self, x: i16) -> [i16; 16] {
+        [x; 16]
     }
     #[inline(always)]
     fn zero_i16(self) -> [i16; 16] {

@@ -157,6 +157,24 @@ impl Kernel for Integers {
         let both = |k: usize| i32::from(u[k] & 15) + i32::from(u[k] >> 4);
         let want = core::array::from_fn(|i| 4 * (dot(i, &both, &|k| i32::from(s[k])) - acc[i]));
         assert_eq!(ints(isa.sum_pairs(pairs)), want);
+
+        let same = isa.sum_pairs(isa.splat_i16(-4 * i16::from(s[0])));
+        assert_eq!(ints(same), [-8 * i32::from(s[0]); 8]);
+        // Acc as it is saturates; shifted down, it does not.
+        for shift in [0, 24] {
+            let lanes: [[i32; 8]; 4] =
+                core::array::from_fn(|i| acc.map(|a| (a >> shift) - i as i32));
+            isa.store_bytes(
+                isa.narrow(lanes.map(|lanes| isa.load_i32(&lanes))),
+                &mut out,
+            );
+            let want: Vec<u8> = lanes
+                .as_flattened()
+                .iter()
+                .map(|a| (*a).clamp(-128, 127) as u8)
+                .collect();
+            assert_eq!(out, want[..]);
+        }
     }
 }
 

@@ -1,1 +1,4 @@
 //! The operations, one module each.
+
+pub mod embed;
+pub mod matmul;

@@ -1,1 +1,3 @@
 //! Naive oracles in f64, for tests and benchmarks: one obvious loop each, no blocking, no SIMD.
+
+pub mod matmul;

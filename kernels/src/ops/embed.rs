@@ -1,0 +1,110 @@
+//! One row of a packed matrix as f32: the lookup of an embedding.
+
+use half::f16;
+
+use crate::layout::{GROUP, PANEL, cols_padded};
+use crate::{Backend, Matrix, MatrixData, ShapeError};
+
+/// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale rounded once for the
+/// integer ones.
+///
+/// A row is spread over a panel, so no instruction set reads it faster than plain code does; `backend` changes nothing.
+///
+/// # Errors
+/// [`ShapeError`] when there is no such row or `out` has another length.
+pub fn dequantize_row(
+    _backend: Backend,
+    matrix: &Matrix<'_>,
+    row: usize,
+    out: &mut [f32],
+) -> Result<(), ShapeError> {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    if row >= rows {
+        return Err(ShapeError {
+            what: "rows of the matrix",
+            need: row.saturating_add(1),
+            have: rows,
+        });
+    }
+    ShapeError::check_eq("the row of output", cols, out.len())?;
+    let r = row % PANEL;
+    let panel = row / PANEL;
+    let padded = cols_padded(matrix.format(), cols);
+    let groups = padded / GROUP;
+    match matrix.data() {
+        MatrixData::F32(weights) => {
+            let columns = skip(weights, panel * padded * PANEL).as_chunks::<PANEL>().0;
+            for (out, column) in out.iter_mut().zip(columns) {
+                *out = column[r];
+            }
+        }
+        MatrixData::F16(weights) => {
+            let columns = skip(weights, panel * padded * PANEL).as_chunks::<PANEL>().0;
+            for (out, column) in out.iter_mut().zip(columns) {
+                *out = column[r].to_f32();
+            }
+        }
+        MatrixData::I8Row {
+            weights, scales, ..
+        } => {
+            let quads = skip(weights, panel * padded * PANEL).as_chunks::<4>().0;
+            let scale = scales.get(row).copied().unwrap_or(f16::ZERO).to_f32();
+            bytes_to(out, quads, r, scale);
+        }
+        MatrixData::I8Group32 {
+            weights, scales, ..
+        } => {
+            let quads = skip(weights, panel * padded * PANEL).as_chunks::<4>().0;
+            let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
+            for (g, (out, scales)) in out.chunks_mut(GROUP).zip(scales).enumerate() {
+                bytes_to(
+                    out,
+                    skip(quads, g * (GROUP / 4) * PANEL),
+                    r,
+                    scales[r].to_f32(),
+                );
+            }
+        }
+        MatrixData::I4Group32 { weights, scales } => {
+            let quads = skip(weights, panel * padded * PANEL / 2).as_chunks::<4>().0;
+            let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
+            for (g, (out, scales)) in out.chunks_mut(GROUP).zip(scales).enumerate() {
+                nibbles_to(
+                    out,
+                    skip(quads, g * (GROUP / 8) * PANEL),
+                    r,
+                    scales[r].to_f32(),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `quads` are `[column / 4][PANEL]` of four columns each, `r` the row in the panel.
+fn bytes_to(out: &mut [f32], quads: &[[i8; 4]], r: usize, scale: f32) {
+    for (out, quad) in out.chunks_mut(4).zip(quads.as_chunks::<PANEL>().0) {
+        for (out, weight) in out.iter_mut().zip(quad[r % PANEL]) {
+            *out = f32::from(weight) * scale;
+        }
+    }
+}
+
+/// `quads` are `[column / 8][PANEL]`, four columns in the low nibbles and the next four in the high ones.
+fn nibbles_to(out: &mut [f32], quads: &[[u8; 4]], r: usize, scale: f32) {
+    for (out, quad) in out.chunks_mut(8).zip(quads.as_chunks::<PANEL>().0) {
+        let bytes = quad[r % PANEL];
+        let nibbles = bytes
+            .iter()
+            .map(|byte| byte & 15)
+            .chain(bytes.iter().map(|byte| byte >> 4));
+        for (out, nibble) in out.iter_mut().zip(nibbles) {
+            *out = (f32::from(nibble) - 8.0) * scale;
+        }
+    }
+}
+
+/// What follows the first `len` elements; nothing if there are fewer.
+fn skip<T>(from: &[T], len: usize) -> &[T] {
+    from.get(len..).unwrap_or(&[])
+}

@@ -1,0 +1,246 @@
+//! Plain loops for processors without vectors.
+//!
+//! A Cortex-M4 has thirteen registers for integers and thirty-two for floats: four rows at a time keep four sums, four
+//! activations, a weight and the two streams in registers, at little more than a load and a multiply-add per weight.
+//! Integer sums equal the vector kernels' exactly; f32 products and sums round separately.
+
+use half::f16;
+
+use super::activations::{cut, scale_and_factor};
+use super::float::{self, Weight};
+use super::panel::GROUP_STEPS;
+use super::{int4, int8};
+use crate::ShapeError;
+use crate::layout::{GROUP, PANEL};
+
+/// Rows whose sums stay in registers.
+const ROWS: usize = 4;
+
+/// One step of a panel: `[row / 4][row % 4][4 cols]`.
+type Step<T> = [[[T; 4]; ROWS]; PANEL / ROWS];
+
+/// y = W x for float weights.
+pub(super) fn float_product<W: Weight>(product: float::Product<'_, W>) {
+    let (rows, cols) = (product.rows.max(1), product.cols.max(1));
+    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+        let panels = product.weights.as_chunks::<PANEL>().0.chunks(cols);
+        for (panel, y) in panels.zip(y.chunks_mut(PANEL)) {
+            let mut sums = [0.0; PANEL];
+            for (column, x) in panel.iter().zip(x) {
+                for (sum, w) in sums.iter_mut().zip(column) {
+                    *sum += w.to_f32() * x;
+                }
+            }
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y = sum;
+            }
+        }
+    }
+}
+
+/// y = W x for 8-bit weights with a scale per row.
+pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeError> {
+    let (rows, cols) = (product.rows.max(1), product.cols.max(1));
+    let steps = cols.div_ceil(GROUP) * GROUP_STEPS;
+    let [_, words, _] = cut(product.scratch, 1, cols)?;
+    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+        let x_scale = quantize::<63>(x, words, OFFSET);
+        let panels = product
+            .weights
+            .as_chunks::<4>()
+            .0
+            .as_chunks::<ROWS>()
+            .0
+            .as_chunks()
+            .0
+            .chunks(steps);
+        let parameters = product
+            .corrections
+            .as_chunks::<PANEL>()
+            .0
+            .iter()
+            .zip(product.scales.as_chunks::<PANEL>().0);
+        for ((panel, (corrections, scales)), y) in panels.zip(parameters).zip(y.chunks_mut(PANEL)) {
+            let mut sums = *corrections;
+            add_steps(&mut sums, panel, words);
+            for ((y, sum), scale) in y.iter_mut().zip(sums).zip(scales) {
+                *y = sum as f32 * half_to_f32(*scale) * x_scale;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// y = W x for 8-bit weights with a scale for every 32 columns of a row.
+pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), ShapeError> {
+    let (rows, cols) = (product.rows.max(1), product.cols.max(1));
+    let groups = cols.div_ceil(GROUP);
+    let [_, words, _] = cut(product.scratch, 1, cols)?;
+    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+        let x_scale = quantize::<63>(x, words, OFFSET);
+        let panels = product
+            .weights
+            .as_chunks::<4>()
+            .0
+            .as_chunks::<ROWS>()
+            .0
+            .as_chunks()
+            .0
+            .chunks(groups * GROUP_STEPS);
+        let scales = product.scales.as_chunks::<PANEL>().0.chunks(groups);
+        let parameters = scales.zip(product.corrections.as_chunks::<PANEL>().0);
+        for ((panel, (scales, corrections)), y) in panels.zip(parameters).zip(y.chunks_mut(PANEL)) {
+            let mut outputs = [0.0; PANEL];
+            let groups = panel.chunks(GROUP_STEPS).zip(words.chunks(GROUP_STEPS));
+            for ((group, words), scales) in groups.zip(scales) {
+                let mut sums = [0; PANEL];
+                add_steps(&mut sums, group, words);
+                add_group(&mut outputs, sums, scales);
+            }
+            for ((y, output), correction) in y.iter_mut().zip(outputs).zip(corrections) {
+                *y = (output + correction) * x_scale;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// y = W x for 4-bit weights.
+pub(super) fn nibble_product(product: int4::Product<'_>) -> Result<(), ShapeError> {
+    let (rows, cols) = (product.rows.max(1), product.cols.max(1));
+    let groups = cols.div_ceil(GROUP);
+    let [_, words, sums] = cut(product.scratch, 1, cols)?;
+    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+        let x_scale = quantize::<127>(x, words, 0);
+        sum_groups(words, sums);
+        let panels = product
+            .weights
+            .as_chunks::<4>()
+            .0
+            .as_chunks::<ROWS>()
+            .0
+            .as_chunks()
+            .0
+            .chunks(groups * GROUP_STEPS / 2);
+        let scales = product.scales.as_chunks::<PANEL>().0.chunks(groups);
+        for ((panel, scales), y) in panels.zip(scales).zip(y.chunks_mut(PANEL)) {
+            let mut outputs = [0.0; PANEL];
+            let groups = panel.chunks(GROUP_STEPS / 2).zip(words.chunks(GROUP_STEPS));
+            for (((group, words), sum), scales) in groups.zip(&*sums).zip(scales) {
+                let mut sums = [(*sum as i32).wrapping_mul(-8); PANEL];
+                add_nibbles(&mut sums, group, words);
+                add_group(&mut outputs, sums, scales);
+            }
+            for (y, output) in y.iter_mut().zip(outputs) {
+                *y = output * x_scale;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds four columns a step, times the activations, to sixteen rows' sums.
+fn add_steps(sums: &mut [i32; PANEL], panel: &[Step<i8>], words: &[u32]) {
+    if let [a, b, c, d] = sums.as_chunks_mut::<ROWS>().0 {
+        add_rows::<0>(a, panel, words);
+        add_rows::<1>(b, panel, words);
+        add_rows::<2>(c, panel, words);
+        add_rows::<3>(d, panel, words);
+    }
+}
+
+/// The part of [`add_steps`] for rows 4·Q to 4·Q + 3.
+fn add_rows<const Q: usize>(sums: &mut [i32; ROWS], panel: &[Step<i8>], words: &[u32]) {
+    let mut kept = *sums;
+    for (step, word) in panel.iter().zip(words) {
+        let x = word.to_le_bytes().map(i32::from);
+        for (sum, w) in kept.iter_mut().zip(&step[Q]) {
+            for (w, x) in w.iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(*w) * x);
+            }
+        }
+    }
+    *sums = kept;
+}
+
+/// Adds eight columns a step, packed as nibbles + 8, times signed activations, to sixteen rows' sums.
+fn add_nibbles(sums: &mut [i32; PANEL], group: &[Step<u8>], words: &[u32]) {
+    if let [a, b, c, d] = sums.as_chunks_mut::<ROWS>().0 {
+        add_nibble_rows::<0>(a, group, words);
+        add_nibble_rows::<1>(b, group, words);
+        add_nibble_rows::<2>(c, group, words);
+        add_nibble_rows::<3>(d, group, words);
+    }
+}
+
+/// The part of [`add_nibbles`] for rows 4·Q to 4·Q + 3.
+fn add_nibble_rows<const Q: usize>(sums: &mut [i32; ROWS], group: &[Step<u8>], words: &[u32]) {
+    let mut kept = *sums;
+    for (step, [low, high]) in group.iter().zip(words.as_chunks::<2>().0) {
+        let x = low.to_le_bytes().map(|x| i32::from(x as i8));
+        for (sum, w) in kept.iter_mut().zip(&step[Q]) {
+            for (w, x) in w.iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(w & 15) * x);
+            }
+        }
+        let x = high.to_le_bytes().map(|x| i32::from(x as i8));
+        for (sum, w) in kept.iter_mut().zip(&step[Q]) {
+            for (w, x) in w.iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(w >> 4) * x);
+            }
+        }
+    }
+    *sums = kept;
+}
+
+/// Scales a group's integer sums and adds them to the outputs.
+fn add_group(outputs: &mut [f32; PANEL], sums: [i32; PANEL], scales: &[f16; PANEL]) {
+    for ((output, sum), scale) in outputs.iter_mut().zip(sums).zip(scales) {
+        *output += sum as f32 * half_to_f32(*scale);
+    }
+}
+
+/// The level of zero where activations are unsigned.
+const OFFSET: u8 = 64;
+
+/// Rounds a vector to bytes in ±HIGHEST plus `offset`, padding columns to zero; returns its scale.
+fn quantize<const HIGHEST: u8>(x: &[f32], words: &mut [u32], offset: u8) -> f32 {
+    let amax = x.iter().fold(0, |max: u32, x| max.max(x.abs().to_bits()));
+    let (scale, factor) = scale_and_factor(amax, f32::from(HIGHEST));
+    // Adding 1.5·2²³ rounds to an integer, ties to even, and leaves it in the low bits.
+    let magic = 12_582_912.0 + f32::from(offset);
+    let level = |x: f32| (x * factor + magic).to_bits() as u8;
+    let (quads, rest) = x.as_chunks::<4>();
+    let mut words = words.iter_mut();
+    for (quad, word) in quads.iter().zip(words.by_ref()) {
+        *word = u32::from_le_bytes(quad.map(level));
+    }
+    let mut last = [offset; 4];
+    for (last, x) in last.iter_mut().zip(rest) {
+        *last = level(*x);
+    }
+    if !rest.is_empty()
+        && let Some(word) = words.next()
+    {
+        *word = u32::from_le_bytes(last);
+    }
+    for word in words {
+        *word = u32::from_le_bytes([offset; 4]);
+    }
+    scale
+}
+
+/// Sums of the signed activations of each group.
+fn sum_groups(words: &[u32], sums: &mut [u32]) {
+    for (sum, words) in sums.iter_mut().zip(words.chunks(GROUP_STEPS)) {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        *sum = bytes.fold(0, |sum: i32, byte| sum + i32::from(byte as i8)) as u32;
+    }
+}
+
+/// Exact for every finite half, subnormals included, in four instructions: the exponents' biases differ by 112.
+pub(super) fn half_to_f32(x: f16) -> f32 {
+    const TWO_112: f32 = f32::from_bits((127 + 112) << 23);
+    let bits = (i32::from(x.to_bits() as i16) << 13) as u32 & 0x8fff_e000;
+    f32::from_bits(bits) * TWO_112
+}

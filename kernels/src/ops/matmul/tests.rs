@@ -1,0 +1,267 @@
+//! Every format on every backend against exact arithmetic, over awkward shapes.
+
+use half::f16;
+use std::{vec, vec::Vec};
+
+use super::{matmul, matmul_scratch_len};
+use crate::layout::WeightFormat;
+use crate::reference::matmul::{element, integer, matvec_i8_row};
+use crate::testing::{FORMATS, Packed, Rng, backends};
+use crate::{Backend, Matrix};
+
+fn product(backend: Backend, w: &Matrix<'_>, x: &[f32], n: usize) -> Vec<f32> {
+    // Too long, at an odd offset, and dirty: nothing may depend on what the scratch or the output held.
+    let mut scratch = vec![0xdead_beef; matmul_scratch_len(w.cols(), n) + 3];
+    let mut y = vec![f32::NAN; n * w.rows() + 1];
+    matmul(backend, w, x, n, &mut y[1..], &mut scratch[1..]).unwrap();
+    y.remove(0);
+    y
+}
+
+/// Shapes (rows, cols, n) that leave every kind of remainder.
+fn shapes() -> Vec<(usize, usize, usize)> {
+    if cfg!(miri) {
+        return vec![(1, 1, 1), (17, 33, 1), (33, 40, 2), (49, 9, 7)];
+    }
+    let mut rng = Rng(7);
+    let mut shapes: Vec<_> = (0..150)
+        .map(|_| (1 + rng.index(40), 1 + rng.index(130), 1 + rng.index(20)))
+        .collect();
+    shapes.extend([
+        (64, 64, 1),
+        (130, 96, 1),
+        (1, 1, 1),
+        (16, 32, 4),
+        (48, 300, 6),
+        (65, 8, 3),
+        (32, 513, 13),
+    ]);
+    shapes.extend([(20, 40, 127), (20, 40, 128), (20, 40, 129), (9, 33, 260)]);
+    shapes
+}
+
+/// What quantization makes of a vector: its levels and their scale.
+fn levels(x: &[f32], highest: f32) -> (Vec<i32>, f32) {
+    let amax = x.iter().fold(0f32, |max, x| max.max(x.abs()));
+    (
+        x.iter()
+            .map(|x| (x * (highest / amax)).round_ties_even() as i32)
+            .collect(),
+        amax / highest,
+    )
+}
+
+#[test]
+fn products_equal_exact_arithmetic() {
+    let mut rng = Rng(1);
+    for (rows, cols, n) in shapes() {
+        let (w, x) = (rng.normals(rows * cols), rng.normals(n * cols));
+        for format in FORMATS {
+            let packed = Packed::new(format, rows, cols, &w);
+            let w = packed.matrix();
+            for backend in backends() {
+                let y = product(backend, &w, &x, n);
+                for (x, y) in x.chunks(cols).zip(y.chunks(rows)) {
+                    let x: Vec<f64> = match format {
+                        WeightFormat::F32 | WeightFormat::F16 => {
+                            x.iter().map(|x| f64::from(*x)).collect()
+                        }
+                        _ => {
+                            let (q, scale) = levels(
+                                x,
+                                if format == WeightFormat::I4Group32 {
+                                    127.0
+                                } else {
+                                    63.0
+                                },
+                            );
+                            q.iter().map(|q| f64::from(*q) * f64::from(scale)).collect()
+                        }
+                    };
+                    for (row, y) in y.iter().enumerate() {
+                        let terms = (0..cols).map(|col| element(&w, row, col) * x[col]);
+                        let (exact, magnitude) =
+                            terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
+                        // The unsigned offset of grouped int8 passes through f32: 64 levels beside up to 63.
+                        let offset = if format == WeightFormat::I8Group32 {
+                            64.0 * cols as f64
+                        } else {
+                            0.0
+                        };
+                        let bound = (cols as f64 + 4.0) * 6e-8 * (magnitude + offset * 0.1) + 1e-30;
+                        let error = (f64::from(*y) - exact).abs();
+                        assert!(
+                            error <= bound,
+                            "{format:?} {backend:?} ({rows}, {cols}) n {n} row {row}: {y} {exact}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn i8_row_gives_the_same_bits_everywhere() {
+    let mut rng = Rng(2);
+    for (rows, cols, n) in shapes() {
+        let packed = Packed::new(WeightFormat::I8Row, rows, cols, &rng.normals(rows * cols));
+        let x = rng.normals(n * cols);
+        let mut exact = vec![0.0; n * rows];
+        for (x, y) in x.chunks(cols).zip(exact.chunks_mut(rows)) {
+            matvec_i8_row(&packed.matrix(), x, y);
+        }
+        for backend in backends() {
+            let y = product(backend, &packed.matrix(), &x, n);
+            assert!(
+                y.iter()
+                    .map(|y| y.to_bits())
+                    .eq(exact.iter().map(|y| y.to_bits())),
+                "{backend:?} {rows} {cols} {n}"
+            );
+        }
+    }
+}
+
+/// With scales of 1 and whole activations the outputs are the integer accumulators themselves.
+#[test]
+fn integer_sums_are_exact() {
+    let mut rng = Rng(3);
+    for (rows, cols, n) in shapes() {
+        for (format, w_highest, x_highest) in [
+            (WeightFormat::I8Row, 127, 63),
+            (WeightFormat::I8Group32, 127, 63),
+            (WeightFormat::I4Group32, 7, 127),
+        ] {
+            // Every other case drives all operands to their extremes, where a saturating product would show.
+            let extreme = rng.index(2) == 0;
+            let mut whole = |highest: usize, len: usize| -> Vec<f32> {
+                (0..len)
+                    .map(|_| {
+                        let level = if extreme {
+                            highest * (1 - rng.index(8) / 7)
+                        } else {
+                            rng.index(highest + 1)
+                        };
+                        if !extreme && rng.index(2) == 0 {
+                            -(level as f32)
+                        } else {
+                            level as f32
+                        }
+                    })
+                    .collect()
+            };
+            let (w, mut x) = (whole(w_highest, rows * cols), whole(x_highest, n * cols));
+            // A vector's first element sets its scale to 1.
+            x.iter_mut()
+                .step_by(cols)
+                .for_each(|x| *x = x_highest as f32);
+            let scales = vec![
+                f16::ONE;
+                crate::layout::weight_lens(format, rows, cols)
+                    .unwrap()
+                    .scales
+            ];
+            let packed = Packed::with_scales(format, rows, cols, &w, scales);
+            for backend in backends() {
+                let y = product(backend, &packed.matrix(), &x, n);
+                for (x, y) in x.chunks(cols).zip(y.chunks(rows)) {
+                    for (row, y) in y.iter().enumerate() {
+                        let exact: i64 = (0..cols)
+                            .map(|col| {
+                                i64::from(integer(&packed.matrix(), row, col)) * x[col] as i64
+                            })
+                            .sum();
+                        assert_eq!(
+                            *y, exact as f32,
+                            "{format:?} {backend:?} ({rows}, {cols}) n {n} row {row}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_vector_equals_the_same_in_a_batch() {
+    let mut rng = Rng(4);
+    for (rows, cols, n) in shapes() {
+        let (w, x) = (rng.normals(rows * cols), rng.normals(n * cols));
+        for format in FORMATS {
+            let packed = Packed::new(format, rows, cols, &w);
+            for backend in backends() {
+                let batch = product(backend, &packed.matrix(), &x, n);
+                let single: Vec<f32> = x
+                    .chunks(cols)
+                    .flat_map(|x| product(backend, &packed.matrix(), x, 1))
+                    .collect();
+                assert!(
+                    batch == single,
+                    "{format:?} {backend:?} ({rows}, {cols}) n {n}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_and_zeros() {
+    let mut rng = Rng(5);
+    let (rows, cols) = (19, 70);
+    let w = rng.normals(rows * cols);
+    for format in FORMATS {
+        let packed = Packed::new(format, rows, cols, &w);
+        for backend in backends() {
+            for n in [1, 5] {
+                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut x = rng.normals(n * cols);
+                    x[cols - 1] = bad;
+                    let y = product(backend, &packed.matrix(), &x, n);
+                    assert!(
+                        y[..rows].iter().all(|y| !y.is_finite()),
+                        "{format:?} {backend:?} {bad}"
+                    );
+                    assert!(
+                        y[rows..].iter().all(|y| y.is_finite()),
+                        "{format:?} {backend:?} {bad}"
+                    );
+                }
+                let y = product(backend, &packed.matrix(), &vec![0.0; n * cols], n);
+                assert!(y.iter().all(|y| *y == 0.0), "{format:?} {backend:?}");
+                let tiny = product(backend, &packed.matrix(), &vec![1e-45; n * cols], n);
+                assert!(
+                    tiny.iter().all(|y| y.is_finite() && y.abs() < 1e-30),
+                    "{format:?} {backend:?}"
+                );
+                let large = product(backend, &packed.matrix(), &vec![1e36; n * cols], n);
+                assert!(
+                    large.iter().all(|y| y.is_finite()),
+                    "{format:?} {backend:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_are_errors() {
+    let packed = Packed::new(WeightFormat::I8Row, 3, 5, &[1.0; 15]);
+    let (mut y, mut scratch) = ([0.0; 6], [0; 64]);
+    let mut call = |x: &[f32], n, y_len: usize, scratch_len: usize| {
+        matmul(
+            Backend::SCALAR,
+            &packed.matrix(),
+            x,
+            n,
+            &mut y[..y_len],
+            &mut scratch[..scratch_len],
+        )
+    };
+    assert!(call(&[0.0; 10], 2, 6, 64).is_ok());
+    assert!(call(&[], 0, 0, 64).is_ok());
+    assert!(call(&[0.0; 9], 2, 6, 64).is_err());
+    assert!(call(&[0.0; 10], 2, 5, 64).is_err());
+    assert!(call(&[0.0; 10], usize::MAX, 6, 64).is_err());
+    assert!(call(&[0.0; 10], 2, 6, matmul_scratch_len(5, 2) - 1).is_err());
+}

@@ -1,0 +1,158 @@
+//! What the tests share: backends, random numbers, owned matrices.
+
+use half::f16;
+use std::{println, vec, vec::Vec};
+
+use crate::layout::{WeightFormat, weight_lens};
+use crate::pack::{self, ScaleMethod};
+use crate::{Backend, Matrix, MatrixData};
+
+/// The backends to test, saying which the machine lacks.
+pub(crate) fn backends() -> Vec<Backend> {
+    for name in ["avx2", "neon"] {
+        if Backend::by_name(name).is_none() {
+            println!("skipped: {name} (this processor lacks it)");
+        }
+    }
+    Backend::available().collect()
+}
+
+pub(crate) const FORMATS: [WeightFormat; 5] = [
+    WeightFormat::F32,
+    WeightFormat::F16,
+    WeightFormat::I8Row,
+    WeightFormat::I8Group32,
+    WeightFormat::I4Group32,
+];
+
+/// xorshift64* (Vigna 2016): reproducible, good enough for test data.
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// In `0..below`.
+    pub(crate) fn index(&mut self, below: usize) -> usize {
+        (self.bits() >> 33) as usize % below
+    }
+
+    /// Uniform in −1..1.
+    pub(crate) fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// About normal with unit variance: a sum of uniforms.
+    pub(crate) fn normal(&mut self) -> f32 {
+        self.uniform() + self.uniform() + self.uniform()
+    }
+
+    pub(crate) fn normals(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.normal()).collect()
+    }
+}
+
+/// A packed matrix that owns its memory.
+pub(crate) struct Packed {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    format: WeightFormat,
+    floats: Vec<f32>,
+    halves: Vec<f16>,
+    bytes: Vec<i8>,
+    nibbles: Vec<u8>,
+    pub(crate) scales: Vec<f16>,
+    corrections_i32: Vec<i32>,
+    corrections_f32: Vec<f32>,
+}
+
+impl Packed {
+    pub(crate) fn new(format: WeightFormat, rows: usize, cols: usize, matrix: &[f32]) -> Self {
+        let scales = weight_lens(format, rows, cols).unwrap().scales;
+        let mut scales = vec![f16::ZERO; scales];
+        if !scales.is_empty() {
+            pack::choose_scales(format, rows, cols, matrix, ScaleMethod::AbsMax, &mut scales)
+                .unwrap();
+        }
+        Self::with_scales(format, rows, cols, matrix, scales)
+    }
+
+    pub(crate) fn with_scales(
+        format: WeightFormat,
+        rows: usize,
+        cols: usize,
+        matrix: &[f32],
+        scales: Vec<f16>,
+    ) -> Self {
+        let lens = weight_lens(format, rows, cols).unwrap();
+        let mut packed = Packed {
+            rows,
+            cols,
+            format,
+            floats: vec![],
+            halves: vec![],
+            bytes: vec![],
+            nibbles: vec![],
+            scales,
+            corrections_i32: vec![],
+            corrections_f32: vec![],
+        };
+        let scales = &packed.scales;
+        match format {
+            WeightFormat::F32 => {
+                packed.floats = vec![0.0; lens.data];
+                pack::pack_f32(rows, cols, matrix, &mut packed.floats).unwrap();
+            }
+            WeightFormat::F16 => {
+                packed.halves = vec![f16::ZERO; lens.data];
+                pack::pack_f16(rows, cols, matrix, &mut packed.halves).unwrap();
+            }
+            WeightFormat::I8Row => {
+                packed.bytes = vec![0; lens.data];
+                packed.corrections_i32 = vec![0; lens.corrections];
+                let corrections = &mut packed.corrections_i32;
+                pack::pack_i8_row(rows, cols, matrix, scales, &mut packed.bytes, corrections)
+                    .unwrap();
+            }
+            WeightFormat::I8Group32 => {
+                packed.bytes = vec![0; lens.data];
+                packed.corrections_f32 = vec![0.0; lens.corrections];
+                let corrections = &mut packed.corrections_f32;
+                pack::pack_i8_group32(rows, cols, matrix, scales, &mut packed.bytes, corrections)
+                    .unwrap();
+            }
+            WeightFormat::I4Group32 => {
+                packed.nibbles = vec![0; lens.data];
+                pack::pack_i4_group32(rows, cols, matrix, scales, &mut packed.nibbles).unwrap();
+            }
+        }
+        packed
+    }
+
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        let scales = &self.scales;
+        let data = match self.format {
+            WeightFormat::F32 => MatrixData::F32(&self.floats),
+            WeightFormat::F16 => MatrixData::F16(&self.halves),
+            WeightFormat::I8Row => MatrixData::I8Row {
+                weights: &self.bytes,
+                scales,
+                corrections: &self.corrections_i32,
+            },
+            WeightFormat::I8Group32 => MatrixData::I8Group32 {
+                weights: &self.bytes,
+                scales,
+                corrections: &self.corrections_f32,
+            },
+            WeightFormat::I4Group32 => MatrixData::I4Group32 {
+                weights: &self.nibbles,
+                scales,
+            },
+        };
+        Matrix::new(self.rows, self.cols, data).unwrap()
+    }
+}
