@@ -46,6 +46,50 @@ impl ShapeError {
             Err(Self { what, need, have })
         }
     }
+
+    /// `Ok` if `have <= most`.
+    #[inline]
+    pub(crate) const fn check_at_most(
+        what: &'static str,
+        most: usize,
+        have: usize,
+    ) -> Result<(), Self> {
+        if have <= most {
+            Ok(())
+        } else {
+            Err(Self {
+                what,
+                need: most,
+                have,
+            })
+        }
+    }
+
+    /// `Ok` if `have` elements hold `rows` rows of `width` elements that lie `stride` apart.
+    #[inline]
+    pub(crate) const fn check_strided(
+        what: &'static str,
+        rows: usize,
+        width: usize,
+        stride: usize,
+        have: usize,
+    ) -> Result<(), Self> {
+        if rows == 0 {
+            return Ok(());
+        }
+        if stride < width {
+            return Err(Self {
+                what,
+                need: width,
+                have: stride,
+            });
+        }
+        let need = match (rows - 1).checked_mul(stride) {
+            Some(before) => before.saturating_add(width),
+            None => usize::MAX,
+        };
+        Self::check_at_least(what, need, have)
+    }
 }
 
 impl fmt::Display for ShapeError {

@@ -14,6 +14,7 @@ mod backend;
 mod error;
 pub mod isa;
 pub mod layout;
+mod math;
 mod matrix;
 pub mod ops;
 pub mod pack;

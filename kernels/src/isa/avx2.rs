@@ -204,6 +204,11 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
+    fn first(self, a: __m256) -> f32 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_cvtss_f32(a) }
+    }
+    #[inline(always)]
     fn max_lane(self, a: __m256) -> f32 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe {
@@ -226,6 +231,11 @@ impl Isa for Avx2 {
     fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_blendv_ps(no, yes, mask) }
+    }
+    #[inline(always)]
+    fn all(self, mask: __m256) -> bool {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_movemask_ps(mask) == 0xff }
     }
     #[inline(always)]
     fn any(self, mask: __m256) -> bool {

@@ -149,6 +149,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn add_exponent(self, p: Self::F32, t: Self::F32) -> Self::F32;
     /// Sum of the lanes; the order is the instruction set's.
     fn sum(self, a: Self::F32) -> f32;
+    /// Lane 0.
+    fn first(self, a: Self::F32) -> f32;
     /// Largest lane; unspecified if one is NaN.
     fn max_lane(self, a: Self::F32) -> f32;
 
@@ -160,6 +162,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `yes` where the mask is set, `no` elsewhere.
     fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
+    /// Whether all lanes of the mask are set.
+    fn all(self, mask: Self::Mask) -> bool;
     /// Whether any lane of the mask is set.
     fn any(self, mask: Self::Mask) -> bool;
 

@@ -225,6 +225,11 @@ impl Isa for Neon {
         unsafe { vaddvq_f32(vaddq_f32(a[0], a[1])) }
     }
     #[inline(always)]
+    fn first(self, a: F32) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vgetq_lane_f32::<0>(a[0]) }
+    }
+    #[inline(always)]
     fn max_lane(self, a: F32) -> f32 {
         // SAFETY: `self` proves NEON.
         unsafe { vmaxvq_f32(vmaxq_f32(a[0], a[1])) }
@@ -248,6 +253,11 @@ impl Isa for Neon {
                 vbslq_f32(mask[1], yes[1], no[1]),
             ]
         }
+    }
+    #[inline(always)]
+    fn all(self, mask: Mask) -> bool {
+        // SAFETY: `self` proves NEON.
+        unsafe { vminvq_u32(vandq_u32(mask[0], mask[1])) != 0 }
     }
     #[inline(always)]
     fn any(self, mask: Mask) -> bool {

@@ -161,6 +161,10 @@ impl Isa for Scalar {
         ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7))
     }
     #[inline(always)]
+    fn first(self, a: [f32; 8]) -> f32 {
+        a[0]
+    }
+    #[inline(always)]
     fn max_lane(self, a: [f32; 8]) -> f32 {
         let mut max = f32::NEG_INFINITY;
         for a in a {
@@ -183,6 +187,14 @@ impl Isa for Scalar {
             *out = if mask { yes } else { *out };
         }
         out
+    }
+    #[inline(always)]
+    fn all(self, mask: [bool; 8]) -> bool {
+        let mut all = true;
+        for lane in mask {
+            all &= lane;
+        }
+        all
     }
     #[inline(always)]
     fn any(self, mask: [bool; 8]) -> bool {

@@ -2,18 +2,9 @@
 
 use super::{Isa, Kernel};
 use crate::Backend;
+use crate::testing::{Rng, backends};
 use half::f16;
-use std::{println, vec::Vec};
-
-/// The backends to test, saying which the machine lacks.
-fn backends() -> Vec<Backend> {
-    for name in ["avx2", "neon"] {
-        if Backend::by_name(name).is_none() {
-            println!("skipped: {name} (this processor lacks it)");
-        }
-    }
-    Backend::available().collect()
-}
+use std::vec::Vec;
 
 struct Floats {
     a: [f32; 8],
@@ -61,6 +52,8 @@ impl Kernel for Floats {
             out(isa.select(gt, z, y)),
             core::array::from_fn(|i| if a[i] > b[i] { c[i] } else { b[i] })
         );
+        assert_eq!(isa.all(gt), a.iter().zip(&b).all(|(a, b)| a > b));
+        assert!(isa.all(isa.lt(x, isa.splat(1e9))) && isa.first(x) == a[0]);
         assert_eq!(isa.any(gt), a.iter().zip(&b).any(|(a, b)| a > b));
         assert_eq!(isa.any(isa.lt(x, y)), a.iter().zip(&b).any(|(a, b)| a < b));
         assert!((isa.sum(x) - a.iter().sum::<f32>()).abs() <= 1e-3);
@@ -178,22 +171,14 @@ impl Kernel for Integers {
     }
 }
 
-/// xorshift64 (Marsaglia 2003).
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state >> 11
-}
-
 #[test]
 fn operations_equal_plain_rust() {
-    let mut state = 88_172_645_463_325_252;
+    let mut random = Rng(1);
     let cases = if cfg!(miri) { 4 } else { 1000 };
     for backend in backends() {
         for _ in 0..cases {
             // Never 0: its sign is unspecified in a few operations.
-            let mut float = || (random(&mut state) % 40_001) as f32 / 128.0 - 156.001;
+            let mut float = || (random.bits() % 40_001) as f32 / 128.0 - 156.001;
             let floats = Floats {
                 a: core::array::from_fn(|_| float()),
                 b: core::array::from_fn(|_| float()),
@@ -201,9 +186,9 @@ fn operations_equal_plain_rust() {
             };
             backend.run(floats);
             let integers = Integers {
-                u: core::array::from_fn(|_| random(&mut state) as u8),
-                s: core::array::from_fn(|_| (random(&mut state) as i8).max(-127)),
-                acc: core::array::from_fn(|_| random(&mut state) as i32 / 2),
+                u: core::array::from_fn(|_| random.bits() as u8),
+                s: core::array::from_fn(|_| (random.bits() as i8).max(-127)),
+                acc: core::array::from_fn(|_| random.bits() as i32 / 2),
             };
             backend.run(integers);
         }

@@ -1,4 +1,5 @@
 //! The operations, one module each.
 
+pub mod attention;
 pub mod embed;
 pub mod matmul;

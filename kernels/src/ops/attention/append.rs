@@ -1,0 +1,189 @@
+//! Writing keys and values into the cache.
+
+use super::KvMut;
+use crate::isa::{Isa, Kernel};
+use crate::layout::{
+    KEYS_PER_BLOCK, KvShape, key_index, key_index_i8, value_index, value_index_i8,
+};
+use crate::{Backend, ShapeError};
+use half::f16;
+
+/// Writes `n` tokens' keys and values into slots `slot..slot + n` of the cache, modulo its capacity.
+///
+/// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a fused
+/// projection. f16 rounds to nearest even; i8 takes a scale of amax / 127 for every key and value of every head.
+///
+/// # Errors
+/// [`ShapeError`] if a slice is too short, if the cache is not of its shape, or if `n` exceeds the capacity.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices and a place: a struct would only rename them"
+)]
+pub fn append(
+    backend: Backend,
+    shape: &KvShape,
+    mut kv: KvMut<'_>,
+    slot: usize,
+    n: usize,
+    k: &[f32],
+    v: &[f32],
+    stride: usize,
+) -> Result<(), ShapeError> {
+    let width = shape.kv_heads() * shape.head_dim();
+    kv.as_kv().check(shape)?;
+    ShapeError::check_at_most("appended keys", shape.capacity(), n)?;
+    ShapeError::check_strided("k", n, width, stride, k.len())?;
+    ShapeError::check_strided("v", n, width, stride, v.len())?;
+    for token in 0..n {
+        // `slot` may be any position of a ring; the capacity is never 0.
+        let slot = slot
+            .wrapping_add(token)
+            .checked_rem(shape.capacity())
+            .unwrap_or(0);
+        let place = Place {
+            shape: *shape,
+            slot,
+        };
+        let at = token * stride;
+        let done = match (k.get(at..), v.get(at..)) {
+            (Some(k), Some(v)) => place.write(backend, &mut kv, k, v),
+            _ => None,
+        };
+        done.ok_or(ShapeError {
+            what: "append (internal)",
+            need: 0,
+            have: token,
+        })?;
+    }
+    Ok(())
+}
+
+/// Where one token goes.
+#[derive(Clone, Copy)]
+struct Place {
+    shape: KvShape,
+    slot: usize,
+}
+
+impl Place {
+    /// All heads of one token.
+    fn write(self, backend: Backend, kv: &mut KvMut<'_>, k: &[f32], v: &[f32]) -> Option<()> {
+        let head_dim = self.shape.head_dim();
+        for head in 0..self.shape.kv_heads() {
+            let k = k.get(head * head_dim..)?.get(..head_dim)?;
+            let v = v.get(head * head_dim..)?.get(..head_dim)?;
+            match kv {
+                KvMut::F32 { k: to_k, v: to_v } => {
+                    scatter(
+                        k,
+                        self.block(head, to_k)?,
+                        |dim| key_index(self.slot, dim),
+                        |x| x,
+                    )?;
+                    scatter(
+                        v,
+                        self.block(head, to_v)?,
+                        |dim| value_index(head_dim, self.slot, dim),
+                        |x| x,
+                    )?;
+                }
+                KvMut::F16 { k: to_k, v: to_v } => {
+                    scatter(
+                        k,
+                        self.block(head, to_k)?,
+                        |dim| key_index(self.slot, dim),
+                        f16::from_f32,
+                    )?;
+                    let index = |dim| value_index(head_dim, self.slot, dim);
+                    scatter(v, self.block(head, to_v)?, index, f16::from_f32)?;
+                }
+                KvMut::I8 {
+                    k: to_k,
+                    k_scales,
+                    v: to_v,
+                    v_scales,
+                } => {
+                    let scale = head * self.shape.capacity() + self.slot;
+                    let to = Quantized {
+                        to: self.block(head, to_k)?,
+                        index: |dim| key_index_i8(self.slot, dim),
+                    };
+                    *k_scales.get_mut(scale)? = backend.run(Quantize {
+                        from: k,
+                        to,
+                        code: |q| q as u8 ^ 128,
+                    })?;
+                    let index = |dim| value_index_i8(head_dim, self.slot, dim);
+                    let to = Quantized {
+                        to: self.block(head, to_v)?,
+                        index,
+                    };
+                    *v_scales.get_mut(scale)? = backend.run(Quantize {
+                        from: v,
+                        to,
+                        code: |q| q,
+                    })?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// The block of `head` that the token goes into.
+    fn block<'a, T>(&self, head: usize, all: &'a mut [T]) -> Option<&'a mut [T]> {
+        let block = head * (self.shape.capacity() / KEYS_PER_BLOCK) + self.slot / KEYS_PER_BLOCK;
+        let len = self.shape.block_len();
+        all.get_mut(block * len..)?.get_mut(..len)
+    }
+}
+
+/// Writes each element to its index.
+#[inline(always)]
+fn scatter<T>(
+    from: &[f32],
+    to: &mut [T],
+    index: impl Fn(usize) -> usize,
+    convert: impl Fn(f32) -> T,
+) -> Option<()> {
+    for (dim, x) in from.iter().enumerate() {
+        *to.get_mut(index(dim))? = convert(*x);
+    }
+    Some(())
+}
+
+/// A place for bytes.
+struct Quantized<'a, T, F> {
+    to: &'a mut [T],
+    index: F,
+}
+
+/// Rounds a vector to ±127 steps of amax / 127 and returns the step.
+struct Quantize<'a, T, F, C> {
+    from: &'a [f32],
+    to: Quantized<'a, T, F>,
+    code: C,
+}
+
+impl<T, F: Fn(usize) -> usize, C: Fn(i8) -> T> Kernel for Quantize<'_, T, F, C> {
+    type Output = Option<f32>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Option<f32> {
+        let lanes = self.from.as_chunks::<8>().0;
+        let mut amax = isa.splat(0.0);
+        for x in lanes {
+            amax = isa.max(amax, isa.abs(isa.load(x)));
+        }
+        let amax = isa.max_lane(amax);
+        // Below this the inverse would overflow; such a vector is as good as zero.
+        let inverse = isa.splat(if amax > 1e-30 { 127.0 / amax } else { 0.0 });
+        for (chunk, x) in lanes.iter().enumerate() {
+            let mut bytes = [0; 8];
+            isa.store_i8(isa.round_i32(isa.mul(isa.load(x), inverse)), &mut bytes);
+            for (lane, byte) in bytes.into_iter().enumerate() {
+                *self.to.to.get_mut((self.to.index)(chunk * 8 + lane))? = (self.code)(byte);
+            }
+        }
+        Some(amax / 127.0)
+    }
+}

@@ -1,0 +1,288 @@
+//! Fused attention: `out = softmax(scale · q·kᵀ + mask) · v`, without ever storing the scores of all keys.
+//!
+//! # The algorithm
+//! A *row* is one query of one head. The query heads that share a key-value head lie in one list of rows, token by token, so
+//! that grouped heads (Ainslie et al. 2023, "GQA") read the cache once. Rows are taken in blocks, keys in blocks; for every
+//! key block the probabilities relative to a running reference m are summed and multiplied into the output (the online
+//! softmax of Milakov and Gimelshein 2018, tiled as in Dao et al. 2022, "FlashAttention").
+//!
+//! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing overflows
+//! or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score lies below
+//! m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And the
+//! exponential runs in registers at the end of each 4 × 16 tile of scores, which are never stored.
+
+mod append;
+mod plan;
+mod prefill;
+mod source;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+pub use append::append;
+pub use plan::attention_scratch_len;
+
+use crate::layout::{KvDtype, KvShape};
+use crate::{Backend, ShapeError};
+use half::f16;
+use plan::Plan;
+use prefill::Prefill;
+use source::{Bytes, Floats};
+
+/// The keys that a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mask {
+    /// All `kv_len` keys: bidirectional attention (a shorter sequence is a smaller `kv_len`), or attention to another
+    /// sequence.
+    Full,
+    /// The queries are the last `q_len` of the `kv_len` positions: query i sees keys `0..=kv_len − q_len + i`.
+    Causal,
+}
+
+/// Shape of one attention call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads: a multiple of the key-value heads. Heads h·group..(h+1)·group share key-value head h.
+    pub q_heads: usize,
+    /// Queries.
+    pub q_len: usize,
+    /// Keys, at most the cache's capacity.
+    pub kv_len: usize,
+    /// Which of them a query sees.
+    pub mask: Mask,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+impl AttentionShape {
+    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1).
+    pub fn new(kv: &KvShape, q_heads: usize, q_len: usize, kv_len: usize, mask: Mask) -> Self {
+        let scale = 1.0 / libm::sqrtf(kv.head_dim() as f32);
+        Self {
+            q_heads,
+            q_len,
+            kv_len,
+            mask,
+            scale,
+        }
+    }
+
+    /// Keys that query `token` sees. (Wraps for causal shapes with q_len > kv_len, which the entry rejects.)
+    #[inline]
+    fn visible(&self, token: usize) -> usize {
+        match self.mask {
+            Mask::Full => self.kv_len,
+            Mask::Causal => self
+                .kv_len
+                .wrapping_sub(self.q_len)
+                .wrapping_add(token)
+                .wrapping_add(1),
+        }
+    }
+}
+
+/// A layer's keys and values; the slices are laid out as [`KvShape`] says.
+#[derive(Clone, Copy, Debug)]
+pub enum Kv<'a> {
+    /// 32-bit floats.
+    F32 {
+        /// Keys.
+        k: &'a [f32],
+        /// Values.
+        v: &'a [f32],
+    },
+    /// 16-bit floats.
+    F16 {
+        /// Keys.
+        k: &'a [f16],
+        /// Values.
+        v: &'a [f16],
+    },
+    /// Bytes: key = `k_scale · (k − 128)`, value = `v_scale · v`.
+    I8 {
+        /// Keys.
+        k: &'a [u8],
+        /// Scales of the keys.
+        k_scales: &'a [f32],
+        /// Values.
+        v: &'a [i8],
+        /// Scales of the values.
+        v_scales: &'a [f32],
+    },
+}
+
+/// A layer's keys and values for writing; see [`Kv`].
+#[derive(Debug)]
+pub enum KvMut<'a> {
+    /// 32-bit floats.
+    F32 {
+        /// Keys.
+        k: &'a mut [f32],
+        /// Values.
+        v: &'a mut [f32],
+    },
+    /// 16-bit floats.
+    F16 {
+        /// Keys.
+        k: &'a mut [f16],
+        /// Values.
+        v: &'a mut [f16],
+    },
+    /// Bytes with scales.
+    I8 {
+        /// Keys.
+        k: &'a mut [u8],
+        /// Scales of the keys.
+        k_scales: &'a mut [f32],
+        /// Values.
+        v: &'a mut [i8],
+        /// Scales of the values.
+        v_scales: &'a mut [f32],
+    },
+}
+
+impl KvMut<'_> {
+    /// For reading.
+    pub fn as_kv(&self) -> Kv<'_> {
+        match self {
+            Self::F32 { k, v } => Kv::F32 { k, v },
+            Self::F16 { k, v } => Kv::F16 { k, v },
+            Self::I8 {
+                k,
+                k_scales,
+                v,
+                v_scales,
+            } => Kv::I8 {
+                k,
+                k_scales,
+                v,
+                v_scales,
+            },
+        }
+    }
+}
+
+impl Kv<'_> {
+    /// Element type.
+    pub const fn dtype(&self) -> KvDtype {
+        match self {
+            Self::F32 { .. } => KvDtype::F32,
+            Self::F16 { .. } => KvDtype::F16,
+            Self::I8 { .. } => KvDtype::I8,
+        }
+    }
+
+    fn check(&self, shape: &KvShape) -> Result<(), ShapeError> {
+        let (k_len, v_len, k_scales, v_scales) = match self {
+            Kv::F32 { k, v } => (k.len(), v.len(), 0, 0),
+            Kv::F16 { k, v } => (k.len(), v.len(), 0, 0),
+            Kv::I8 {
+                k,
+                k_scales,
+                v,
+                v_scales,
+            } => (k.len(), v.len(), k_scales.len(), v_scales.len()),
+        };
+        let scales = shape.scales_len(self.dtype());
+        ShapeError::check_eq("keys", shape.len(), k_len)?;
+        ShapeError::check_eq("values", shape.len(), v_len)?;
+        ShapeError::check_eq("key scales", scales, k_scales)?;
+        ShapeError::check_eq("value scales", scales, v_scales)
+    }
+}
+
+/// Attention of `q_len` queries to the first `kv_len` keys of a cache.
+///
+/// `q` and `out` are `(q_len, q_heads, head_dim)`, tokens `q_stride` and `out_stride` elements apart (so that queries can be
+/// read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
+///
+/// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows and,
+/// where it lies in a key or a value, also in the up to three rows that share a tile with a row that sees it.
+///
+/// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates with f16
+/// (4.9e-4) and i8 (amax / 254 per key and value).
+///
+/// # Errors
+/// [`ShapeError`] if a slice is too short (or the cache not exactly of its shape), if `q_heads` is no multiple of the
+/// key-value heads, if `kv_len` exceeds the capacity, or if `mask` is causal and `q_len` exceeds `kv_len`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices, a cache and scratch: a struct would only rename them"
+)]
+pub fn attention(
+    backend: Backend,
+    kv_shape: &KvShape,
+    shape: &AttentionShape,
+    q: &[f32],
+    q_stride: usize,
+    kv: Kv<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scratch: &mut [f32],
+) -> Result<(), ShapeError> {
+    let width = row_width(kv_shape, shape)?;
+    kv.check(kv_shape)?;
+    ShapeError::check_at_most("kv_len", kv_shape.capacity(), shape.kv_len)?;
+    if shape.mask == Mask::Causal {
+        ShapeError::check_at_most("q_len of causal attention", shape.kv_len, shape.q_len)?;
+    }
+    if shape.q_len == 0 {
+        return Ok(());
+    }
+    ShapeError::check_strided("q", shape.q_len, width, q_stride, q.len())?;
+    ShapeError::check_strided("out", shape.q_len, width, out_stride, out.len())?;
+    let scratch_len = attention_scratch_len(kv_shape, kv.dtype(), shape.q_heads, shape.q_len);
+    ShapeError::check_at_least("scratch", scratch_len, scratch.len())?;
+    if shape.kv_len == 0 {
+        for row in out.chunks_mut(out_stride.max(1)) {
+            row.iter_mut().take(width).for_each(|x| *x = 0.0);
+        }
+        return Ok(());
+    }
+    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
+    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
+    let job = (kv_shape, shape, group, plan);
+    let io = (q, q_stride, out, out_stride);
+    let done = match kv {
+        Kv::F32 { k, v } => backend.run(Prefill::new(job, io, Floats { k, v }, scratch)),
+        Kv::F16 { k, v } => backend.run(Prefill::new(job, io, Floats { k, v }, scratch)),
+        Kv::I8 {
+            k,
+            k_scales,
+            v,
+            v_scales,
+        } => backend.run(Prefill::new(
+            job,
+            io,
+            Bytes {
+                k,
+                k_scales,
+                v,
+                v_scales,
+            },
+            scratch,
+        )),
+    };
+    // The checks above leave nothing that could end early; if one were wrong, this is an error and not a panic.
+    done.ok_or(ShapeError {
+        what: "attention (internal)",
+        need: 0,
+        have: 0,
+    })
+}
+
+/// Elements of one token's queries.
+fn row_width(kv_shape: &KvShape, shape: &AttentionShape) -> Result<usize, ShapeError> {
+    let kv_heads = kv_shape.kv_heads();
+    let error = ShapeError {
+        what: "q_heads (a multiple of kv_heads)",
+        need: kv_heads,
+        have: shape.q_heads,
+    };
+    if shape.q_heads == 0 || shape.q_heads.checked_rem(kv_heads) != Some(0) {
+        return Err(error);
+    }
+    shape.q_heads.checked_mul(kv_shape.head_dim()).ok_or(error)
+}
