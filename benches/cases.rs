@@ -1,13 +1,26 @@
 //! The list of cases.
 
 mod limits;
+mod matmul;
 
-use crate::case::Case;
+use crate::case::{Case, Outcome};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Every case that this checkout can run, in the order of the report.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    limits::cases()
+    let mut cases = limits::cases();
+    cases.extend(matmul::cases());
+    cases
+}
+
+/// Bytes as the kernels' element type; the buffers begin at cache lines, so they are aligned for any.
+fn typed<T: FromBytes + Immutable>(bytes: &[u8]) -> Outcome<&[T]> {
+    <[T]>::ref_from_bytes(bytes).map_err(|error| format!("a packed buffer: {error}").into())
+}
+
+fn typed_mut<T: FromBytes + IntoBytes>(bytes: &mut [u8]) -> Outcome<&mut [T]> {
+    <[T]>::mut_from_bytes(bytes).map_err(|error| format!("a packed buffer: {error}").into())
 }
 
 #[cfg(test)]
@@ -15,9 +28,20 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn names_are_unique() {
+    fn names_are_unique_and_those_promised_are_there() {
         let cases = super::all();
         let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len(), "two cases of one name");
+        for format in ["i8", "i4"] {
+            for shape in ["4096x4096", "768x288"] {
+                for name in [
+                    format!("gemv/{format}/{shape}"),
+                    format!("gemm/{format}/{shape}/n128"),
+                ] {
+                    assert!(names.contains(name.as_str()), "{name} is missing");
+                }
+            }
+        }
+        assert!(names.contains("gemm/f32/512x512/k64"));
     }
 }

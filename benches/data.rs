@@ -76,6 +76,14 @@ impl<T: Copy + Default> Buffer<T> {
         buffer
     }
 
+    /// The elements of `source`, from a cache line on.
+    #[must_use]
+    pub fn copied_at_line(source: &[T], rng: &mut Rng) -> Self {
+        let mut buffer = Self::at_line(source.len(), rng);
+        buffer.copy_from_slice(source);
+        buffer
+    }
+
     fn placed(len: usize, align_bytes: usize, rng: &mut Rng) -> Self {
         let size = size_of::<T>();
         let storage = vec![T::default(); len + (PAGE_BYTES + LINE_BYTES).div_ceil(size)];

@@ -11,3 +11,4 @@ pub mod data;
 pub mod machine;
 pub mod measure;
 pub mod probe;
+pub mod verdict;

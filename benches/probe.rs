@@ -86,7 +86,7 @@ impl Probe {
         }
     }
 
-    /// Reads every byte once, in order, with vector loads.
+    /// Reads every byte once, in order, with vector loads: the pattern of a product or of decode.
     pub fn read(self, bytes: &[u8]) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -95,6 +95,22 @@ impl Probe {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: `Isa::Neon` exists only where `detect` saw NEON.
             Isa::Neon => unsafe { neon::read(bytes) },
+            Isa::Portable => portable::read(bytes),
+        }
+    }
+
+    /// Reads every byte once with vector loads, four quarters side by side.
+    ///
+    /// A single stream does not keep enough cache misses in flight for DRAM (Zen 3: 20 GB/s against 24), since the
+    /// hardware's prefetchers work stream by stream. A kernel that walks several panels at once can use that.
+    pub fn read_quarters(self, bytes: &[u8]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx2` exists only where `detect` saw AVX2, FMA and F16C.
+            Isa::Avx2 => unsafe { avx2::read_quarters(bytes) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: `Isa::Neon` exists only where `detect` saw NEON.
+            Isa::Neon => unsafe { neon::read_quarters(bytes) },
             Isa::Portable => portable::read(bytes),
         }
     }
@@ -194,16 +210,38 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn read(bytes: &[u8]) {
         let mut mixed = [_mm256_setzero_si256(); 8];
-        let (blocks, rest) = bytes.as_chunks::<256>();
+        let (blocks, _) = bytes.as_chunks::<256>();
         for block in blocks {
-            let (parts, _) = block.as_chunks::<32>();
-            for (mix, part) in mixed.iter_mut().zip(parts) {
-                // SAFETY: `part` is 32 readable bytes, and this load has no demand on their alignment.
-                let loaded = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
-                *mix = _mm256_or_si256(*mix, loaded);
-            }
+            mix(&mut mixed, block);
         }
-        black_box((mixed, rest.iter().fold(0, |mix, byte| mix | byte)));
+        black_box(mixed);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn read_quarters(bytes: &[u8]) {
+        let mut mixed = [_mm256_setzero_si256(); 8];
+        let (blocks, _) = bytes.as_chunks::<256>();
+        let (low, high) = blocks.split_at(blocks.len() / 2);
+        let (a, b) = low.split_at(low.len() / 2);
+        let (c, d) = high.split_at(high.len() / 2);
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            mix(&mut mixed, a);
+            mix(&mut mixed, b);
+            mix(&mut mixed, c);
+            mix(&mut mixed, d);
+        }
+        black_box(mixed);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn mix(mixed: &mut [__m256i; 8], block: &[u8; 256]) {
+        let (parts, _) = block.as_chunks::<32>();
+        for (mix, part) in mixed.iter_mut().zip(parts) {
+            // SAFETY: `part` is 32 readable bytes, and this load has no demand on their alignment.
+            let loaded = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
+            *mix = _mm256_or_si256(*mix, loaded);
+        }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -303,16 +341,38 @@ mod neon {
     #[target_feature(enable = "neon")]
     pub(super) fn read(bytes: &[u8]) {
         let mut mixed = [vdupq_n_u8(0); 8];
-        let (blocks, rest) = bytes.as_chunks::<128>();
+        let (blocks, _) = bytes.as_chunks::<128>();
         for block in blocks {
-            let (parts, _) = block.as_chunks::<16>();
-            for (mix, part) in mixed.iter_mut().zip(parts) {
-                // SAFETY: `part` is 16 readable bytes, and this load has no demand on their alignment.
-                let loaded = unsafe { vld1q_u8(part.as_ptr()) };
-                *mix = vorrq_u8(*mix, loaded);
-            }
+            mix(&mut mixed, block);
         }
-        black_box((mixed, rest.iter().fold(0, |mix, byte| mix | byte)));
+        black_box(mixed);
+    }
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn read_quarters(bytes: &[u8]) {
+        let mut mixed = [vdupq_n_u8(0); 8];
+        let (blocks, _) = bytes.as_chunks::<128>();
+        let (low, high) = blocks.split_at(blocks.len() / 2);
+        let (a, b) = low.split_at(low.len() / 2);
+        let (c, d) = high.split_at(high.len() / 2);
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            mix(&mut mixed, a);
+            mix(&mut mixed, b);
+            mix(&mut mixed, c);
+            mix(&mut mixed, d);
+        }
+        black_box(mixed);
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn mix(mixed: &mut [uint8x16_t; 8], block: &[u8; 128]) {
+        let (parts, _) = block.as_chunks::<16>();
+        for (mix, part) in mixed.iter_mut().zip(parts) {
+            // SAFETY: `part` is 16 readable bytes, and this load has no demand on their alignment.
+            let loaded = unsafe { vld1q_u8(part.as_ptr()) };
+            *mix = vorrq_u8(*mix, loaded);
+        }
     }
 
     #[target_feature(enable = "neon")]

@@ -30,7 +30,12 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(name, unit, kind)| peak(name, unit, kind))
         .collect();
-    cases.extend(LEVELS.into_iter().map(|(level, bytes)| read(level, bytes)));
+    for (pattern, read) in [
+        ("read", Probe::read as fn(Probe, &[u8])),
+        ("read-quarters", Probe::read_quarters),
+    ] {
+        cases.extend(LEVELS.map(|(level, bytes)| reading(pattern, read, level, bytes)));
+    }
     let convert = LEVELS
         .into_iter()
         .filter(|(level, _)| ["l2", "l3", "dram"].contains(level));
@@ -55,10 +60,10 @@ fn peak(name: &str, unit: Unit, kind: Arithmetic) -> Case {
     }
 }
 
-fn read(level: &str, bytes: usize) -> Case {
+fn reading(pattern: &str, read: fn(Probe, &[u8]), level: &str, bytes: usize) -> Case {
     let probe = Probe::detect();
     Case {
-        name: format!("limit/read/{level}"),
+        name: format!("limit/{pattern}/{level}"),
         unit: Unit::Gbytes,
         work: bytes as f64,
         bound: Bound::Itself,
@@ -67,7 +72,7 @@ fn read(level: &str, bytes: usize) -> Case {
         prepare: Box::new(move |_, rng| {
             let mut data = Buffer::<u8>::at_line(bytes, rng);
             fill(&mut data, rng, |rng| rng.below(256) as u8);
-            Ok(Box::new(Loop(move || probe.read(&data))))
+            Ok(Box::new(Loop(move || read(probe, &data))))
         }),
     }
 }
