@@ -1,0 +1,316 @@
+//! Dimensions of a model, their limits, and the sizes that follow from them.
+//!
+//! A [`Config`] that passed [`Config::check`] keeps every product of its dimensions inside 64 bits, so that no formula
+//! downstream has to think about overflow; what exceeds the address space of a 32-bit target saturates and is refused
+//! where it meets a real length.
+
+use crate::error::ConfigError;
+
+/// Family of a model; decides which tensors a file holds and which forward pass runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Architecture {
+    /// Causal self-attention only: language models.
+    Decoder,
+}
+
+/// Which normalisation stands before or after the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Norm {
+    /// x / rms(x) · gain (Zhang and Sennrich 2019).
+    Rms,
+    /// (x − mean) / deviation · gain + bias (Ba et al. 2016).
+    Layer,
+}
+
+/// Where the normalisation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NormPlace {
+    /// x + block(norm(x)): GPT-2, Llama.
+    Pre,
+    /// norm(x + block(x)): the original transformer, GPT-1.
+    Post,
+}
+
+/// The feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Ffn {
+    /// down(silu(gate(x)) · up(x)).
+    SwiGlu,
+    /// down(gelu(gate(x)) · up(x)), GELU in its tanh form.
+    GeGlu,
+    /// down(gelu(up(x))), GELU in its tanh form.
+    GeluTanh,
+    /// down(gelu(up(x))), GELU by the error function.
+    GeluErf,
+    /// down(max(up(x), 0)).
+    Relu,
+    /// down(silu(up(x))).
+    Silu,
+}
+
+impl Ffn {
+    /// Whether the block has a gate besides its up projection.
+    pub const fn is_gated(self) -> bool {
+        matches!(self, Ffn::SwiGlu | Ffn::GeGlu)
+    }
+}
+
+/// How a model knows the place of a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Position {
+    /// Not at all.
+    None,
+    /// A row of a trained table is added to the embedding.
+    Learned,
+    /// sin and cos are added to the embedding (Vaswani et al. 2017, section 3.5).
+    Sinusoidal,
+    /// Queries and keys are rotated by their place (Su et al. 2021); frequencies are base^(−2i/head_dim).
+    Rotary {
+        /// Which elements form a pair.
+        style: RotaryStyle,
+        /// Base of the frequencies, usually 10,000.
+        base: f32,
+    },
+}
+
+/// Which elements of a head a rotation joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RotaryStyle {
+    /// i and i + head_dim/2: Llama as Hugging Face stores it, GPT-NeoX.
+    Half,
+    /// 2i and 2i + 1: the paper, GPT-J.
+    Interleaved,
+}
+
+/// Which projections carry a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Biases {
+    /// Query, key and value projections.
+    pub qkv: bool,
+    /// Output projection of the attention.
+    pub out: bool,
+    /// Up (and gate) projection of the feed-forward block.
+    pub up: bool,
+    /// Down projection of the feed-forward block.
+    pub down: bool,
+    /// Norms; needs [`Norm::Layer`].
+    pub norm: bool,
+    /// Logits.
+    pub output: bool,
+}
+
+impl Biases {
+    /// No bias anywhere.
+    pub const NONE: Self = Self {
+        qkv: false,
+        out: false,
+        up: false,
+        down: false,
+        norm: false,
+        output: false,
+    };
+    /// A bias at every projection and norm, but not at the logits: GPT-2.
+    pub const ALL_BUT_OUTPUT: Self = Self {
+        qkv: true,
+        out: true,
+        up: true,
+        down: true,
+        norm: true,
+        output: false,
+    };
+}
+
+/// Everything that decides the shape of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    /// Family.
+    pub architecture: Architecture,
+    /// Number of tokens that have an embedding.
+    pub vocab_len: usize,
+    /// Width of the residual stream.
+    pub dim: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Width of a head; independent of `dim / heads`.
+    pub head_dim: usize,
+    /// Width inside the feed-forward block.
+    pub hidden_dim: usize,
+    /// Positions that the model was trained for; the rows of a learned position table.
+    pub context_len: usize,
+    /// Kind of norm.
+    pub norm: Norm,
+    /// Place of the norms.
+    pub norm_place: NormPlace,
+    /// Added to the variance inside a norm.
+    pub norm_eps: f32,
+    /// Whether a norm stands before the logits.
+    pub final_norm: bool,
+    /// The feed-forward block.
+    pub ffn: Ffn,
+    /// Positions.
+    pub position: Position,
+    /// Whether the logits use the token embedding as their matrix.
+    pub tied: bool,
+    /// Biases.
+    pub biases: Biases,
+    /// Factor of the token embedding (1 for most models, √dim for some).
+    pub embedding_scale: f32,
+    /// Token to begin a text with, if the model wants one.
+    pub begin_of_text: Option<u32>,
+    /// Token that ends a text; [`crate::Session::step`] returns `None` when it is drawn.
+    pub end_of_text: Option<u32>,
+}
+
+impl Config {
+    /// Most tokens.
+    pub const VOCAB_MAX: usize = 1 << 20;
+    /// Widest residual stream.
+    pub const DIM_MAX: usize = 1 << 14;
+    /// Most layers.
+    pub const LAYERS_MAX: usize = 256;
+    /// Most heads.
+    pub const HEADS_MAX: usize = 256;
+    /// Widest head; a width is a multiple of [`Config::HEAD_DIM_STEP`].
+    pub const HEAD_DIM_MAX: usize = 256;
+    /// Heads are processed eight lanes at a time.
+    pub const HEAD_DIM_STEP: usize = 8;
+    /// Widest feed-forward block.
+    pub const HIDDEN_MAX: usize = 1 << 16;
+    /// Longest context.
+    pub const CONTEXT_MAX: usize = 1 << 20;
+
+    /// Checks every dimension against its limits and the dimensions against each other.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub const fn check(&self) -> Result<(), ConfigError> {
+        let ranges = [
+            ("vocab_len", 1, Self::VOCAB_MAX, self.vocab_len),
+            ("dim", 1, Self::DIM_MAX, self.dim),
+            ("layers", 1, Self::LAYERS_MAX, self.layers),
+            ("heads", 1, Self::HEADS_MAX, self.heads),
+            ("kv_heads", 1, self.heads, self.kv_heads),
+            (
+                "head_dim",
+                Self::HEAD_DIM_STEP,
+                Self::HEAD_DIM_MAX,
+                self.head_dim,
+            ),
+            ("hidden_dim", 1, Self::HIDDEN_MAX, self.hidden_dim),
+            ("context_len", 1, Self::CONTEXT_MAX, self.context_len),
+        ];
+        let mut rest: &[(&'static str, usize, usize, usize)] = &ranges;
+        while let Some((&(field, least, most, have), tail)) = rest.split_first() {
+            if have < least || have > most {
+                return Err(ConfigError::OutOfRange {
+                    field,
+                    least,
+                    most,
+                    have,
+                });
+            }
+            rest = tail;
+        }
+        if !self.head_dim.is_multiple_of(Self::HEAD_DIM_STEP) {
+            return Err(ConfigError::HeadDim {
+                step: Self::HEAD_DIM_STEP,
+                have: self.head_dim,
+            });
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(ConfigError::Grouping {
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+            });
+        }
+        self.check_numbers()
+    }
+
+    const fn check_numbers(&self) -> Result<(), ConfigError> {
+        // Comparisons with NaN are false, so each condition states what is right and negates it.
+        if !(self.norm_eps >= 0.0 && self.norm_eps <= 1.0) {
+            return Err(ConfigError::Number { field: "norm_eps" });
+        }
+        if !(self.embedding_scale > 0.0 && self.embedding_scale <= 65536.0) {
+            return Err(ConfigError::Number {
+                field: "embedding_scale",
+            });
+        }
+        if let Position::Rotary { base, .. } = self.position
+            && !(base >= 1.0 && base <= 1e9)
+        {
+            return Err(ConfigError::Number {
+                field: "rotary_base",
+            });
+        }
+        if self.biases.norm && !matches!(self.norm, Norm::Layer) {
+            return Err(ConfigError::NormBias);
+        }
+        let tokens = [
+            ("begin_of_text", self.begin_of_text),
+            ("end_of_text", self.end_of_text),
+        ];
+        let mut rest: &[(&'static str, Option<u32>)] = &tokens;
+        while let Some((&(field, token), tail)) = rest.split_first() {
+            if let Some(id) = token
+                && id as usize >= self.vocab_len
+            {
+                return Err(ConfigError::OutOfRange {
+                    field,
+                    least: 0,
+                    most: self.vocab_len - 1,
+                    have: id as usize,
+                });
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Width of all query heads together.
+    pub const fn q_dim(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads (or value heads) together.
+    pub const fn kv_dim(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Rows of the fused query, key, value projection, in this order.
+    pub const fn qkv_dim(&self) -> usize {
+        self.q_dim() + 2 * self.kv_dim()
+    }
+
+    /// Rows of the up projection: gate rows, then up rows, when the block is gated.
+    pub const fn up_dim(&self) -> usize {
+        if self.ffn.is_gated() {
+            2 * self.hidden_dim
+        } else {
+            self.hidden_dim
+        }
+    }
+
+    /// Number of trained parameters, tied ones counted once.
+    pub const fn parameters(&self) -> u64 {
+        let mut sum = 0;
+        let mut index = 0;
+        while let Some(tensor) = self.tensor(index) {
+            sum += tensor.rows as u64 * tensor.cols as u64;
+            index += 1;
+        }
+        sum
+    }
+}

@@ -1,0 +1,400 @@
+//! What can go wrong: one small enum per operation, with what was needed and what was there.
+
+use core::error::Error;
+use core::fmt;
+
+use crate::kernels::ShapeError;
+use crate::tensors::Role;
+
+/// A [`Config`](crate::Config) that no model can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ConfigError {
+    /// A dimension is outside its limits.
+    OutOfRange {
+        /// Name of the field.
+        field: &'static str,
+        /// Smallest value.
+        least: usize,
+        /// Largest value.
+        most: usize,
+        /// Value found.
+        have: usize,
+    },
+    /// The width of a head is not a multiple of the lane count.
+    HeadDim {
+        /// What it must be a multiple of.
+        step: usize,
+        /// Width found.
+        have: usize,
+    },
+    /// The query heads cannot be shared out evenly.
+    Grouping {
+        /// Query heads.
+        heads: usize,
+        /// Key and value heads.
+        kv_heads: usize,
+    },
+    /// A real number is not finite or outside its limits.
+    Number {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A bias for a norm that has none.
+    NormBias,
+    /// A code or flag that this version does not know.
+    Unknown {
+        /// Name of the field.
+        field: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// The same as `Display`, without the figures, for a compile-time `panic!`.
+    pub const fn message(&self) -> &'static str {
+        match self {
+            Self::OutOfRange { .. } => "a dimension of the model is outside its limits",
+            Self::HeadDim { .. } => "the width of a head must be a multiple of 8",
+            Self::Grouping { .. } => "the query heads must be a multiple of the key heads",
+            Self::Number { .. } => "a real number of the configuration is not finite or too large",
+            Self::NormBias => "RMSNorm has no bias",
+            Self::Unknown { .. } => {
+                "the configuration holds a code that this version does not know"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())?;
+        match *self {
+            Self::OutOfRange {
+                field,
+                least,
+                most,
+                have,
+            } => {
+                write!(f, ": {field} is {have}, not in {least}..={most}")
+            }
+            Self::HeadDim { have, .. } => write!(f, ": {have}"),
+            Self::Grouping { heads, kv_heads } => write!(f, ": {heads} and {kv_heads}"),
+            Self::Number { field } | Self::Unknown { field } => write!(f, ": {field}"),
+            Self::NormBias => Ok(()),
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// Bytes that are no valid weights file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum WeightsError {
+    /// The file ends before its header and tables do.
+    TooShort {
+        /// Bytes that the header and tables take.
+        need: usize,
+        /// Bytes there.
+        have: usize,
+    },
+    /// The first four bytes are not `ATTN`.
+    Magic,
+    /// A version that this reader does not know.
+    Version {
+        /// Version found.
+        have: u16,
+    },
+    /// The length in the header is not the length of the bytes: truncated, or something was appended.
+    FileLen {
+        /// Length in the header.
+        need: u64,
+        /// Bytes there.
+        have: usize,
+    },
+    /// Header or tables are damaged.
+    HeaderChecksum,
+    /// A family of models that this reader does not know.
+    Architecture {
+        /// Code found.
+        code: u8,
+    },
+    /// A reserved field is not zero.
+    Reserved,
+    /// The configuration is impossible.
+    Config(ConfigError),
+    /// The table has not the tensors that the configuration asks for.
+    TensorsLen {
+        /// Tensors that the configuration asks for.
+        need: usize,
+        /// Tensors in the table.
+        have: usize,
+    },
+    /// An entry of the tensor table is not what the configuration asks for at this place.
+    Tensor {
+        /// Number of the entry.
+        index: usize,
+        /// What is wrong with it.
+        fault: TensorFault,
+    },
+    /// The provenance record is misplaced, too long or not UTF-8.
+    Provenance,
+    /// The tokenizer section is misplaced or inconsistent.
+    Tokenizer,
+    /// Bytes after the last tensor, or too few for it.
+    End,
+    /// The tensors, the tokenizer or the provenance record are damaged.
+    PayloadChecksum {
+        /// Checksum in the header.
+        need: u32,
+        /// Checksum of the bytes.
+        have: u32,
+    },
+    /// The bytes do not begin at a multiple of 64 in memory.
+    Misaligned {
+        /// Distance from the last multiple of 64.
+        offset: usize,
+    },
+    /// The model has no such tensor.
+    Absent {
+        /// Role asked for.
+        role: Role,
+    },
+}
+
+/// What is wrong with an entry of the tensor table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TensorFault {
+    /// Another role or layer belongs here.
+    Role,
+    /// The format is unknown or not one that this tensor can have.
+    Format,
+    /// Rows or columns disagree with the configuration.
+    Shape,
+    /// The tensor does not begin where the one before ends.
+    Offset,
+    /// The length disagrees with format and shape, or exceeds the file.
+    Len,
+}
+
+impl WeightsError {
+    /// The same as `Display`, without the figures, for a compile-time `panic!`.
+    pub const fn message(&self) -> &'static str {
+        match self {
+            Self::TooShort { .. } => "weights file: it ends before its header and tables do",
+            Self::Magic => "weights file: it does not begin with `ATTN`",
+            Self::Version { .. } => "weights file: this version of the format is unknown",
+            Self::FileLen { .. } => "weights file: truncated, or bytes were appended",
+            Self::HeaderChecksum => "weights file: the header or the tables are damaged (CRC-32)",
+            Self::Architecture { .. } => "weights file: this family of models is unknown",
+            Self::Reserved => "weights file: a reserved field is not zero",
+            Self::Config(error) => error.message(),
+            Self::TensorsLen { .. } => "weights file: wrong number of tensors",
+            Self::Tensor { fault, .. } => match fault {
+                TensorFault::Role => "weights file: a tensor is missing, doubled or out of order",
+                TensorFault::Format => {
+                    "weights file: a tensor's number format is not allowed there"
+                }
+                TensorFault::Shape => "weights file: a tensor's shape disagrees with the model",
+                TensorFault::Offset => "weights file: a tensor is misplaced or overlaps another",
+                TensorFault::Len => "weights file: a tensor's length is wrong or exceeds the file",
+            },
+            Self::Provenance => "weights file: the provenance record is malformed",
+            Self::Tokenizer => "weights file: the tokenizer is malformed",
+            Self::End => "weights file: it does not end where its last tensor does",
+            Self::PayloadChecksum { .. } => "weights file: the payload is damaged (CRC-32)",
+            Self::Misaligned { .. } => "weights: the bytes must begin at a multiple of 64",
+            Self::Absent { .. } => "weights: the model has no such tensor",
+        }
+    }
+}
+
+impl fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())?;
+        match *self {
+            Self::TooShort { need, have } => write!(f, ": need {need} bytes, have {have}"),
+            Self::FileLen { need, have } => write!(f, ": need {need} bytes, have {have}"),
+            Self::Version { have } => write!(f, ": {have}"),
+            Self::Architecture { code } => write!(f, ": code {code}"),
+            Self::Config(error) => write!(f, " ({error})"),
+            Self::TensorsLen { need, have } => write!(f, ": need {need}, have {have}"),
+            Self::Tensor { index, .. } => write!(f, ": entry {index}"),
+            Self::PayloadChecksum { need, have } => write!(f, ": need {need:08x}, have {have:08x}"),
+            Self::Misaligned { offset } => write!(f, ", these are {offset} past one"),
+            Self::Absent { role } => write!(f, ": {role:?}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error for WeightsError {}
+
+/// A session that cannot begin or go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SessionError {
+    /// The weights cannot be used.
+    Weights(WeightsError),
+    /// The context is empty, or longer than the model's positions reach.
+    ContextLen {
+        /// Longest context.
+        most: usize,
+        /// Context asked for.
+        have: usize,
+    },
+    /// A prefill batch must hold at least one token and no more than the context.
+    PrefillLen {
+        /// Longest batch.
+        most: usize,
+        /// Batch asked for.
+        have: usize,
+    },
+    /// A table of learned positions ends, so such a model cannot slide its context in a ring.
+    RingNeedsRelativePositions,
+    /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
+    Memory {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes there.
+        have: usize,
+    },
+    /// The memory does not begin at a multiple of 64.
+    Misaligned {
+        /// Distance from the last multiple of 64.
+        offset: usize,
+    },
+    /// The context is full.
+    ContextFull {
+        /// Positions needed.
+        need: usize,
+        /// Positions there.
+        have: usize,
+    },
+    /// A token that the model has not.
+    Token {
+        /// Number of tokens.
+        vocab_len: usize,
+        /// Token found.
+        have: u32,
+    },
+    /// A step without a prompt: there is nothing to continue.
+    NoPrompt,
+    /// No logit is a number.
+    NoLogit,
+    /// Text could not be turned into tokens.
+    Tokenizer(TokenizeError),
+    /// A kernel refused its shapes. The session checks them all, so this is a defect of the crate.
+    Shape(ShapeError),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Weights(error) => write!(f, "{error}"),
+            Self::ContextLen { most, have } => {
+                write!(f, "a context of {have} positions is not in 1..={most}")
+            }
+            Self::PrefillLen { most, have } => {
+                write!(f, "a prefill batch of {have} tokens is not in 1..={most}")
+            }
+            Self::RingNeedsRelativePositions => {
+                f.write_str("learned positions end with their table: no ring")
+            }
+            Self::Memory { need, have } => {
+                write!(f, "the session needs {need} bytes of memory, not {have}")
+            }
+            Self::Misaligned { offset } => {
+                write!(
+                    f,
+                    "memory must begin at a multiple of 64, not {offset} past one"
+                )
+            }
+            Self::ContextFull { need, have } => {
+                write!(f, "the context is full: need {need} positions, have {have}")
+            }
+            Self::Token { vocab_len, have } => write!(f, "token {have} is not below {vocab_len}"),
+            Self::NoPrompt => f.write_str("nothing to continue: give a prompt first"),
+            Self::NoLogit => f.write_str("no logit is a number"),
+            Self::Tokenizer(error) => write!(f, "{error}"),
+            Self::Shape(error) => write!(f, "a kernel refused a shape: {error:?}"),
+        }
+    }
+}
+
+impl Error for SessionError {}
+
+impl From<WeightsError> for SessionError {
+    fn from(error: WeightsError) -> Self {
+        Self::Weights(error)
+    }
+}
+
+impl From<ShapeError> for SessionError {
+    fn from(error: ShapeError) -> Self {
+        Self::Shape(error)
+    }
+}
+
+impl From<TokenizeError> for SessionError {
+    fn from(error: TokenizeError) -> Self {
+        Self::Tokenizer(error)
+    }
+}
+
+/// Text that could not be turned into tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TokenizeError {
+    /// The file has no tokenizer: give tokens instead.
+    Absent,
+    /// The buffer for one word is too short.
+    Scratch {
+        /// Elements needed.
+        need: usize,
+        /// Elements there.
+        have: usize,
+    },
+    /// The buffer for the tokens is too short.
+    Tokens {
+        /// Elements there.
+        have: usize,
+    },
+    /// The vocabulary has no token for this byte.
+    Byte {
+        /// The byte.
+        byte: u8,
+    },
+}
+
+impl fmt::Display for TokenizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Absent => f.write_str("the weights file has no tokenizer"),
+            Self::Scratch { need, have } => {
+                write!(
+                    f,
+                    "the tokenizer's scratch needs {need} elements, not {have}"
+                )
+            }
+            Self::Tokens { have } => write!(f, "the text has more than {have} tokens"),
+            Self::Byte { byte } => write!(f, "the vocabulary has no token for byte {byte:#04x}"),
+        }
+    }
+}
+
+impl Error for TokenizeError {}
+
+/// The memory of an [`Arena`](crate::Arena) was taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ArenaTaken;
+
+impl fmt::Display for ArenaTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the arena was taken before")
+    }
+}
+
+impl Error for ArenaTaken {}

@@ -1,0 +1,422 @@
+//! The bytes of an `.attn` file: the fixed-size records that the parser reads and the packer writes.
+//!
+//! `docs/format.md` describes the same, for people. Records are plain structs in file order; a record and its bytes
+//! are turned into each other at compile-time-checked sizes, so no offset is written down twice.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
+
+use crate::config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+use crate::error::{ConfigError, WeightsError};
+use crate::kernels::layout::{WeightFormat, weight_lens};
+
+#[cfg(target_endian = "big")]
+compile_error!(
+    "`.attn` files are little-endian and read in place: big-endian targets are not supported"
+);
+
+/// First bytes of every file.
+pub(crate) const MAGIC: [u8; 4] = *b"ATTN";
+/// The only version that exists.
+pub(crate) const VERSION: u16 = 1;
+/// Every section and tensor begins at a multiple of it.
+pub(crate) const ALIGN: usize = 64;
+/// Longest provenance record; its text is checked at compile time, which costs time for each byte.
+pub(crate) const PROVENANCE_BYTES_MAX: u32 = 1 << 14;
+/// Layer of a tensor that belongs to none.
+pub(crate) const NO_LAYER: u16 = u16::MAX;
+/// "No such token" in a record.
+pub(crate) const NO_TOKEN: u32 = u32::MAX;
+
+/// CRC-32 as in zlib, PNG and Ethernet.
+pub(crate) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// Rounds up to a multiple of [`ALIGN`]; saturates.
+pub(crate) const fn align_up(bytes: u64) -> u64 {
+    match bytes.checked_next_multiple_of(ALIGN as u64) {
+        Some(aligned) => aligned,
+        None => u64::MAX,
+    }
+}
+
+/// Bytes 0..64 of a file.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: [u8; 4],
+    pub(crate) version: u16,
+    pub(crate) flags: u16,
+    pub(crate) file_len: u64,
+    pub(crate) provenance_offset: u64,
+    pub(crate) tokenizer_offset: u64,
+    pub(crate) provenance_len: u32,
+    pub(crate) tokenizer_len: u32,
+    pub(crate) tensors_len: u32,
+    pub(crate) architecture: u8,
+    pub(crate) reserved: [u8; 11],
+    pub(crate) payload_crc: u32,
+    /// Of bytes 0..60 and 64..(end of the tensor table).
+    pub(crate) header_crc: u32,
+}
+
+impl Header {
+    pub(crate) const LEN: usize = 64;
+
+    pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
+        transmute!(bytes)
+    }
+
+    pub(crate) const fn encode(self) -> [u8; Self::LEN] {
+        transmute!(self)
+    }
+}
+
+/// Bytes 64..128 of a file.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct ConfigRecord {
+    vocab_len: u32,
+    dim: u32,
+    layers: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    hidden_dim: u32,
+    context_len: u32,
+    flags: u32,
+    norm: u8,
+    ffn: u8,
+    position: u8,
+    reserved: u8,
+    norm_eps: f32,
+    rotary_base: f32,
+    embedding_scale: f32,
+    begin_of_text: u32,
+    end_of_text: u32,
+    reserved_end: u32,
+}
+
+const FLAG_TIED: u32 = 1 << 0;
+const FLAG_POST_NORM: u32 = 1 << 1;
+const FLAG_FINAL_NORM: u32 = 1 << 2;
+const FLAG_NORM_BIAS: u32 = 1 << 3;
+const FLAG_QKV_BIAS: u32 = 1 << 4;
+const FLAG_OUT_BIAS: u32 = 1 << 5;
+const FLAG_UP_BIAS: u32 = 1 << 6;
+const FLAG_DOWN_BIAS: u32 = 1 << 7;
+const FLAG_OUTPUT_BIAS: u32 = 1 << 8;
+const FLAGS_KNOWN: u32 = (1 << 9) - 1;
+
+impl ConfigRecord {
+    pub(crate) const LEN: usize = 64;
+
+    /// Unchecked: the caller passes it through [`Config::check`].
+    pub(crate) const fn decode(
+        bytes: [u8; Self::LEN],
+        architecture: Architecture,
+    ) -> Result<Config, ConfigError> {
+        let r: Self = transmute!(bytes);
+        if r.flags & !FLAGS_KNOWN != 0 || r.reserved != 0 || r.reserved_end != 0 {
+            return Err(ConfigError::Unknown { field: "flags" });
+        }
+        let norm = match r.norm {
+            1 => Norm::Rms,
+            2 => Norm::Layer,
+            _ => return Err(ConfigError::Unknown { field: "norm" }),
+        };
+        let ffn = match r.ffn {
+            1 => Ffn::SwiGlu,
+            2 => Ffn::GeGlu,
+            3 => Ffn::GeluTanh,
+            4 => Ffn::GeluErf,
+            5 => Ffn::Relu,
+            6 => Ffn::Silu,
+            _ => return Err(ConfigError::Unknown { field: "ffn" }),
+        };
+        let base = r.rotary_base;
+        let position = match r.position {
+            0 => Position::None,
+            1 => Position::Learned,
+            2 => Position::Sinusoidal,
+            3 => Position::Rotary {
+                style: RotaryStyle::Half,
+                base,
+            },
+            4 => Position::Rotary {
+                style: RotaryStyle::Interleaved,
+                base,
+            },
+            _ => return Err(ConfigError::Unknown { field: "position" }),
+        };
+        if !matches!(position, Position::Rotary { .. }) && base.to_bits() != 0 {
+            return Err(ConfigError::Number {
+                field: "rotary_base",
+            });
+        }
+        Ok(Config {
+            architecture,
+            vocab_len: r.vocab_len as usize,
+            dim: r.dim as usize,
+            layers: r.layers as usize,
+            heads: r.heads as usize,
+            kv_heads: r.kv_heads as usize,
+            head_dim: r.head_dim as usize,
+            hidden_dim: r.hidden_dim as usize,
+            context_len: r.context_len as usize,
+            norm,
+            norm_place: if r.flags & FLAG_POST_NORM != 0 {
+                NormPlace::Post
+            } else {
+                NormPlace::Pre
+            },
+            norm_eps: r.norm_eps,
+            final_norm: r.flags & FLAG_FINAL_NORM != 0,
+            ffn,
+            position,
+            tied: r.flags & FLAG_TIED != 0,
+            biases: Biases {
+                qkv: r.flags & FLAG_QKV_BIAS != 0,
+                out: r.flags & FLAG_OUT_BIAS != 0,
+                up: r.flags & FLAG_UP_BIAS != 0,
+                down: r.flags & FLAG_DOWN_BIAS != 0,
+                norm: r.flags & FLAG_NORM_BIAS != 0,
+                output: r.flags & FLAG_OUTPUT_BIAS != 0,
+            },
+            embedding_scale: r.embedding_scale,
+            begin_of_text: token(r.begin_of_text),
+            end_of_text: token(r.end_of_text),
+        })
+    }
+
+    /// The record of a configuration that passed [`Config::check`].
+    pub(crate) const fn encode(c: &Config) -> [u8; Self::LEN] {
+        let (position, rotary_base) = match c.position {
+            Position::None => (0, 0.0),
+            Position::Learned => (1, 0.0),
+            Position::Sinusoidal => (2, 0.0),
+            Position::Rotary {
+                style: RotaryStyle::Half,
+                base,
+            } => (3, base),
+            Position::Rotary {
+                style: RotaryStyle::Interleaved,
+                base,
+            } => (4, base),
+        };
+        let flags = flag(c.tied, FLAG_TIED)
+            | flag(matches!(c.norm_place, NormPlace::Post), FLAG_POST_NORM)
+            | flag(c.final_norm, FLAG_FINAL_NORM)
+            | flag(c.biases.norm, FLAG_NORM_BIAS)
+            | flag(c.biases.qkv, FLAG_QKV_BIAS)
+            | flag(c.biases.out, FLAG_OUT_BIAS)
+            | flag(c.biases.up, FLAG_UP_BIAS)
+            | flag(c.biases.down, FLAG_DOWN_BIAS)
+            | flag(c.biases.output, FLAG_OUTPUT_BIAS);
+        let record = Self {
+            vocab_len: c.vocab_len as u32,
+            dim: c.dim as u32,
+            layers: c.layers as u32,
+            heads: c.heads as u32,
+            kv_heads: c.kv_heads as u32,
+            head_dim: c.head_dim as u32,
+            hidden_dim: c.hidden_dim as u32,
+            context_len: c.context_len as u32,
+            flags,
+            norm: match c.norm {
+                Norm::Rms => 1,
+                Norm::Layer => 2,
+            },
+            ffn: match c.ffn {
+                Ffn::SwiGlu => 1,
+                Ffn::GeGlu => 2,
+                Ffn::GeluTanh => 3,
+                Ffn::GeluErf => 4,
+                Ffn::Relu => 5,
+                Ffn::Silu => 6,
+            },
+            position,
+            reserved: 0,
+            norm_eps: c.norm_eps,
+            rotary_base,
+            embedding_scale: c.embedding_scale,
+            begin_of_text: token_code(c.begin_of_text),
+            end_of_text: token_code(c.end_of_text),
+            reserved_end: 0,
+        };
+        transmute!(record)
+    }
+}
+
+const fn flag(set: bool, flag: u32) -> u32 {
+    if set { flag } else { 0 }
+}
+
+const fn token(code: u32) -> Option<u32> {
+    if code == NO_TOKEN { None } else { Some(code) }
+}
+
+const fn token_code(token: Option<u32>) -> u32 {
+    match token {
+        Some(id) => id,
+        None => NO_TOKEN,
+    }
+}
+
+/// One entry of the tensor table.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Entry {
+    pub(crate) role: u16,
+    pub(crate) layer: u16,
+    pub(crate) format: u8,
+    pub(crate) reserved: [u8; 3],
+    pub(crate) rows: u32,
+    pub(crate) cols: u32,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Entry {
+    pub(crate) const LEN: usize = 32;
+
+    pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
+        transmute!(bytes)
+    }
+
+    pub(crate) const fn encode(self) -> [u8; Self::LEN] {
+        transmute!(self)
+    }
+}
+
+/// First 32 bytes of the tokenizer section.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct TokenizerHeader {
+    /// 0 none, 1 bytes, 2 byte-level BPE.
+    pub(crate) kind: u8,
+    /// 0 none, 1 GPT-2.
+    pub(crate) split: u8,
+    pub(crate) reserved: [u8; 2],
+    pub(crate) byte_offset: u32,
+    pub(crate) pieces_len: u32,
+    pub(crate) merges_len: u32,
+    pub(crate) specials_len: u32,
+    pub(crate) text_len: u32,
+    pub(crate) reserved_end: [u8; 8],
+}
+
+impl TokenizerHeader {
+    pub(crate) const LEN: usize = 32;
+
+    pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
+        transmute!(bytes)
+    }
+
+    pub(crate) const fn encode(self) -> [u8; Self::LEN] {
+        transmute!(self)
+    }
+}
+
+/// Code of a tensor's format in the table.
+pub(crate) const fn format_code(format: WeightFormat) -> u8 {
+    match format {
+        WeightFormat::F32 => 1,
+        WeightFormat::F16 => 2,
+        WeightFormat::I8Row => 3,
+        WeightFormat::I8Group32 => 4,
+        WeightFormat::I4Group32 => 5,
+    }
+}
+
+/// Inverse of [`format_code`].
+pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
+    match code {
+        1 => Some(WeightFormat::F32),
+        2 => Some(WeightFormat::F16),
+        3 => Some(WeightFormat::I8Row),
+        4 => Some(WeightFormat::I8Group32),
+        5 => Some(WeightFormat::I4Group32),
+        _ => None,
+    }
+}
+
+/// Code of a family in the header.
+pub(crate) const fn architecture_code(architecture: Architecture) -> u8 {
+    match architecture {
+        Architecture::Decoder => 1,
+    }
+}
+
+/// Inverse of [`architecture_code`].
+pub(crate) const fn architecture_of(code: u8) -> Result<Architecture, WeightsError> {
+    match code {
+        1 => Ok(Architecture::Decoder),
+        _ => Err(WeightsError::Architecture { code }),
+    }
+}
+
+/// Where the parts of a packed matrix lie inside its tensor, in bytes from its start.
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixBytes {
+    /// Length of the elements, which come first.
+    pub(crate) weights: u64,
+    /// Place of the f16 scales.
+    pub(crate) scales_at: u64,
+    /// Length of the scales.
+    pub(crate) scales: u64,
+    /// Place of the corrections (i32 or f32).
+    pub(crate) corrections_at: u64,
+    /// Length of the corrections.
+    pub(crate) corrections: u64,
+}
+
+impl MatrixBytes {
+    pub(crate) const fn of(format: WeightFormat, rows: usize, cols: usize) -> Self {
+        let element = match format {
+            WeightFormat::F32 => 4,
+            WeightFormat::F16 => 2,
+            WeightFormat::I8Row | WeightFormat::I8Group32 | WeightFormat::I4Group32 => 1,
+        };
+        let Some(lens) = weight_lens(format, rows, cols) else {
+            // Exceeds the address space, so it exceeds every file that this target can hold.
+            return Self {
+                weights: u64::MAX,
+                scales_at: u64::MAX,
+                scales: 0,
+                corrections_at: u64::MAX,
+                corrections: 0,
+            };
+        };
+        let weights = (lens.data as u64).saturating_mul(element);
+        let scales = lens.scales as u64 * 2;
+        let corrections = lens.corrections as u64 * 4;
+        let scales_at = align_up(weights);
+        let corrections_at = align_up(scales_at.saturating_add(scales));
+        Self {
+            weights,
+            scales_at,
+            scales,
+            corrections_at,
+            corrections,
+        }
+    }
+
+    /// Length of the whole tensor; each part but the last is filled up to [`ALIGN`].
+    pub(crate) const fn len(&self) -> u64 {
+        if self.corrections > 0 {
+            self.corrections_at.saturating_add(self.corrections)
+        } else if self.scales > 0 {
+            self.scales_at.saturating_add(self.scales)
+        } else {
+            self.weights
+        }
+    }
+}
+
+/// Length of a plain vector in bytes; `None` for a format that vectors do not have.
+pub(crate) const fn vector_bytes(format: WeightFormat, len: usize) -> Option<u64> {
+    match format {
+        WeightFormat::F32 => Some(len as u64 * 4),
+        WeightFormat::F16 => Some(len as u64 * 2),
+        WeightFormat::I8Row | WeightFormat::I8Group32 | WeightFormat::I4Group32 => None,
+    }
+}

@@ -1,0 +1,240 @@
+//! Writing the tokenizer section; the counterpart of [`super::bpe`].
+
+use crate::file::{NO_TOKEN, TokenizerHeader};
+use crate::pack::PackError;
+use crate::tokenizer::{Split, Tokenizer};
+
+/// The tokenizer that a file is to hold.
+#[derive(Clone, Copy, Debug)]
+pub enum TokenizerParts<'a> {
+    /// None: the caller gives tokens.
+    None,
+    /// Token = byte + offset.
+    Bytes {
+        /// Tokens before the bytes.
+        offset: u32,
+    },
+    /// Byte-level byte-pair encoding.
+    Bpe {
+        /// How a text is cut into words.
+        split: Split,
+        /// The bytes of each token, in the order of the tokens; see [`alphabet_byte`].
+        pieces: &'a [&'a [u8]],
+        /// (left, right, token made), in the order of rank, which must be the order of the tokens made.
+        merges: &'a [(u32, u32, u32)],
+        /// Tokens whose literal text stands for them wherever it occurs. They are never merged into.
+        specials: &'a [u32],
+    },
+}
+
+/// The byte that a character of GPT-2's printable alphabet stands for; the vocabularies of Hugging Face's
+/// `tokenizers` are written in it (`Ġ` is the space).
+pub const fn alphabet_byte(c: char) -> Option<u8> {
+    let code = c as u32;
+    if is_printable(code) {
+        return Some(code as u8);
+    }
+    // The other bytes, in order, are the characters from 256 on.
+    let mut next = 256;
+    let mut byte = 0;
+    while byte < 256 {
+        if !is_printable(byte) {
+            if next == code {
+                return Some(byte as u8);
+            }
+            next += 1;
+        }
+        byte += 1;
+    }
+    None
+}
+
+const fn is_printable(code: u32) -> bool {
+    matches!(code, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
+}
+
+impl TokenizerParts<'_> {
+    /// Length of the section in bytes.
+    pub(crate) fn bytes(&self) -> Result<u64, PackError> {
+        let header = TokenizerHeader::LEN as u64;
+        let Self::Bpe {
+            pieces,
+            merges,
+            specials,
+            ..
+        } = self
+        else {
+            return Ok(header);
+        };
+        let text: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let words = 256 + specials.len() as u64 + 3 * merges.len() as u64 + pieces.len() as u64 + 1;
+        let bytes = header + 4 * words + text;
+        if bytes > u64::from(u32::MAX) {
+            return Err(PackError::Len {
+                need: bytes,
+                have: u32::MAX as usize,
+            });
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn check(&self, vocab_len: usize) -> Result<(), PackError> {
+        match *self {
+            Self::None => Ok(()),
+            Self::Bytes { offset } => {
+                let have = offset as usize + 256;
+                if have > vocab_len {
+                    Err(PackError::Token { vocab_len, have })
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Bpe {
+                pieces,
+                merges,
+                specials,
+                ..
+            } => {
+                let have = pieces.len();
+                if have > vocab_len {
+                    return Err(PackError::Token { vocab_len, have });
+                }
+                for &id in specials {
+                    match pieces.get(id as usize) {
+                        None => {
+                            return Err(PackError::Token {
+                                vocab_len,
+                                have: id as usize,
+                            });
+                        }
+                        Some([]) => return Err(PackError::SpecialEmpty { id }),
+                        Some(_) => {}
+                    }
+                }
+                check_merges(merges, pieces.len())
+            }
+        }
+    }
+}
+
+fn check_merges(merges: &[(u32, u32, u32)], vocab_len: usize) -> Result<(), PackError> {
+    let mut before = None;
+    for (index, &(left, right, made)) in merges.iter().enumerate() {
+        for id in [left, right, made] {
+            if id as usize >= vocab_len {
+                return Err(PackError::Token {
+                    vocab_len,
+                    have: id as usize,
+                });
+            }
+        }
+        if before >= Some(made) {
+            return Err(PackError::MergeOrder { index });
+        }
+        before = Some(made);
+    }
+    Ok(())
+}
+
+/// Writes the section into `out`, which has the length that [`TokenizerParts::bytes`] says.
+pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), PackError> {
+    let mut header = TokenizerHeader {
+        kind: 0,
+        split: 0,
+        reserved: [0; 2],
+        byte_offset: 0,
+        pieces_len: 0,
+        merges_len: 0,
+        specials_len: 0,
+        text_len: 0,
+        reserved_end: [0; 8],
+    };
+    let (head, tables) = out.split_at_mut(TokenizerHeader::LEN);
+    let mut vocab_len = 0;
+    match *parts {
+        TokenizerParts::None => {}
+        TokenizerParts::Bytes { offset } => {
+            header.kind = 1;
+            header.byte_offset = offset;
+            vocab_len = offset as usize + 256;
+        }
+        TokenizerParts::Bpe {
+            split,
+            pieces,
+            merges,
+            specials,
+        } => {
+            header.kind = 2;
+            header.split = split.code();
+            header.pieces_len = pieces.len() as u32;
+            header.merges_len = merges.len() as u32;
+            header.specials_len = specials.len() as u32;
+            header.text_len = pieces.iter().map(|piece| piece.len() as u32).sum();
+            vocab_len = pieces.len();
+            write_bpe(tables, pieces, merges, specials)?;
+        }
+    }
+    head.copy_from_slice(&header.encode());
+    Tokenizer::parse(out, vocab_len)
+        .and_then(|tokenizer| tokenizer.check())
+        .map_err(PackError::Tokenizer)
+}
+
+fn write_bpe(
+    tables: &mut [u8],
+    pieces: &[&[u8]],
+    merges: &[(u32, u32, u32)],
+    specials: &[u32],
+) -> Result<(), PackError> {
+    let (byte_ids, rest) = tables.split_at_mut(4 * 256);
+    for (byte, slot) in (0..=u8::MAX).zip(byte_ids.as_chunks_mut::<4>().0) {
+        let is_token = |(id, piece): (u32, &&[u8])| {
+            (**piece == [byte] && !specials.contains(&id)).then_some(id)
+        };
+        *slot = (0u32..)
+            .zip(pieces)
+            .find_map(is_token)
+            .unwrap_or(NO_TOKEN)
+            .to_le_bytes();
+    }
+    let (special_ids, rest) = rest.split_at_mut(4 * specials.len());
+    for (slot, id) in special_ids.as_chunks_mut::<4>().0.iter_mut().zip(specials) {
+        *slot = id.to_le_bytes();
+    }
+    let (merge_records, rest) = rest.split_at_mut(12 * merges.len());
+    let records = merge_records.as_chunks_mut::<12>().0;
+    for (slot, &(left, right, made)) in records.iter_mut().zip(merges) {
+        for (word, id) in slot
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip([left, right, made])
+        {
+            *word = id.to_le_bytes();
+        }
+    }
+    let pair = |record: &[u8; 12]| {
+        let words = record.as_chunks::<4>().0;
+        (u32::from_le_bytes(words[0]), u32::from_le_bytes(words[1]))
+    };
+    records.sort_unstable_by_key(pair);
+    if records.windows(2).any(|two| pair(&two[0]) == pair(&two[1])) {
+        return Err(PackError::MergeTwice);
+    }
+    let (offsets, mut text) = rest.split_at_mut(4 * (pieces.len() + 1));
+    let mut offset = 0u32;
+    let mut slots = offsets.as_chunks_mut::<4>().0.iter_mut();
+    for piece in pieces {
+        if let Some(slot) = slots.next() {
+            *slot = offset.to_le_bytes();
+        }
+        let (here, after) = text.split_at_mut(piece.len());
+        here.copy_from_slice(piece);
+        text = after;
+        offset += piece.len() as u32;
+    }
+    if let Some(slot) = slots.next() {
+        *slot = offset.to_le_bytes();
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Small models of every variety, with random weights.
+#![allow(dead_code, reason = "each test binary uses another part of it")]
+
+use attentive::kernels::layout::WeightFormat;
+use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
+use attentive::{
+    Architecture, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, TensorKind,
+};
+
+/// A configuration with a name for messages.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) config: Config,
+}
+
+/// The default model's family, tiny.
+pub(crate) const LLAMA: Config = Config {
+    architecture: Architecture::Decoder,
+    vocab_len: 300,
+    dim: 24,
+    layers: 2,
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 8,
+    hidden_dim: 40,
+    context_len: 48,
+    norm: Norm::Rms,
+    norm_place: NormPlace::Pre,
+    norm_eps: 1e-5,
+    final_norm: true,
+    ffn: Ffn::SwiGlu,
+    position: Position::Rotary {
+        style: RotaryStyle::Half,
+        base: 10_000.0,
+    },
+    tied: true,
+    biases: Biases::NONE,
+    embedding_scale: 1.0,
+    begin_of_text: None,
+    end_of_text: Some(256),
+};
+
+/// One configuration for each choice that a file can make.
+pub(crate) fn variants() -> Vec<Variant> {
+    let gpt2 = Config {
+        norm: Norm::Layer,
+        ffn: Ffn::GeluTanh,
+        position: Position::Learned,
+        biases: Biases::ALL_BUT_OUTPUT,
+        kv_heads: 4,
+        ..LLAMA
+    };
+    let interleaved = Position::Rotary {
+        style: RotaryStyle::Interleaved,
+        base: 500.0,
+    };
+    let named = |name, config| Variant { name, config };
+    vec![
+        named("llama", LLAMA),
+        named("gpt2", gpt2),
+        named(
+            "original",
+            Config {
+                norm_place: NormPlace::Post,
+                final_norm: false,
+                ffn: Ffn::Relu,
+                position: Position::Sinusoidal,
+                embedding_scale: 4.898_979_5,
+                tied: false,
+                ..gpt2
+            },
+        ),
+        named(
+            "post-norm rms",
+            Config {
+                norm_place: NormPlace::Post,
+                ..LLAMA
+            },
+        ),
+        named(
+            "gpt-j",
+            Config {
+                position: interleaved,
+                ffn: Ffn::GeluErf,
+                tied: false,
+                ..gpt2
+            },
+        ),
+        named(
+            "gemma",
+            Config {
+                ffn: Ffn::GeGlu,
+                kv_heads: 1,
+                embedding_scale: 5.0,
+                ..LLAMA
+            },
+        ),
+        named(
+            "no positions",
+            Config {
+                position: Position::None,
+                ffn: Ffn::Silu,
+                ..LLAMA
+            },
+        ),
+        named(
+            "every bias",
+            Config {
+                biases: Biases {
+                    output: true,
+                    ..Biases::ALL_BUT_OUTPUT
+                },
+                norm: Norm::Layer,
+                ..LLAMA
+            },
+        ),
+        named(
+            "no norm bias",
+            Config {
+                biases: Biases {
+                    norm: false,
+                    ..Biases::ALL_BUT_OUTPUT
+                },
+                norm: Norm::Layer,
+                final_norm: false,
+                ..LLAMA
+            },
+        ),
+        named(
+            "wide heads",
+            Config {
+                head_dim: 24,
+                heads: 3,
+                kv_heads: 3,
+                dim: 20,
+                ..LLAMA
+            },
+        ),
+    ]
+}
+
+/// A small generator of reproducible numbers.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// In −1..1.
+    pub(crate) fn symmetric(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// Random values of a tensor's size, scaled so that activations stay near 1; gains are near 1.
+pub(crate) fn random_values(shape: &attentive::TensorShape, seed: u64) -> Vec<f32> {
+    use attentive::Role;
+    let layer = shape.layer.map_or(999, |layer| layer as u64);
+    let mut random = Random(seed ^ (u64::from(shape.role as u16) << 32) ^ (layer << 16));
+    let (middle, width) = match shape.role {
+        Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain => (1.0, 0.3),
+        Role::TokenEmbedding | Role::PositionEmbedding => (0.0, 1.0),
+        _ if shape.kind == TensorKind::Vector => (0.0, 0.3),
+        _ => (0.0, 1.7 / (shape.cols as f32).sqrt()),
+    };
+    (0..shape.rows * shape.cols)
+        .map(|_| middle + width * random.symmetric())
+        .collect()
+}
+
+/// A file with random weights and a byte tokenizer: matrices in `format`, vectors in f32.
+pub(crate) fn pack_variant(config: &Config, format: WeightFormat, seed: u64) -> Vec<Block> {
+    pack_with(
+        config,
+        format,
+        TokenizerParts::Bytes { offset: 0 },
+        |shape| random_values(shape, seed),
+    )
+}
+
+pub(crate) fn pack_with(
+    config: &Config,
+    format: WeightFormat,
+    tokenizer: TokenizerParts<'_>,
+    values: impl Fn(&attentive::TensorShape) -> Vec<f32>,
+) -> Vec<Block> {
+    let recipe = Recipe {
+        config,
+        tokenizer,
+        provenance: "data = \"random numbers\"\n",
+        format: &|shape| match shape.kind {
+            TensorKind::Matrix => format,
+            TensorKind::Vector => WeightFormat::F32,
+        },
+    };
+    let mut blocks = vec![Block::ZERO; Block::len_for(recipe.file_bytes().expect("size"))];
+    recipe
+        .write::<PackError>(Block::bytes_mut(&mut blocks), |mut tensor| {
+            let values = values(&tensor.shape);
+            tensor.write(&values, ScaleMethod::AbsMax)
+        })
+        .expect("packed");
+    blocks
+}

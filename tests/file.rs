@@ -1,0 +1,143 @@
+//! Files: what is packed is what is read, and nothing hostile gets through.
+
+mod common;
+
+use attentive::kernels::layout::WeightFormat;
+use attentive::pack::{Recipe, ScaleMethod, TokenizerParts};
+use attentive::{Block, Config, Model, Role, WeightsError};
+
+use common::{Variant, pack_variant, variants};
+
+#[test]
+fn every_variant_is_read_back() {
+    for Variant { name, config } in variants() {
+        let blocks = pack_variant(&config, WeightFormat::I8Row, 1);
+        let model = Model::parse(Block::bytes(&blocks)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(model.config(), &config, "{name}");
+        assert_eq!(model.tensors().count(), config.tensors_len(), "{name}");
+        for (index, tensor) in model.tensors().enumerate() {
+            let shape = tensor.shape;
+            assert_eq!(config.tensor(index), Some(shape));
+            assert_eq!(config.tensor_index(shape.role, shape.layer), Some(index));
+            if shape.rows == 1 {
+                assert_eq!(
+                    model
+                        .vector(shape.role, shape.layer)
+                        .map(|v| v.map(|v| v.len())),
+                    Ok(Some(shape.cols))
+                );
+            } else {
+                let matrix = model.matrix(shape.role, shape.layer).expect(name);
+                assert_eq!((matrix.rows(), matrix.cols()), (shape.rows, shape.cols));
+                assert_eq!(matrix.format(), tensor.format);
+            }
+        }
+        model.verify().expect(name);
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let blocks = pack_variant(&variants()[0].config, WeightFormat::I4Group32, 1);
+    let file = Block::bytes(&blocks);
+    for len in 0..file.len() {
+        assert!(Model::parse(&file[..len]).is_err(), "{len} bytes");
+    }
+    assert!(matches!(
+        Model::parse(&file[..file.len() - 1]),
+        Err(WeightsError::FileLen { .. })
+    ));
+    let mut longer = file.to_vec();
+    longer.push(0);
+    assert!(matches!(
+        Model::parse(&longer),
+        Err(WeightsError::FileLen { .. })
+    ));
+}
+
+/// Every value of every byte of header and tables, and a change of many a byte after them.
+#[test]
+fn every_changed_byte_is_noticed() {
+    let blocks = pack_variant(&variants()[0].config, WeightFormat::I8Group32, 1);
+    let mut file = Block::bytes(&blocks).to_vec();
+    let tables_end = 128 + 32 * Model::parse(&file).expect("sound").config().tensors_len();
+    // The payload is only sampled: its checksum reads the whole file each time.
+    for at in (0..tables_end).chain((tables_end..file.len()).step_by(17)) {
+        let original = file[at];
+        let changes = if at < tables_end { 255 } else { 1 };
+        for change in 1..=changes {
+            file[at] = original ^ change;
+            let refused = match Model::parse(&file) {
+                Err(_) => true,
+                Ok(model) if at >= tables_end => model.verify().is_err(),
+                Ok(_) => false,
+            };
+            assert!(refused, "byte {at} changed by {change:#04x}");
+        }
+        file[at] = original;
+    }
+}
+
+#[test]
+fn an_unaligned_file_is_an_error_when_used() {
+    let blocks = pack_variant(&variants()[0].config, WeightFormat::F32, 1);
+    let file = Block::bytes(&blocks);
+    let mut shifted = vec![Block::ZERO; blocks.len() + 1];
+    let shifted = &mut Block::bytes_mut(&mut shifted)[1..][..file.len()];
+    shifted.copy_from_slice(file);
+    let model = Model::parse(shifted).expect("sound");
+    assert_eq!(
+        model.matrix(Role::TokenEmbedding, None).map(|_| ()),
+        Err(WeightsError::Misaligned { offset: 1 })
+    );
+}
+
+#[test]
+fn a_recipe_that_no_file_can_hold_is_refused() {
+    let good = variants()[0].config;
+    let bytes_of = |config: &Config, tokenizer, provenance: &str, format| {
+        Recipe {
+            config,
+            tokenizer,
+            provenance,
+            format: &move |_| format,
+        }
+        .file_bytes()
+    };
+    assert!(bytes_of(&good, TokenizerParts::None, "", WeightFormat::F32).is_ok());
+    // A vector cannot be an integer format.
+    assert!(bytes_of(&good, TokenizerParts::None, "", WeightFormat::I8Row).is_err());
+    let long = "#".repeat(20_000);
+    assert!(bytes_of(&good, TokenizerParts::None, &long, WeightFormat::F32).is_err());
+    let offset = good.vocab_len as u32;
+    assert!(
+        bytes_of(
+            &good,
+            TokenizerParts::Bytes { offset },
+            "",
+            WeightFormat::F32
+        )
+        .is_err()
+    );
+    let bad = Config {
+        kv_heads: 3,
+        ..good
+    };
+    assert!(bytes_of(&bad, TokenizerParts::None, "", WeightFormat::F32).is_err());
+}
+
+#[test]
+fn a_tensor_of_the_wrong_length_is_refused() {
+    let config = variants()[0].config;
+    let recipe = Recipe {
+        config: &config,
+        tokenizer: TokenizerParts::None,
+        provenance: "",
+        format: &|_| WeightFormat::F32,
+    };
+    let mut blocks = vec![Block::ZERO; Block::len_for(recipe.file_bytes().expect("size"))];
+    let result = recipe.write(Block::bytes_mut(&mut blocks), |mut tensor| {
+        tensor.write(&[0.0], ScaleMethod::AbsMax)
+    });
+    assert!(result.is_err());
+}
