@@ -34,3 +34,113 @@ pub(crate) fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     }
     isa.add_exponent(p, t)
 }
+
+/// Coefficients of (e^r − 1 − r) / r² on ±ln 2 / 2, descending (Moshier, Cephes `expf`).
+const EXP: [f32; 6] = [
+    1.987_569_1e-4,
+    1.398_2e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    5e-1,
+];
+
+/// ln 2 in two parts; a multiple of the first by an exponent is exact (Cody and Waite 1980).
+const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+
+/// e^x within 2 ULP where the result is a normal number above 1.2e-38; 0 below, infinity above; NaN for NaN.
+#[inline(always)]
+pub(crate) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let t = isa.fma(x, isa.splat(LOG2_E), isa.splat(ROUND));
+    let k = isa.sub(t, isa.splat(ROUND));
+    let r = isa.fma(k, isa.splat(-LN2[0]), x);
+    let r = isa.fma(k, isa.splat(-LN2[1]), r);
+    let [first, rest @ ..] = EXP;
+    let mut p = isa.splat(first);
+    for c in rest {
+        p = isa.fma(p, r, isa.splat(c));
+    }
+    let y = isa.add(isa.fma(p, isa.mul(r, r), r), isa.splat(1.0));
+    let y = isa.add_exponent(y, t);
+    // A NaN stays: it came through r, and neither comparison holds for it.
+    let y = isa.select(isa.lt(x, isa.splat(EXP_LOWEST)), isa.splat(0.0), y);
+    isa.select(
+        isa.gt(x, isa.splat(EXP_HIGHEST)),
+        isa.splat(f32::INFINITY),
+        y,
+    )
+}
+
+/// Arguments whose exponentials are normal numbers.
+const EXP_LOWEST: f32 = -87.3;
+const EXP_HIGHEST: f32 = 88.722_83;
+
+#[cfg(test)]
+mod tests {
+    use super::{exp, exp2};
+    use crate::Backend;
+    use crate::isa::{Isa, Kernel};
+    use crate::testing::backends;
+
+    struct Apply([f32; 8]);
+
+    impl Kernel for Apply {
+        type Output = [[f32; 8]; 2];
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> [[f32; 8]; 2] {
+            let x = isa.load(&self.0);
+            let mut out = [[0.0; 8]; 2];
+            isa.store(exp(isa, x), &mut out[0]);
+            isa.store(exp2(isa, x), &mut out[1]);
+            out
+        }
+    }
+
+    fn both(backend: Backend, x: f32) -> [f32; 2] {
+        backend.run(Apply([x; 8])).map(|lanes| lanes[0])
+    }
+
+    #[test]
+    fn exponentials_are_as_accurate_as_documented() {
+        let step = if cfg!(miri) { 3.7 } else { 0.000_37 };
+        for backend in backends() {
+            let mut x = -126.0f32;
+            while x < 127.9 {
+                let [e, two] = both(backend, x).map(f64::from);
+                let exact = f64::from(x).exp2();
+                assert!(
+                    (two / exact - 1.0).abs() < 2.6e-7,
+                    "{}: 2^{x}",
+                    backend.name()
+                );
+                if x > super::EXP_LOWEST && x < super::EXP_HIGHEST {
+                    let exact = f64::from(x).exp();
+                    let ulp = f64::from(f32::EPSILON) * exact.log2().floor().exp2();
+                    assert!((e - exact).abs() <= 2.0 * ulp, "{}: e^{x}", backend.name());
+                }
+                x += step;
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_of_extremes() {
+        for backend in backends() {
+            let infinite = f32::INFINITY;
+            for (x, e) in [
+                (-infinite, 0.0),
+                (-88.0, 0.0),
+                (0.0, 1.0),
+                (89.0, infinite),
+                (infinite, infinite),
+            ] {
+                assert_eq!(both(backend, x)[0], e, "{}: e^{x}", backend.name());
+            }
+            assert!(both(backend, f32::NAN).iter().all(|y| y.is_nan()));
+            for x in [-infinite, -127.0] {
+                assert!((both(backend, x)[1] / f32::MIN_POSITIVE - 1.0).abs() < 3e-7);
+            }
+        }
+    }
+}

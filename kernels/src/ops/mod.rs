@@ -3,3 +3,4 @@
 pub mod attention;
 pub mod embed;
 pub mod matmul;
+pub mod softmax;
