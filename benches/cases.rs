@@ -1,5 +1,6 @@
 //! The list of cases.
 
+mod attention;
 mod limits;
 mod matmul;
 
@@ -10,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 #[must_use]
 pub fn all() -> Vec<Case> {
     let mut cases = limits::cases();
+    cases.extend(attention::cases());
     cases.extend(matmul::cases());
     cases
 }
@@ -32,6 +34,16 @@ mod tests {
         let cases = super::all();
         let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len(), "two cases of one name");
+        for kv in ["f32", "f16", "i8"] {
+            for name in [
+                format!("attn-prefill/{kv}/full/d64/n512"),
+                format!("attn-prefill/{kv}/causal/d64/n512"),
+                format!("attn-decode/{kv}/d64/n1024"),
+                format!("attn-decode-gqa8/{kv}/d64/n1024"),
+            ] {
+                assert!(names.contains(name.as_str()), "{name} is missing");
+            }
+        }
         for format in ["i8", "i4"] {
             for shape in ["4096x4096", "768x288"] {
                 for name in [
