@@ -1,4 +1,4 @@
-//! The core that is measured on.
+//! The core that is measured on, and how much of it this thread had.
 
 /// Keeps this thread on one core, the `attempt`-th of those it may use, where the system can do that (Linux).
 ///
@@ -35,3 +35,18 @@ fn allowed_cores() -> Vec<usize> {
 /// Keeps this thread on one core, where the system can do that: it cannot here.
 #[cfg(not(target_os = "linux"))]
 pub fn pin(_attempt: usize) {}
+
+/// The time that this thread has spent on a core, where the system tells (Linux).
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn thread_time() -> Option<core::time::Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().ok()
+}
+
+/// The time that this thread has spent on a core, where the system tells: it does not here.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn thread_time() -> Option<core::time::Duration> {
+    None
+}

@@ -20,6 +20,9 @@ const PERCENTILE: f64 = 0.10;
 /// The canary reaches .97 and more of the FMA peak on a quiet core.
 const CANARY_QUIET: f64 = 0.92;
 
+/// A batch during which the thread had less of its core than this was interrupted.
+const SHARE_MIN: f64 = 0.98;
+
 /// How patient to be, and with what.
 #[derive(Debug)]
 pub struct Stopwatch {
@@ -42,20 +45,62 @@ pub struct Figure {
     pub disturbed: bool,
 }
 
-/// Seconds of each batch, divided by what the batch did.
+/// Batches of one kind.
 #[derive(Default)]
-struct Samples(Vec<f64>);
+struct Samples(Vec<Sample>);
+
+#[derive(Clone, Copy)]
+struct Sample {
+    /// Of the batch, divided by what the batch did.
+    seconds: f64,
+    /// Whether another thread ran on the core in the meantime.
+    interrupted: bool,
+}
 
 impl Samples {
-    fn push(&mut self, elapsed: Duration, amount: f64) {
-        self.0.push(elapsed.as_secs_f64() / amount);
+    fn push(&mut self, clock: Clock, amount: f64) {
+        let (elapsed, interrupted) = clock.stop();
+        let seconds = elapsed.as_secs_f64() / amount;
+        self.0.push(Sample {
+            seconds,
+            interrupted,
+        });
     }
 
     /// The sample below which `share` of all lie; infinite when there is none.
-    fn percentile(&mut self, share: f64) -> f64 {
-        self.0.sort_by(f64::total_cmp);
+    fn percentile(&mut self, share: f64) -> Sample {
+        self.0.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let index = (self.0.len() as f64 * share) as usize;
-        self.0.get(index).copied().unwrap_or(f64::INFINITY)
+        self.0.get(index).copied().unwrap_or(Sample {
+            seconds: f64::INFINITY,
+            interrupted: false,
+        })
+    }
+}
+
+/// Wall time, and this thread's share of it.
+struct Clock {
+    wall: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let cpu = machine::thread_time();
+        Self {
+            wall: Instant::now(),
+            cpu,
+        }
+    }
+
+    /// The wall time, and whether the thread had less of the core than [`SHARE_MIN`].
+    fn stop(self) -> (Duration, bool) {
+        let wall = self.wall.elapsed();
+        let cpu = machine::thread_time().zip(self.cpu);
+        let interrupted = cpu.is_some_and(|(end, start)| {
+            end.saturating_sub(start).as_secs_f64() < SHARE_MIN * wall.as_secs_f64()
+        });
+        (wall, interrupted)
     }
 }
 
@@ -105,24 +150,29 @@ impl Stopwatch {
         {
             self.sample_machine(&mut canary, &mut peak);
             self.sample_limit(case.bound, workload, &mut limit);
-            let clock = Instant::now();
+            let clock = Clock::start();
             for _ in 0..runs {
                 workload.run()?;
             }
-            own.push(clock.elapsed(), runs as f64);
+            own.push(clock, runs as f64);
         }
-        let seconds = own.percentile(PERCENTILE);
-        let value = case.work / seconds * case.unit.scale();
+        let chosen = own.percentile(PERCENTILE);
+        let value = case.work / chosen.seconds * case.unit.scale();
         let limit = match case.bound {
             Bound::Itself => value,
             // The time that the limit allows for one run, turned into the unit of the case.
-            _ => case.work / (case.bound_work * limit.percentile(PERCENTILE)) * case.unit.scale(),
+            _ => {
+                let seconds = limit.percentile(PERCENTILE).seconds;
+                case.work / (case.bound_work * seconds) * case.unit.scale()
+            }
         };
+        // Where there is no canary this is no number, and below nothing.
+        let quiet = peak.percentile(PERCENTILE).seconds / canary.percentile(0.5).seconds;
         Ok(Figure {
             value,
             limit,
             scratch_bytes: workload.scratch_bytes(),
-            disturbed: peak.percentile(PERCENTILE) / canary.percentile(0.5) < CANARY_QUIET,
+            disturbed: quiet < CANARY_QUIET || chosen.interrupted,
         })
     }
 
@@ -130,21 +180,21 @@ impl Stopwatch {
     fn sample_machine(&self, canary: &mut Samples, peak: &mut Samples) {
         // The case before may have taken the cache: the first products bring the panels back.
         self.probe.canary(&self.canary, 30);
-        let clock = Instant::now();
+        let clock = Clock::start();
         if let Some(operations) = self.probe.canary(&self.canary, 300) {
-            canary.push(clock.elapsed(), operations);
-            let clock = Instant::now();
+            canary.push(clock, operations);
+            let clock = Clock::start();
             let operations = self.probe.arithmetic(Arithmetic::F32, 1500);
-            peak.push(clock.elapsed(), operations);
+            peak.push(clock, operations);
         }
     }
 
     fn sample_limit(&self, bound: Bound, workload: &dyn Workload, samples: &mut Samples) {
         match bound {
             Bound::Arithmetic(kind) => {
-                let clock = Instant::now();
+                let clock = Clock::start();
                 let operations = self.probe.arithmetic(kind, 3500);
-                samples.push(clock.elapsed(), operations);
+                samples.push(clock, operations);
             }
             Bound::Reading => {
                 let streams = workload.streams();
@@ -152,11 +202,11 @@ impl Stopwatch {
                 // A first pass brings the bytes to the level that can hold them.
                 streams.iter().for_each(|stream| self.probe.read(stream));
                 let passes = READ_BYTES.div_ceil(bytes.max(1));
-                let clock = Instant::now();
+                let clock = Clock::start();
                 for _ in 0..passes {
                     streams.iter().for_each(|stream| self.probe.read(stream));
                 }
-                samples.push(clock.elapsed(), (bytes * passes) as f64);
+                samples.push(clock, (bytes * passes) as f64);
             }
             Bound::Itself => {}
         }
