@@ -3,5 +3,8 @@
 //! Unlike the operations they panic on slices that are too short.
 
 pub mod attention;
+pub mod elementwise;
 pub mod matmul;
+pub mod norm;
+pub mod position;
 pub mod softmax;

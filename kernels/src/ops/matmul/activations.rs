@@ -3,6 +3,7 @@
 use crate::ShapeError;
 use crate::isa::Isa;
 use crate::layout::GROUP;
+use crate::ops::levels::{amax, scale_and_factor};
 
 /// Quantized vectors in tiles of M (the last tile may be narrower), as views of the caller's scratch.
 pub(super) struct Activations<'a> {
@@ -12,23 +13,6 @@ pub(super) struct Activations<'a> {
     pub(super) sums: &'a [u32],
     /// The scale of each vector, an f32's bits.
     pub(super) scales: &'a [u32],
-}
-
-/// Below this magnitude a whole vector counts as zero: the reciprocal of its scale must stay finite.
-const AMAX_MIN: f32 = f32::from_bits((127 - 100) << 23);
-
-/// Scale of a vector and the factor that takes its elements to levels, from the bits of its largest magnitude. Bits of
-/// magnitudes order like integers, a NaN above infinity, so that no backend can lose one.
-#[inline(always)]
-pub(super) fn scale_and_factor(amax: u32, highest: f32) -> (f32, f32) {
-    let amax = f32::from_bits(amax);
-    if !amax.is_finite() {
-        (f32::NAN, 0.0)
-    } else if amax < AMAX_MIN {
-        (0.0, 0.0)
-    } else {
-        (amax / highest, highest / amax)
-    }
 }
 
 /// Cuts the scratch for `n` vectors of `cols` columns into scales, words and sums.
@@ -140,26 +124,4 @@ fn quantize_vector<I: Isa, const SIGNED: bool>(
         }
     }
     scale
-}
-
-/// Bits of the largest magnitude.
-#[inline(always)]
-fn amax<I: Isa>(isa: I, x: &[f32]) -> u32 {
-    let mut max = [isa.splat(0.0); 4];
-    let (fours, rest) = x.as_chunks::<32>();
-    for four in fours {
-        for (max, x) in max.iter_mut().zip(four.as_chunks::<8>().0) {
-            *max = isa.max_if_positive(isa.abs(isa.load(x)), *max);
-        }
-    }
-    for x in rest.chunks(8) {
-        max[0] = isa.max_if_positive(isa.abs(isa.load_partial(x)), max[0]);
-    }
-    let [a, b, c, d] = max;
-    let mut lanes = [0.0; 8];
-    isa.store(
-        isa.max_if_positive(isa.max_if_positive(a, b), isa.max_if_positive(c, d)),
-        &mut lanes,
-    );
-    lanes.iter().fold(0, |max, lane| max.max(lane.to_bits()))
 }

@@ -6,12 +6,13 @@
 
 use half::f16;
 
-use super::activations::{cut, scale_and_factor};
+use super::activations::cut;
 use super::float::{self, Weight};
 use super::panel::GROUP_STEPS;
 use super::{int4, int8};
 use crate::ShapeError;
 use crate::layout::{GROUP, PANEL};
+use crate::ops::levels::scale_and_factor;
 
 /// Rows whose sums stay in registers.
 const ROWS: usize = 4;
