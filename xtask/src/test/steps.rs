@@ -23,7 +23,7 @@ const AARCH64_RUNNER: (&str, &str) = (
     "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu",
 );
 /// Miri interprets every instruction; what does not fit is left to the native tests.
-const MIRI_LIMIT: Duration = Duration::from_secs(6 * 60);
+const MIRI_SECONDS: u32 = 6 * 60;
 
 /// Everything but the trainer, which waits for burn.
 const PACKAGES: &str = "--package attentive --package attentive-kernels --package attentive-benches --package xtask --features attentive/std";
@@ -165,24 +165,34 @@ fn miri() -> Result<Outcome> {
     if let Err(why) = setup::miri() {
         return Ok(Outcome::Skipped(why.into()));
     }
-    let mut miri = command("rustup");
-    miri.args([
-        "run",
-        "nightly",
-        "cargo",
-        "miri",
-        "test",
-        "--package",
-        "attentive-kernels",
-        "--lib",
-    ]);
-    // Timing, files and seeds are not what Miri is for; its own target directory keeps the stable build warm.
+    // `timeout` ends the whole process group; killing rustup alone would leave the interpreter behind.
+    let mut miri = command("timeout");
+    miri.args(["--kill-after=5", &MIRI_SECONDS.to_string()]);
+    miri.args("rustup run nightly cargo miri test --no-fail-fast --lib".split(' '));
+    miri.args("--package attentive-kernels".split(' '));
+    // cargo's and rustup's own variables point at the stable toolchain that runs this.
     miri.env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO")
-        .env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        .env_remove("RUSTC")
+        .env_remove("RUSTDOC");
+    // Its own directory keeps what the stable compiler built.
     miri.env("CARGO_TARGET_DIR", process::target_dir().join("miri"))
         .env("CARGO_TERM_COLOR", "never");
-    let output = capture(&mut miri, MIRI_LIMIT)?;
+    let output = capture(&mut miri, STEP_LIMIT)?;
+    if output.status.code() == Some(124) {
+        let passed = output
+            .text
+            .lines()
+            .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
+            .count();
+        let ok = format!("{passed} tests passed in {MIRI_SECONDS} s, the rest was not reached");
+        ensure!(
+            passed > 0,
+            "no test ended within {MIRI_SECONDS} s:\n{}",
+            output.text
+        );
+        return Ok(Outcome::Held(ok));
+    }
     let (passed, mut failed) = count(&output.text);
     failed += u32::from(!output.status.success() && failed == 0);
     Ok(Outcome::Tests {
