@@ -89,12 +89,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         scalar.report.tokens == device.report.tokens,
         "the firmware's tokens differ from those of the PC's scalar backend"
     );
+    ensure!(
+        scalar.report.logits == device.report.logits && device.report.logits.is_some(),
+        "the firmware's logits differ from those of the PC's scalar backend"
+    );
+    let count = device.report.tokens.len();
     println!(
-        "The firmware's {} tokens are those of the PC's scalar backend.",
-        device.report.tokens.len()
+        "The firmware's {count} tokens are those of the PC's scalar backend, and so are the logits' bits."
     );
     match first_difference(&native.report.tokens, &scalar.report.tokens) {
-        None => println!("So are the native backend's."),
+        None => println!("The native backend draws the same tokens."),
         Some(at) => println!(
             "The native backend rounds differently; its tokens part from them at number {at}."
         ),

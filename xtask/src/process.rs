@@ -56,6 +56,8 @@ pub(crate) struct Output {
 /// Runs to the end and keeps the output; a program that overstays `limit` is killed, which is an error.
 pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<Output> {
     let name = describe(command);
+    // Captured text is searched and shown again later: no colours in it.
+    command.env("CARGO_TERM_COLOR", "never").env("TERM", "dumb");
     let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     // Both pipes are drained at the same time: a full one would stop the program.
     let stdout = drain(child.stdout.take());

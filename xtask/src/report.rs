@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Report {
     /// The generated tokens' ids.
     pub(crate) tokens: Vec<u32>,
+    /// The hash of the logits' bits.
+    pub(crate) logits: Option<String>,
     /// The figures, by name.
     pub(crate) figures: BTreeMap<String, f64>,
 }
@@ -19,6 +21,8 @@ impl Report {
         for line in lines {
             if let Some((id, _)) = token(line)? {
                 report.tokens.push(id);
+            } else if let Some(hash) = line.strip_prefix("logits: ") {
+                report.logits = Some(hash.to_owned());
             } else if let Some((name, value)) = figure(line) {
                 report.figures.insert(name.to_owned(), value);
             }
@@ -93,12 +97,14 @@ mod tests {
             "token 17 b\" the\"",
             "token 3 b\"\\xe2\\x80\"",
             "flash_bytes = 1234",
+            "logits: 00ff",
             "INFO: hello",
         ];
         let report = Report::parse(lines).unwrap();
         assert_eq!(report.tokens, [17, 3]);
         assert_eq!(token(lines[1]).unwrap(), Some((3, b"\xe2\x80".to_vec())));
         assert_eq!(report.figure("flash_bytes").unwrap(), 1234.0);
+        assert_eq!(report.logits.as_deref(), Some("00ff"));
         assert!(report.figure("ram").is_err());
     }
 

@@ -131,10 +131,16 @@ pub(super) fn same_tokens() -> Result<Outcome> {
                 pc.tokens,
                 device.tokens
             );
+            ensure!(
+                pc.logits == device.logits && pc.logits.is_some(),
+                "{weights}: other logits on the device"
+            );
             count += device.tokens.len();
         }
     }
-    Ok(Outcome::Held(format!("{count} tokens, int8 and int4")))
+    Ok(Outcome::Held(format!(
+        "{count} tokens and the bits of the logits, int8 and int4"
+    )))
 }
 
 fn on_pc(model: &Path, [tokens, thousandths, seed, prompt]: &[&str; 4]) -> Result<Report> {

@@ -127,8 +127,7 @@ pub(super) fn held(command: &mut Command) -> Result<Outcome> {
 
 /// A run of `cargo test`, its individual tests added up.
 fn tests(command: &mut Command) -> Result<Outcome> {
-    // A terminal's colours would hide the summary lines.
-    let output = capture(command.env("CARGO_TERM_COLOR", "never"), STEP_LIMIT)?;
+    let output = capture(command, STEP_LIMIT)?;
     let (passed, mut failed) = count(&output.text);
     // A test that does not compile, or a process that dies, has no summary line of its own.
     if !output.status.success() && failed == 0 {
@@ -183,8 +182,7 @@ fn miri() -> Result<Outcome> {
         .env_remove("RUSTC")
         .env_remove("RUSTDOC");
     // Its own directory keeps what the stable compiler built.
-    miri.env("CARGO_TARGET_DIR", process::target_dir().join("miri"))
-        .env("CARGO_TERM_COLOR", "never");
+    miri.env("CARGO_TARGET_DIR", process::target_dir().join("miri"));
     let output = capture(&mut miri, STEP_LIMIT)?;
     if output.status.code() == Some(124) {
         let passed = output
