@@ -67,54 +67,36 @@ impl<F: Function> Kernel for Map<'_, F> {
     }
 }
 
-/// out = silu(gate) · up (Shazeer 2020, eq. 6). Accuracy: as [`silu`], and a rounding.
+/// gate ← silu(gate) · up (Shazeer 2020, eq. 6). Accuracy: as [`silu`], and a rounding.
 ///
 /// # Errors
 /// [`ShapeError`] when the lengths differ.
-pub fn swiglu(
-    backend: Backend,
-    gate: &[f32],
-    up: &[f32],
-    out: &mut [f32],
-) -> Result<(), ShapeError> {
-    gated(backend, gate, up, out, Silu)
+pub fn swiglu(backend: Backend, gate: &mut [f32], up: &[f32]) -> Result<(), ShapeError> {
+    gated(backend, gate, up, Silu)
 }
 
-/// out = gelu(gate) · up (Shazeer 2020, eq. 6), with the tanh approximation. Accuracy: as [`gelu_tanh`], and a rounding.
+/// gate ← gelu(gate) · up (Shazeer 2020, eq. 6), with the tanh approximation. Accuracy: as [`gelu_tanh`], and a rounding.
 ///
 /// # Errors
 /// [`ShapeError`] when the lengths differ.
-pub fn geglu(
-    backend: Backend,
-    gate: &[f32],
-    up: &[f32],
-    out: &mut [f32],
-) -> Result<(), ShapeError> {
-    gated(backend, gate, up, out, GeluTanh)
+pub fn geglu(backend: Backend, gate: &mut [f32], up: &[f32]) -> Result<(), ShapeError> {
+    gated(backend, gate, up, GeluTanh)
 }
 
 fn gated<F: Function>(
     backend: Backend,
-    gate: &[f32],
+    gate: &mut [f32],
     up: &[f32],
-    out: &mut [f32],
     function: F,
 ) -> Result<(), ShapeError> {
     ShapeError::check_eq("up beside the gate", gate.len(), up.len())?;
-    ShapeError::check_eq("output of the gate", gate.len(), out.len())?;
-    backend.run(Gated {
-        gate,
-        up,
-        out,
-        function,
-    });
+    backend.run(Gated { gate, up, function });
     Ok(())
 }
 
 struct Gated<'a, F> {
-    gate: &'a [f32],
+    gate: &'a mut [f32],
     up: &'a [f32],
-    out: &'a mut [f32],
     function: F,
 }
 
@@ -123,10 +105,9 @@ impl<F: Function> Kernel for Gated<'_, F> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let inputs = self.gate.chunks(8).zip(self.up.chunks(8));
-        for ((gate, up), out) in inputs.zip(self.out.chunks_mut(8)) {
-            let gate = self.function.of(isa, f32::load(isa, gate));
-            store(isa, isa.mul(gate, f32::load(isa, up)), out);
+        for (gate, up) in self.gate.chunks_mut(8).zip(self.up.chunks(8)) {
+            let value = self.function.of(isa, f32::load(isa, gate));
+            store(isa, isa.mul(value, f32::load(isa, up)), gate);
         }
     }
 }
