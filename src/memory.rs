@@ -1,9 +1,12 @@
 //! Aligned memory for weights and sessions, static or not.
 
+#[cfg(target_has_atomic = "ptr")]
 use static_cell::ConstStaticCell;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+#[cfg(target_has_atomic = "ptr")]
 use crate::error::ArenaTaken;
+#[cfg(target_has_atomic = "ptr")]
 use crate::weights::Aligned;
 
 /// 64 bytes at a multiple of 64: memory on a heap is a `Vec` of them.
@@ -44,7 +47,8 @@ impl Block {
 /// Static memory for a session, claimed once.
 ///
 /// All zeros, so it lies in `.bss` and takes no flash. `N` is [`Model::session_bytes`](crate::Model::session_bytes), so
-/// a model that does not fit is known when the firmware is linked.
+/// a model that does not fit is known when the firmware is linked. Absent on processors without compare-and-swap (Cortex-M0):
+/// there, lend the session an [`Aligned`] array from `cortex_m::singleton!`.
 ///
 /// ```
 /// use attentive::Arena;
@@ -54,8 +58,10 @@ impl Block {
 /// assert!(ARENA.take().is_err());
 /// # Ok::<(), attentive::ArenaTaken>(())
 /// ```
+#[cfg(target_has_atomic = "ptr")]
 pub struct Arena<const N: usize>(ConstStaticCell<Aligned<[u8; N]>>);
 
+#[cfg(target_has_atomic = "ptr")]
 impl<const N: usize> Arena<N> {
     /// Unclaimed memory.
     pub const fn new() -> Self {
@@ -74,12 +80,14 @@ impl<const N: usize> Arena<N> {
     }
 }
 
+#[cfg(target_has_atomic = "ptr")]
 impl<const N: usize> Default for Arena<N> {
     fn default() -> Self {
         Self::new()
     }
 }
 
+#[cfg(target_has_atomic = "ptr")]
 impl<const N: usize> core::fmt::Debug for Arena<N> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "Arena<{N}>")
