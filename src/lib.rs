@@ -1,21 +1,50 @@
 //! `attentive`: transformer inference where there is no operating system.
+//!
+//! # Principles
+//! 1. No heap, no `std`, no global state; no `unsafe` here, and no panic path once linked.
+//! 2. Memory is a constant: [`Model::session_bytes`] is what a session takes, to the byte, known when it compiles.
+//! 3. A hostile or truncated weights file is an `Err` (a compile error when embedded), never a panic.
+//! 4. Work is done in bounded pieces: [`Session::step`] draws one token and returns.
+//!
+//! # The way of a token
+//! [`Session`] turns a text into tokens ([`Tokenizer`]) and runs them in batches: `decoder` takes them through the layers,
+//! `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of. Each calls a kernel of
+//! [`kernels`], which reads the weights where they lie ([`Model`]) and writes the session's memory (`workspace`, `kv_cache`).
+//! A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes from `workspace`, bytes of a
+//! file from `file`: each in one place. [`pack`] writes files.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod attention;
 mod config;
+mod decoder;
 mod error;
+mod ffn;
 mod file;
+mod kv_cache;
+mod linear;
 mod memory;
+mod norm;
+mod options;
 pub mod pack;
+mod position;
+mod sampler;
+mod session;
 mod tensors;
 pub mod tokenizer;
 mod weights;
+mod workspace;
 
 pub use attentive_kernels as kernels;
 
 pub use config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
-pub use memory::{Arena, Block};
+#[cfg(target_has_atomic = "ptr")]
+pub use memory::Arena;
+pub use memory::Block;
+pub use options::{SessionOptions, WhenFull};
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::Session;
 pub use tensors::{Role, TensorKind, TensorShape};
 pub use tokenizer::Tokenizer;
 pub use weights::{Aligned, Model, TensorInfo};

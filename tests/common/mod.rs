@@ -1,6 +1,8 @@
 //! Small models of every variety, with random weights.
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
+pub(crate) mod reference;
+
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{

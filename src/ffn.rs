@@ -1,0 +1,52 @@
+//! The feed-forward block between its two projections.
+
+use crate::config::Ffn;
+use crate::decoder::Run;
+use crate::error::SessionError;
+use crate::kernels::ShapeError;
+use crate::kernels::ops::elementwise::{geglu, gelu_erf, gelu_tanh, relu, silu, swiglu};
+
+/// Turns (n, up_dim) at the head of `wide` into (n, hidden_dim) there: the activation, or the product of gate and up.
+pub(crate) fn activate(run: Run<'_>, n: usize, wide: &mut [f32]) -> Result<(), SessionError> {
+    let config = run.model.config();
+    let (backend, hidden) = (run.backend, config.hidden_dim);
+    let rows = wide
+        .get_mut(..n.saturating_mul(config.up_dim()))
+        .unwrap_or_default();
+    let width = config.up_dim().max(1);
+    match config.ffn {
+        Ffn::SwiGlu => for_gates(rows, width, hidden, |gate, up| swiglu(backend, gate, up))?,
+        Ffn::GeGlu => for_gates(rows, width, hidden, |gate, up| geglu(backend, gate, up))?,
+        Ffn::GeluTanh => gelu_tanh(backend, rows),
+        Ffn::GeluErf => gelu_erf(backend, rows),
+        Ffn::Relu => relu(backend, rows),
+        Ffn::Silu => silu(backend, rows),
+    }
+    Ok(())
+}
+
+/// Joins gate and up of each row of `width` in the gate's place, and moves the results together.
+fn for_gates(
+    rows: &mut [f32],
+    width: usize,
+    hidden: usize,
+    join: impl Fn(&mut [f32], &[f32]) -> Result<(), ShapeError>,
+) -> Result<(), ShapeError> {
+    for row in rows.chunks_mut(width) {
+        let (gate, up) = row.split_at_mut_checked(hidden).unwrap_or_default();
+        join(gate, up)?;
+    }
+    close_gaps(rows, width, hidden);
+    Ok(())
+}
+
+/// Moves the first `width` elements of each row of `stride` together.
+fn close_gaps(rows: &mut [f32], stride: usize, width: usize) {
+    let cells = core::cell::Cell::from_mut(rows).as_slice_of_cells();
+    let from = cells
+        .chunks(stride.max(1))
+        .flat_map(|row| row.iter().take(width));
+    for (to, from) in cells.iter().zip(from) {
+        to.set(from.get());
+    }
+}

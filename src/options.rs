@@ -1,0 +1,109 @@
+//! What a session is asked for, and how much memory that takes.
+
+use crate::config::{Config, Position};
+use crate::error::SessionError;
+use crate::kernels::layout::KvDtype;
+
+/// What happens when the context is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum WhenFull {
+    /// [`SessionError::ContextFull`]; nothing is changed, and [`Session::reset`](crate::Session::reset) begins anew.
+    Error,
+    /// The newest token takes the place of the oldest: every token sees itself and the `context_len − 1` before it,
+    /// without end. The context is rounded up to a multiple of 16.
+    Ring,
+}
+
+/// Size and kind of a session's memory.
+///
+/// ```
+/// use attentive::kernels::layout::KvDtype;
+/// use attentive::{SessionOptions, WhenFull};
+///
+/// const OPTIONS: SessionOptions = SessionOptions::new(256)
+///     .with_kv(KvDtype::I8)
+///     .with_when_full(WhenFull::Ring);
+/// assert_eq!(OPTIONS.context_len, 256);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct SessionOptions {
+    /// Positions of the key-value cache.
+    pub context_len: usize,
+    /// Most tokens of a prompt that are run at once: more of them read the weights less often and take more memory.
+    pub prefill_len: usize,
+    /// Element type of the key-value cache.
+    pub kv: KvDtype,
+    /// What happens when the context is full.
+    pub when_full: WhenFull,
+}
+
+impl SessionOptions {
+    /// Tokens of a prefill batch unless something else is asked for.
+    pub const PREFILL_LEN: usize = 16;
+
+    /// A context of that many positions: key-value cache in f32, prompts in batches of [`Self::PREFILL_LEN`] tokens, an
+    /// error when full.
+    pub const fn new(context_len: usize) -> Self {
+        let prefill_len = if context_len < Self::PREFILL_LEN {
+            context_len
+        } else {
+            Self::PREFILL_LEN
+        };
+        Self {
+            context_len,
+            prefill_len,
+            kv: KvDtype::F32,
+            when_full: WhenFull::Error,
+        }
+    }
+
+    /// The same with prompts in batches of up to `tokens`.
+    pub const fn with_prefill_len(self, tokens: usize) -> Self {
+        Self {
+            prefill_len: tokens,
+            ..self
+        }
+    }
+
+    /// The same with another element type of the key-value cache.
+    pub const fn with_kv(self, kv: KvDtype) -> Self {
+        Self { kv, ..self }
+    }
+
+    /// The same with another choice for a full context.
+    pub const fn with_when_full(self, when_full: WhenFull) -> Self {
+        Self { when_full, ..self }
+    }
+
+    /// Whether a session of that model can have these options.
+    ///
+    /// # Errors
+    /// The context or the prefill batch is out of range, or a ring is asked of a model with learned positions.
+    pub const fn check(&self, config: &Config) -> Result<(), SessionError> {
+        let learned = matches!(config.position, Position::Learned);
+        if learned && matches!(self.when_full, WhenFull::Ring) {
+            return Err(SessionError::RingNeedsRelativePositions);
+        }
+        let most = if learned {
+            config.context_len
+        } else {
+            Config::CONTEXT_MAX
+        };
+        if self.context_len == 0 || self.context_len > most {
+            return Err(SessionError::ContextLen {
+                most,
+                have: self.context_len,
+            });
+        }
+        if self.prefill_len == 0 || self.prefill_len > self.context_len {
+            return Err(SessionError::PrefillLen {
+                most: self.context_len,
+                have: self.prefill_len,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! A session's memory: one aligned slice, split once into named buffers.
+
+use crate::config::{Config, Position};
+use crate::error::SessionError;
+use crate::file::ALIGN;
+use crate::kernels::ops::attention::attention_scratch_len;
+use crate::kernels::ops::matmul::matmul_scratch_len;
+use crate::kv_cache::{KvCache, take};
+use crate::options::{SessionOptions, WhenFull};
+use crate::tokenizer::ENCODE_SCRATCH_LEN;
+use crate::weights::Model;
+
+impl Model<'_> {
+    /// Bytes of memory that a [`Session`](crate::Session) with these options takes, exactly: key-value cache, activations,
+    /// logits, tokens and all scratch. A multiple of 64.
+    ///
+    /// `usize::MAX` for options that [`SessionOptions::check`] refuses or that exceed the address space, so that a static
+    /// [`Arena`](crate::Arena) of this size does not compile.
+    pub const fn session_bytes(&self, options: &SessionOptions) -> usize {
+        match Sizes::of(self.config(), options) {
+            Some(sizes) => sizes.total_bytes(),
+            None => usize::MAX,
+        }
+    }
+}
+
+/// Lengths of the buffers in elements of four bytes, in the order in which they lie in memory.
+struct Sizes {
+    kv_bytes: usize,
+    /// (prefill, dim): the residual stream.
+    x: usize,
+    /// (prefill, max(dim, heads·head_dim)): a block's input, the attention's output.
+    y: usize,
+    /// (prefill, max(qkv, up, dim)): what a block computes inside.
+    wide: usize,
+    /// (vocab).
+    logits: usize,
+    /// (prefill, head_dim) with rotary positions.
+    angles: usize,
+    /// (head_dim / 2) with rotary positions.
+    frequencies: usize,
+    /// (context).
+    tokens: usize,
+    /// (prefill).
+    batch: usize,
+    /// One word of the tokenizer.
+    encode: usize,
+    /// What a kernel or the sampler needs for the moment.
+    scratch: usize,
+}
+
+impl Sizes {
+    const fn of(config: &Config, options: &SessionOptions) -> Option<Self> {
+        if options.check(config).is_err() {
+            return None;
+        }
+        let Some(kv) = KvCache::shape_of(config, options) else {
+            return None;
+        };
+        let n = options.prefill_len;
+        let (dim, hidden) = (config.dim, config.hidden_dim);
+        let q_dim = config.q_dim();
+        let widest_input = max(max(dim, q_dim), hidden);
+        let head_dim = match config.position {
+            Position::Rotary { .. } => config.head_dim,
+            _ => 0,
+        };
+        let scratch = max(
+            attention_scratch_len(&kv, options.kv, config.heads, n),
+            matmul_scratch_len(widest_input, n),
+        );
+        Some(Self {
+            kv_bytes: kv.bytes(options.kv).saturating_mul(config.layers),
+            x: n.saturating_mul(dim),
+            y: n.saturating_mul(max(dim, q_dim)),
+            wide: n.saturating_mul(max(max(config.qkv_dim(), config.up_dim()), dim)),
+            logits: config.vocab_len,
+            angles: n.saturating_mul(head_dim),
+            frequencies: head_dim / 2,
+            tokens: match options.when_full {
+                WhenFull::Error => options.context_len,
+                WhenFull::Ring => kv.capacity(),
+            },
+            batch: n,
+            encode: ENCODE_SCRATCH_LEN,
+            scratch: max(scratch, config.vocab_len),
+        })
+    }
+
+    const fn total_bytes(&self) -> usize {
+        let words = [
+            self.x,
+            self.y,
+            self.wide,
+            self.logits,
+            self.angles,
+            self.frequencies,
+            self.tokens,
+            self.batch,
+            self.encode,
+            self.scratch,
+        ];
+        let mut total = self.kv_bytes;
+        let mut rest: &[usize] = &words;
+        while let Some((&len, tail)) = rest.split_first() {
+            total = total.saturating_add(aligned_bytes(len));
+            rest = tail;
+        }
+        total
+    }
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// Bytes of a buffer of that many words, filled up to a multiple of [`ALIGN`].
+const fn aligned_bytes(words: usize) -> usize {
+    match words.saturating_mul(4).checked_next_multiple_of(ALIGN) {
+        Some(bytes) => bytes,
+        None => usize::MAX,
+    }
+}
+
+/// The buffers of a session; [`Sizes`] gives their shapes.
+#[derive(Debug)]
+pub(crate) struct Workspace<'m> {
+    pub(crate) kv: KvCache<'m>,
+    pub(crate) activations: Activations<'m>,
+    pub(crate) logits: &'m mut [f32],
+    /// The tokens of the context, oldest first.
+    pub(crate) tokens: &'m mut [u32],
+    /// The tokens that are run next.
+    pub(crate) batch: &'m mut [u32],
+    pub(crate) encode: &'m mut [u32],
+}
+
+/// What a forward pass writes; nothing in it outlives the pass but the frequencies.
+#[derive(Debug)]
+pub(crate) struct Activations<'m> {
+    pub(crate) x: &'m mut [f32],
+    pub(crate) y: &'m mut [f32],
+    pub(crate) wide: &'m mut [f32],
+    pub(crate) angles: &'m mut [f32],
+    pub(crate) frequencies: &'m mut [f32],
+    pub(crate) scratch: &'m mut [u32],
+}
+
+impl<'m> Workspace<'m> {
+    /// Cuts `memory` up and zeroes what is used of it.
+    pub(crate) fn new(
+        config: &Config,
+        options: &SessionOptions,
+        memory: &'m mut [u8],
+    ) -> Result<Self, SessionError> {
+        options.check(config)?;
+        let have = memory.len();
+        let too_large = SessionError::Memory {
+            need: usize::MAX,
+            have,
+        };
+        let sizes = Sizes::of(config, options).ok_or(too_large)?;
+        let shape = KvCache::shape_of(config, options).ok_or(too_large)?;
+        let offset = memory.as_ptr().addr() % ALIGN;
+        if offset != 0 {
+            return Err(SessionError::Misaligned { offset });
+        }
+        let need = sizes.total_bytes();
+        let mut rest = memory
+            .get_mut(..need)
+            .ok_or(SessionError::Memory { need, have })?;
+        rest.fill(0);
+        let kv_bytes = take(&mut rest, sizes.kv_bytes)?;
+        let kv = KvCache::new(shape, options.kv, kv_bytes);
+        let x = buffer(&mut rest, sizes.x)?;
+        let y = buffer(&mut rest, sizes.y)?;
+        let wide = buffer(&mut rest, sizes.wide)?;
+        let logits = buffer(&mut rest, sizes.logits)?;
+        let angles = buffer(&mut rest, sizes.angles)?;
+        let frequencies = buffer(&mut rest, sizes.frequencies)?;
+        let tokens = buffer(&mut rest, sizes.tokens)?;
+        let batch = buffer(&mut rest, sizes.batch)?;
+        let encode = buffer(&mut rest, sizes.encode)?;
+        let scratch = buffer(&mut rest, sizes.scratch)?;
+        Ok(Self {
+            kv,
+            activations: Activations {
+                x,
+                y,
+                wide,
+                angles,
+                frequencies,
+                scratch,
+            },
+            logits,
+            tokens,
+            batch,
+            encode,
+        })
+    }
+}
+
+/// The next buffer of `len` words; what fills it up to a multiple of [`ALIGN`] is skipped.
+fn buffer<'m, T>(rest: &mut &'m mut [u8], len: usize) -> Result<&'m mut [T], SessionError>
+where
+    T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + zerocopy::KnownLayout,
+{
+    let mut bytes: &'m mut [u8] = take(rest, aligned_bytes(len))?;
+    take(&mut bytes, len)
+}

@@ -1,0 +1,251 @@
+//! A decoder in plain f64, from row-major weights: the oracle of the forward pass.
+
+use attentive::{Config, Ffn, Norm, NormPlace, Position, Role, RotaryStyle};
+
+/// Row-major values of a tensor.
+pub(crate) type Weights<'a> = &'a dyn Fn(Role, Option<usize>) -> Vec<f64>;
+
+/// Logits after each token, (n, vocab).
+pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<Vec<f64>> {
+    let dim = config.dim;
+    let embedding = weights(Role::TokenEmbedding, None);
+    let mut x: Vec<Vec<f64>> = Vec::new();
+    for (position, &id) in ids.iter().enumerate() {
+        let row = &embedding[id as usize * dim..][..dim];
+        let scale = f64::from(config.embedding_scale);
+        x.push(row.iter().map(|e| e * scale).collect());
+        add_position(config, weights, position, &mut x[position]);
+    }
+    for layer in 0..config.layers {
+        let at = Some(layer);
+        block(
+            config,
+            weights,
+            at,
+            [Role::AttnNormGain, Role::AttnNormBias],
+            &mut x,
+            |input| attention(config, weights, at, input),
+        );
+        block(
+            config,
+            weights,
+            at,
+            [Role::FfnNormGain, Role::FfnNormBias],
+            &mut x,
+            |input| {
+                input
+                    .iter()
+                    .map(|row| ffn(config, weights, at, row))
+                    .collect()
+            },
+        );
+    }
+    let role = if config.tied {
+        Role::TokenEmbedding
+    } else {
+        Role::OutputWeight
+    };
+    x.iter()
+        .map(|row| {
+            let row = if config.final_norm {
+                norm(
+                    config,
+                    weights,
+                    None,
+                    [Role::FinalNormGain, Role::FinalNormBias],
+                    row,
+                )
+            } else {
+                row.clone()
+            };
+            linear(config, weights, None, [role, Role::OutputBias], &row)
+        })
+        .collect()
+}
+
+fn block(
+    config: &Config,
+    weights: Weights<'_>,
+    at: Option<usize>,
+    roles: [Role; 2],
+    x: &mut [Vec<f64>],
+    inner: impl Fn(&[Vec<f64>]) -> Vec<Vec<f64>>,
+) {
+    let normed = |x: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        x.iter()
+            .map(|row| norm(config, weights, at, roles, row))
+            .collect()
+    };
+    let pre = config.norm_place == NormPlace::Pre;
+    let out = if pre { inner(&normed(x)) } else { inner(x) };
+    for (x, out) in x.iter_mut().zip(&out) {
+        x.iter_mut().zip(out).for_each(|(x, o)| *x += o);
+    }
+    if !pre {
+        let normed = normed(x);
+        x.clone_from_slice(&normed);
+    }
+}
+
+fn norm(
+    config: &Config,
+    weights: Weights<'_>,
+    at: Option<usize>,
+    roles: [Role; 2],
+    x: &[f64],
+) -> Vec<f64> {
+    let n = x.len() as f64;
+    let gain = weights(roles[0], at);
+    let mean = match config.norm {
+        Norm::Rms => 0.0,
+        Norm::Layer => x.iter().sum::<f64>() / n,
+    };
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let factor = 1.0 / (variance + f64::from(config.norm_eps)).sqrt();
+    let mut out: Vec<f64> = x
+        .iter()
+        .zip(&gain)
+        .map(|(x, g)| (x - mean) * factor * g)
+        .collect();
+    if config.has(roles[1]) {
+        out.iter_mut()
+            .zip(weights(roles[1], at))
+            .for_each(|(o, b)| *o += b);
+    }
+    out
+}
+
+fn linear(
+    config: &Config,
+    weights: Weights<'_>,
+    at: Option<usize>,
+    roles: [Role; 2],
+    x: &[f64],
+) -> Vec<f64> {
+    let mut y: Vec<f64> = weights(roles[0], at)
+        .chunks(x.len())
+        .map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum())
+        .collect();
+    if config.has(roles[1]) {
+        y.iter_mut()
+            .zip(weights(roles[1], at))
+            .for_each(|(y, b)| *y += b);
+    }
+    y
+}
+
+fn attention(
+    config: &Config,
+    weights: Weights<'_>,
+    at: Option<usize>,
+    input: &[Vec<f64>],
+) -> Vec<Vec<f64>> {
+    let head_dim = config.head_dim;
+    let group = config.heads / config.kv_heads;
+    let mut qkv: Vec<Vec<f64>> = input
+        .iter()
+        .map(|x| linear(config, weights, at, [Role::QkvWeight, Role::QkvBias], x))
+        .collect();
+    for (position, row) in qkv.iter_mut().enumerate() {
+        for head in row
+            .chunks_mut(head_dim)
+            .take(config.heads + config.kv_heads)
+        {
+            rotate(config, position, head);
+        }
+    }
+    (0..input.len())
+        .map(|t| {
+            let mut out = Vec::new();
+            for head in 0..config.heads {
+                let q = &qkv[t][head * head_dim..][..head_dim];
+                let kv_head = head / group;
+                let k_at = (config.heads + kv_head) * head_dim;
+                let v_at = (config.heads + config.kv_heads + kv_head) * head_dim;
+                let scores: Vec<f64> = (0..=t)
+                    .map(|s| {
+                        let dot: f64 = q.iter().zip(&qkv[s][k_at..]).map(|(q, k)| q * k).sum();
+                        (dot / (head_dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let sum: f64 = scores.iter().sum();
+                for d in 0..head_dim {
+                    out.push(
+                        scores
+                            .iter()
+                            .enumerate()
+                            .map(|(s, p)| p / sum * qkv[s][v_at + d])
+                            .sum(),
+                    );
+                }
+            }
+            linear(config, weights, at, [Role::OutWeight, Role::OutBias], &out)
+        })
+        .collect()
+}
+
+fn ffn(config: &Config, weights: Weights<'_>, at: Option<usize>, x: &[f64]) -> Vec<f64> {
+    let up = linear(config, weights, at, [Role::UpWeight, Role::UpBias], x);
+    let silu = |x: f64| x / (1.0 + (-x).exp());
+    let gelu_tanh = |x: f64| {
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+        0.5 * x * (1.0 + inner.tanh())
+    };
+    let gelu_erf = |x: f64| 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt()));
+    let gated = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
+        let (gate, up) = up.split_at(config.hidden_dim);
+        gate.iter().zip(up).map(|(g, u)| f(*g) * u).collect()
+    };
+    let plain = |f: &dyn Fn(f64) -> f64| -> Vec<f64> { up.iter().map(|x| f(*x)).collect() };
+    let hidden = match config.ffn {
+        Ffn::SwiGlu => gated(&silu),
+        Ffn::GeGlu => gated(&gelu_tanh),
+        Ffn::GeluTanh => plain(&gelu_tanh),
+        Ffn::GeluErf => plain(&gelu_erf),
+        Ffn::Relu => plain(&|x: f64| x.max(0.0)),
+        Ffn::Silu => plain(&silu),
+    };
+    linear(
+        config,
+        weights,
+        at,
+        [Role::DownWeight, Role::DownBias],
+        &hidden,
+    )
+}
+
+fn add_position(config: &Config, weights: Weights<'_>, position: usize, x: &mut [f64]) {
+    let dim = config.dim;
+    match config.position {
+        Position::Learned => {
+            let table = weights(Role::PositionEmbedding, None);
+            x.iter_mut()
+                .zip(&table[position * dim..])
+                .for_each(|(x, p)| *x += p);
+        }
+        Position::Sinusoidal => {
+            for (i, x) in x.iter_mut().enumerate() {
+                let angle = position as f64 / 10_000f64.powf((i / 2 * 2) as f64 / dim as f64);
+                *x += if i % 2 == 0 { angle.sin() } else { angle.cos() };
+            }
+        }
+        Position::None | Position::Rotary { .. } => {}
+    }
+}
+
+fn rotate(config: &Config, position: usize, head: &mut [f64]) {
+    let Position::Rotary { style, base } = config.position else {
+        return;
+    };
+    let half = head.len() / 2;
+    for i in 0..half {
+        let angle = position as f64 * f64::from(base).powf(-(i as f64) / half as f64);
+        let (a, b) = match style {
+            RotaryStyle::Half => (i, i + half),
+            RotaryStyle::Interleaved => (2 * i, 2 * i + 1),
+        };
+        let (x, y) = (head[a], head[b]);
+        head[a] = x * angle.cos() - y * angle.sin();
+        head[b] = y * angle.cos() + x * angle.sin();
+    }
+}
