@@ -6,7 +6,7 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::pack::TokenizerParts;
 use attentive::{
-    Block, Config, Model, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
+    Block, Config, Model, Role, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
     TensorShape, WhenFull,
 };
 
@@ -401,9 +401,9 @@ fn weights_that_overflow_give_an_error() {
     let tokenizer = TokenizerParts::Bytes { offset: 0 };
     let blocks = pack_with(&LLAMA, WeightFormat::F32, tokenizer, |shape| {
         let mut values = random_values(shape, 1);
-        if shape.role == attentive::Role::DownWeight {
-            // The packer refuses what is not finite, so the sums have to overflow.
-            values.iter_mut().for_each(|x| *x *= 1e38);
+        // The packer refuses what is not finite, so the sums have to overflow.
+        if matches!(shape.role, Role::UpWeight | Role::DownWeight) {
+            values.iter_mut().for_each(|x| *x *= 1e37);
         }
         values
     });
