@@ -1,10 +1,12 @@
 //! Small models of every variety, with random weights.
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
+pub(crate) mod hostile;
 pub(crate) mod reference;
 
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
+use attentive::tokenizer::Split;
 use attentive::{
     Architecture, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, TensorKind,
 };
@@ -212,4 +214,50 @@ pub(crate) fn pack_with(
         })
         .expect("packed");
     blocks
+}
+
+/// The same with a byte-level BPE: bytes, an end of text, and a few merges.
+pub(crate) fn pack_bpe_variant(config: &Config, format: WeightFormat, seed: u64) -> Vec<Block> {
+    let (pieces, merges) = small_bpe();
+    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+    let tokenizer = TokenizerParts::Bpe {
+        split: Split::Gpt2,
+        pieces: &pieces,
+        merges: &merges,
+        specials: &[256],
+    };
+    pack_with(config, format, tokenizer, |shape| {
+        random_values(shape, seed)
+    })
+}
+
+/// Pieces and merges of a BPE with 267 tokens; token 256 is `<|end|>`.
+pub(crate) fn small_bpe() -> (Vec<Vec<u8>>, Vec<(u32, u32, u32)>) {
+    let mut pieces: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    pieces.push(b"<|end|>".to_vec());
+    let mut merges = Vec::new();
+    let joined: [(&[u8], &[u8]); 10] = [
+        (b"t", b"h"),
+        (b"th", b"e"),
+        (b" ", b"the"),
+        (b"t", b"e"),
+        (b"x", b"t"),
+        (b"te", b"xt"),
+        (b" ", b" "),
+        (b"  ", b"  "),
+        (b"1", b"2"),
+        (
+            "\u{e9}".as_bytes().split_at(1).0,
+            "\u{e9}".as_bytes().split_at(1).1,
+        ),
+    ];
+    for (left, right) in joined {
+        let id = |piece: &[u8]| {
+            let at = pieces.iter().position(|p| p == piece);
+            at.expect("an earlier piece") as u32
+        };
+        merges.push((id(left), id(right), pieces.len() as u32));
+        pieces.push([left, right].concat());
+    }
+    (pieces, merges)
 }

@@ -1,0 +1,50 @@
+//! Changed files with repaired checksums: an `Err` or strange text, never a panic.
+
+mod common;
+
+use attentive::Block;
+use attentive::kernels::layout::WeightFormat;
+use common::hostile::{exercise, repair_checksum};
+use common::{Random, pack_bpe_variant, pack_variant, variants};
+
+#[test]
+fn changed_files_with_sound_checksums_never_panic() {
+    let formats = [
+        WeightFormat::F32,
+        WeightFormat::F16,
+        WeightFormat::I8Row,
+        WeightFormat::I8Group32,
+        WeightFormat::I4Group32,
+    ];
+    let mut random = Random(9);
+    let (mut passed, mut refused) = (0, 0);
+    for (number, variant) in variants().into_iter().enumerate() {
+        let format = formats[number % formats.len()];
+        for blocks in [
+            pack_variant(&variant.config, format, 1),
+            pack_bpe_variant(&variant.config, format, 1),
+        ] {
+            for _ in 0..150 {
+                let mut copy = blocks.clone();
+                let file = Block::bytes_mut(&mut copy);
+                // A third of the changes each in what is parsed, in the tokenizer and provenance, and anywhere.
+                let tables_end = 128 + 32 * variant.config.tensors_len();
+                let end = [tables_end, tables_end + 4096, file.len()][random.below(3)];
+                for _ in 0..=random.below(4) {
+                    let at = random.below(end.min(file.len()));
+                    file[at] = random.next() as u8;
+                }
+                repair_checksum(file);
+                match exercise(file, "hostile\u{e9}  text's 12 <|end|> end") {
+                    true => passed += 1,
+                    false => refused += 1,
+                }
+            }
+        }
+    }
+    // The test would say nothing if the parser refused or believed everything.
+    assert!(
+        passed > 200 && refused > 200,
+        "{passed} passed, {refused} refused"
+    );
+}

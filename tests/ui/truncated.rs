@@ -1,0 +1,5 @@
+static MODEL: attentive::Model<'static> = attentive::include_weights!("truncated.attn");
+
+fn main() {
+    let _ = &MODEL;
+}
