@@ -1,6 +1,7 @@
 //! The list of cases.
 
 mod attention;
+mod e2e;
 mod limits;
 mod matmul;
 
@@ -13,6 +14,7 @@ pub fn all() -> Vec<Case> {
     let mut cases = limits::cases();
     cases.extend(attention::cases());
     cases.extend(matmul::cases());
+    cases.extend(e2e::cases());
     cases
 }
 
@@ -55,5 +57,11 @@ mod tests {
             }
         }
         assert!(names.contains("gemm/f32/512x512/k64"));
+        for case in ["i8/pp128", "i8/tg128", "i4/pp128", "i4/tg128"] {
+            assert!(
+                names.contains(format!("e2e/llama-15m/{case}").as_str()),
+                "{case} is missing"
+            );
+        }
     }
 }
