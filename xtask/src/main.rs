@@ -45,7 +45,7 @@ enum Command {
         /// The weights in flash: int8, int4 or a path
         #[arg(long, default_value = "int8")]
         model: String,
-        /// Handed to the firmware: `generate TOKENS TEMPERATURE_THOUSANDTHS SEED PROMPT`
+        /// Handed to `generate`: TOKENS TEMPERATURE_THOUSANDTHS SEED PROMPT
         #[arg(last = true)]
         args: Vec<String>,
     },
@@ -54,8 +54,8 @@ enum Command {
         /// One JSON object a line
         #[arg(long)]
         json: bool,
-        /// Only cases whose name contains this
-        filter: Option<String>,
+        /// Only cases whose name contains one of these; `*` stands for anything
+        filters: Vec<String>,
     },
     /// Flash, RAM and stack of each firmware binary
     Size {
@@ -97,11 +97,11 @@ fn run(command: Command) -> Result<bool> {
             eprintln!("status {}, {:.1} s", run.status, run.seconds);
             return Ok(run.status == 0);
         }
-        Command::Perf { json, filter } => {
+        Command::Perf { json, filters } => {
             let mut perf =
                 process::cargo("run --quiet --release --package attentive-benches --bin perf --");
             let flag = json.then(|| PathBuf::from("--json"));
-            process::run(perf.args(flag).args(filter))?;
+            process::run(perf.args(flag).args(filters))?;
         }
         Command::Size { json } => {
             setup::for_firmware()?;
