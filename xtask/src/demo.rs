@@ -183,7 +183,6 @@ fn on_device(elf: &Path, options: &Options) -> Result<Shown> {
     println!("\n── Cortex-M4F (QEMU mps2-an386) ──");
     let mut screen = Screen::start(&options.prompt);
     let request = [
-        "generate".into(),
         options.tokens.to_string(),
         options.temperature.0.to_string(),
         options.seed.to_string(),

@@ -82,7 +82,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
 }
 
-/// Runs `elf` under QEMU with exact instruction counting; `on_line` sees each log line as it comes.
+/// Runs `elf` under QEMU with exact instruction counting and those arguments (the name of the program is not among them);
+/// `on_line` sees each log line as it comes.
 pub(crate) fn run(elf: &Path, args: &[String], mut on_line: impl FnMut(&str)) -> Result<Run> {
     let file = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
     let table = Table::parse(&file)?;
@@ -142,7 +143,9 @@ fn qemu(elf: &Path, args: &[String]) -> Command {
     // shift=0: one instruction takes 1 ns of virtual time, which SysTick then counts exactly.
     qemu.args(["-icount", "shift=0"]);
     let mut semihosting = "enable=on,target=native".to_owned();
-    for arg in args {
+    // Without any argument QEMU would give the ELF file's path, of as many words as it has spaces.
+    let name = "firmware".to_owned();
+    for arg in std::iter::once(&name).chain(args) {
         // QEMU splits at commas; a doubled one stands for itself.
         semihosting += &format!(",arg={}", arg.replace(',', ",,"));
     }

@@ -116,7 +116,7 @@ pub(super) fn same_tokens() -> Result<Outcome> {
         ] {
             let pc = on_pc(&model, &[tokens, thousandths, seed, prompt])?;
             let elf = firmware::build("generate", &model)?;
-            let request = ["generate", tokens, thousandths, seed, prompt].map(str::to_owned);
+            let request = [tokens, thousandths, seed, prompt].map(str::to_owned);
             let run = firmware::run(&elf, &request, |_| ())?;
             ensure!(
                 run.status == 0,
