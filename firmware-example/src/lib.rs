@@ -1,0 +1,22 @@
+//! A language model in a firmware: the weights in flash, the session in one static arena, no allocator.
+//!
+//! [`MODEL`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows their use. The
+//! rest is about the host that asks (`command_line`) and about what a run costs (`measure`).
+#![no_std]
+
+pub mod command_line;
+mod failure;
+pub mod measure;
+pub mod request;
+
+pub use failure::{Failure, panicked};
+
+use attentive::{Arena, Model, include_weights};
+
+/// The weights, read where they lie in flash; a damaged file would not compile.
+pub static MODEL: Model<'static> = include_weights!(env!("ATTENTIVE_MODEL"));
+
+/// The session's memory: key-value cache and scratch, to the byte.
+// SAFETY: nothing else is called so. The name stays as it is because `cargo xtask size` looks for it.
+#[unsafe(no_mangle)]
+pub static ARENA: Arena<{ MODEL.session_bytes(&request::SESSION) }> = Arena::new();

@@ -1,0 +1,108 @@
+//! What a run costs: instructions, stack, flash, RAM.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m::peripheral::{Peripherals, SYST, syst::SystClkSource};
+use cortex_m_rt::{STACK_PAINT_VALUE, exception};
+
+use crate::Failure;
+
+/// With `-icount shift=0` QEMU lets 1 ns pass in each instruction, and SysTick of mps2-an386 counts 25 MHz.
+///
+/// On hardware the same counter measures time in steps of 40 ns of QEMU's, which is to say of nothing: there, replace
+/// this by the cycle counter (DWT), which QEMU lacks.
+const INSTRUCTIONS_PER_TICK: u64 = 40;
+
+/// SysTick has 24 bits.
+const RELOAD: u32 = 0x00ff_ffff;
+
+static WRAPS: AtomicU32 = AtomicU32::new(0);
+
+#[exception]
+fn SysTick() {
+    WRAPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts executed instructions, to the next multiple of 40.
+#[derive(Debug)]
+pub struct Instructions(());
+
+impl Instructions {
+    /// Starts the counter.
+    ///
+    /// # Errors
+    /// The processor's peripherals were taken before.
+    pub fn start() -> Result<Self, Failure> {
+        let mut timer = Peripherals::take().ok_or(Failure::Peripherals)?.SYST;
+        timer.set_clock_source(SystClkSource::Core);
+        timer.set_reload(RELOAD);
+        timer.clear_current();
+        timer.enable_counter();
+        timer.enable_interrupt();
+        Ok(Self(()))
+    }
+
+    /// Instructions since the start.
+    pub fn now(&self) -> u64 {
+        loop {
+            let wraps = WRAPS.load(Ordering::Relaxed);
+            let down = SYST::get_current();
+            // A wrap in between would be counted for the old value, or not for the new one.
+            if WRAPS.load(Ordering::Relaxed) == wraps {
+                // The exception comes with the value 0; one tick later the counter is at RELOAD.
+                let since_wrap = if down == 0 { 0 } else { RELOAD + 1 - down };
+                let ticks = u64::from(wraps) * u64::from(RELOAD + 1) + u64::from(since_wrap);
+                return ticks * INSTRUCTIONS_PER_TICK;
+            }
+        }
+    }
+
+    /// What `work` returns, and how many instructions it took.
+    pub fn of<T>(&self, work: impl FnOnce() -> T) -> (T, u64) {
+        let before = self.now();
+        let value = work();
+        (value, self.now() - before)
+    }
+}
+
+/// Symbols of cortex-m-rt's linker script; only their addresses mean something.
+mod linker {
+    // SAFETY: the script defines these symbols; nobody reads or writes through them.
+    unsafe extern "C" {
+        pub(super) static __vector_table: u32;
+        pub(super) static __sidata: u32;
+        pub(super) static __sdata: u32;
+        pub(super) static __edata: u32;
+        pub(super) static _ram_start: u32;
+        pub(super) static _stack_end: u32;
+        pub(super) static _stack_start: u32;
+    }
+}
+
+/// Bytes of flash from the vector table to the last initial value: code, constants, weights.
+pub fn flash_bytes() -> usize {
+    let initial_values = (&raw const linker::__edata).addr() - (&raw const linker::__sdata).addr();
+    (&raw const linker::__sidata).addr() + initial_values
+        - (&raw const linker::__vector_table).addr()
+}
+
+/// Bytes of RAM that statics take, the arena included.
+pub fn static_bytes() -> usize {
+    (&raw const linker::_stack_end).addr() - (&raw const linker::_ram_start).addr()
+}
+
+/// The most bytes of stack that were in use since the reset: cortex-m-rt painted the stack, and paint that is gone was
+/// used.
+pub fn stack_bytes() -> usize {
+    let (lowest, top) = (
+        &raw const linker::_stack_end,
+        &raw const linker::_stack_start,
+    );
+    let mut word = lowest;
+    // SAFETY: all words from `_stack_end` to `_stack_start` are RAM, aligned, and belong to no object of Rust's but
+    // those on this very stack; a volatile read of those yields some bits, which is all that is asked.
+    while word < top && unsafe { word.read_volatile() } == STACK_PAINT_VALUE {
+        word = word.wrapping_add(1);
+    }
+    top.addr() - word.addr()
+}
