@@ -36,6 +36,9 @@ enum Command {
         /// Leave out what takes minutes: other processors, Miri, the README, the trainer
         #[arg(long)]
         quick: bool,
+        /// Run nothing but the firmware, and make what it says the expected output
+        #[arg(long, conflicts_with = "quick")]
+        bless: bool,
     },
     /// Run a firmware binary under QEMU and show what it logs
     Qemu {
@@ -82,7 +85,11 @@ fn run(command: Command) -> Result<bool> {
             setup::for_firmware()?;
             demo::run(&options)?;
         }
-        Command::Test { quick } => {
+        Command::Test { bless: true, .. } => {
+            setup::for_firmware()?;
+            test::bless()?;
+        }
+        Command::Test { quick, .. } => {
             setup::for_tests()?;
             return test::run(quick);
         }

@@ -8,7 +8,10 @@ use crate::{
     size,
 };
 use anyhow::{Context, Result, ensure};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The expected outputs hold figures of one compiler and one QEMU; others may differ by this much.
 const FIGURE_TOLERANCE: f64 = 0.02;
@@ -59,21 +62,45 @@ pub(super) fn selftest() -> Result<Outcome> {
     expected("selftest")
 }
 
+/// Writes the expected outputs anew, from what the firmware says now.
+pub(crate) fn bless() -> Result<()> {
+    for binary in ["generate", "selftest"] {
+        let run = run_successfully(binary)?;
+        let path = out_file(binary);
+        fs::write(&path, run.lines.join("\n") + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("wrote {}: {} lines", path.display(), run.lines.len());
+    }
+    Ok(())
+}
+
+fn run_successfully(binary: &str) -> Result<firmware::Run> {
+    let elf = firmware::build(binary, &firmware::default_model())?;
+    let run = firmware::run(&elf, &[], |_| ())?;
+    ensure!(
+        run.status == 0,
+        "{binary}, status {}:\n{}",
+        run.status,
+        run.lines.join("\n")
+    );
+    Ok(run)
+}
+
+/// The expected output lies beside the binary.
+fn out_file(binary: &str) -> PathBuf {
+    let path = firmware::directory().join("src/bin").join(binary);
+    path.with_extension("out")
+}
+
 fn expected(binary: &str) -> Result<Outcome> {
-    let run = firmware::run(
-        &firmware::build(binary, &firmware::default_model())?,
-        &[],
-        |_| (),
-    )?;
-    let path = firmware::directory()
-        .join("src/bin")
-        .join(binary)
-        .with_extension("out");
+    let run = run_successfully(binary)?;
+    let path = out_file(binary);
     let said = run.lines.join("\n");
-    ensure!(run.status == 0, "status {}:\n{said}", run.status);
     let wanted =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    compare(&wanted, &run.lines).with_context(|| format!("{binary} said:\n{said}"))?;
+    compare(&wanted, &run.lines).with_context(|| {
+        format!("{binary} said what follows; `cargo xtask test --bless` makes it the expectation:\n{said}")
+    })?;
     Ok(Outcome::Held(format!(
         "{} lines as expected",
         run.lines.len()
@@ -101,6 +128,30 @@ fn compare(wanted: &str, said: &[String]) -> Result<()> {
         said.len()
     );
     Ok(())
+}
+
+/// A request that cannot be met is told in words and by the status, not by a panic or silence.
+pub(super) fn bad_requests() -> Result<Outcome> {
+    let elf = firmware::build("generate", &firmware::default_model())?;
+    let requests: [(&[&str], i32, &str); 6] = [
+        (&["8", "700", "1"], 2, "give nothing, or"),
+        (&["many", "700", "1", "a"], 2, "TOKENS"),
+        (&["8", "warm", "1", "a"], 2, "TEMPERATURE_THOUSANDTHS"),
+        (&["8", "700", "-1", "a"], 2, "SEED"),
+        (&["8", "700", "1", &"a ".repeat(600)], 2, "command line"),
+        (&["8", "700", "1", ""], 1, "NoPrompt"),
+    ];
+    for (words, status, message) in &requests {
+        let args: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let run = firmware::run(&elf, &args, |_| ())?;
+        let last = run.lines.last().map_or("nothing", String::as_str);
+        ensure!(
+            run.status == *status && last.starts_with("error: ") && last.contains(message),
+            "{words:?}: status {} and `{last}`, expected {status} and an error about {message}",
+            run.status
+        );
+    }
+    Ok(Outcome::Held(format!("{} refused", requests.len())))
 }
 
 /// One sampled request on both: not one token may differ.

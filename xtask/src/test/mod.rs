@@ -4,6 +4,8 @@ mod assembly;
 mod device;
 mod steps;
 
+pub(crate) use device::bless;
+
 use crate::process::tail;
 use anyhow::Result;
 use std::time::Instant;
