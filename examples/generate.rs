@@ -11,24 +11,28 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use attentive::kernels::Backend;
-use attentive::kernels::layout::KvDtype;
-use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+#[path = "../firmware-example/src/request.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "public in the firmware, which it is shared with"
+)]
+mod request;
 
-/// What the firmware reserves memory for.
-const OPTIONS: SessionOptions = SessionOptions::new(256).with_kv(KvDtype::I8);
+use attentive::kernels::Backend;
+use attentive::{Block, Model, Sampler, Session};
+use request::{LogitsHash, SESSION};
 
 struct Request {
     backend: String,
     model: String,
     prompt: String,
-    tokens: usize,
+    tokens: u32,
     temperature_thousandths: u32,
     seed: u64,
 }
 
 fn main() -> ExitCode {
-    match request().and_then(|request| generate(&request)) {
+    match asked().and_then(|request| generate(&request)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -37,14 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn request() -> Result<Request, Box<dyn Error>> {
+fn asked() -> Result<Request, Box<dyn Error>> {
     let mut request = Request {
         backend: "native".into(),
         model: "models/austen-1m-int8.attn".into(),
-        prompt: "It is a truth universally acknowledged, that".into(),
-        tokens: 32,
-        temperature_thousandths: 700,
-        seed: 1813,
+        prompt: request::PROMPT.into(),
+        tokens: request::TOKENS,
+        temperature_thousandths: request::TEMPERATURE_THOUSANDTHS,
+        seed: request::SEED,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -84,14 +88,13 @@ fn generate(request: &Request) -> Result<(), Box<dyn Error>> {
     let file = read(&request.model).map_err(|error| format!("{}: {error}", request.model))?;
     let model = Model::parse(Block::bytes(&file))?;
     model.verify()?;
-    let session_bytes = model.session_bytes(&OPTIONS);
+    let session_bytes = model.session_bytes(&SESSION);
     let mut memory = vec![Block::ZERO; Block::len_for(session_bytes)];
-    let mut session = Session::new(&model, &OPTIONS, Block::bytes_mut(&mut memory), backend)?;
-    let mut sampler = Sampler::new(SamplerOptions {
-        temperature: request.temperature_thousandths as f32 / 1000.0,
-        seed: request.seed,
-        ..SamplerOptions::DEFAULT
-    });
+    let mut session = Session::new(&model, &SESSION, Block::bytes_mut(&mut memory), backend)?;
+    let mut sampler = Sampler::new(request::sampler(
+        request.temperature_thousandths,
+        request.seed,
+    ));
     println!("backend: {}", backend.name());
 
     let mut out = std::io::stdout().lock();
@@ -99,20 +102,20 @@ fn generate(request: &Request) -> Result<(), Box<dyn Error>> {
     session.prompt(&request.prompt)?;
     let prompt_s = start.elapsed().as_secs_f64();
     let prompt_tokens = session.position();
-    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut hash = LogitsHash::EMPTY;
     let mut generation_s = 0.0;
     for _ in 0..request.tokens {
         let start = Instant::now();
         let piece = session.step(&mut sampler)?;
         generation_s += start.elapsed().as_secs_f64();
-        hash = fnv_1a(hash, session.logits());
+        hash.add(session.logits());
         let Some(piece) = piece else { break };
         let id = session.tokens().last().copied().unwrap_or_default();
         writeln!(out, "token {id} b\"{}\"", piece.escape_ascii())?;
         out.flush()?;
     }
     let tokens = session.tokens().len() - prompt_tokens;
-    writeln!(out, "logits: {hash:016x}")?;
+    writeln!(out, "logits: {:016x}", hash.0)?;
     for (name, value) in [
         ("tokens", tokens as f64),
         ("prompt_tokens", prompt_tokens as f64),
@@ -134,14 +137,4 @@ fn read(path: &str) -> std::io::Result<Vec<Block>> {
     // A file is whole blocks; one that is not gets zeros at its end, and the parser refuses it.
     file.read_exact(&mut Block::bytes_mut(&mut blocks)[..len])?;
     Ok(blocks)
-}
-
-/// FNV-1a over the logits' bytes: two runs agree only if every bit does.
-fn fnv_1a(hash: u64, logits: &[f32]) -> u64 {
-    logits
-        .iter()
-        .flat_map(|logit| logit.to_le_bytes())
-        .fold(hash, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
 }
