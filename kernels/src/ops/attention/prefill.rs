@@ -296,7 +296,8 @@ impl<S: Source> Prefill<'_, S> {
             let to = self.out.get_mut(start..)?.get_mut(..head_dim)?;
             let factor = isa.splat(1.0 / isa.sum(isa.load(&state.sums.get(group)?[r])));
             let from = state.out.get(group * tiles..)?.get(..tiles)?;
-            let from = from.iter().flat_map(|tile| &tile[r]);
+            // Where this is not inlined, nothing else says that r is small.
+            let from = from.iter().flat_map(|tile| &tile[r % ROWS]);
             for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from) {
                 isa.store(isa.mul(isa.load(from), factor), to);
             }
