@@ -231,8 +231,11 @@ pub(crate) fn pack_bpe_variant(config: &Config, format: WeightFormat, seed: u64)
     })
 }
 
+/// (left, right, token made).
+pub(crate) type Merge = (u32, u32, u32);
+
 /// Pieces and merges of a BPE with 267 tokens; token 256 is `<|end|>`.
-pub(crate) fn small_bpe() -> (Vec<Vec<u8>>, Vec<(u32, u32, u32)>) {
+pub(crate) fn small_bpe() -> (Vec<Vec<u8>>, Vec<Merge>) {
     let mut pieces: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
     pieces.push(b"<|end|>".to_vec());
     let mut merges = Vec::new();

@@ -13,7 +13,7 @@ pub enum RotaryStyle {
     Interleaved,
 }
 
-/// Writes the angle a position, in radians, of each pair of a head: out[i] = base^(−2i / head_dim), `head_dim` being
+/// Writes the angle a position, in radians, of each pair of a head: `out[i]` = base^(−2i / head_dim), `head_dim` being
 /// `2 · out.len()` (Su et al. 2021, section 3.2.2). Accuracy 1 ulp.
 pub fn rotary_frequencies(base: f32, out: &mut [f32]) {
     let pairs = out.len() as f32;
@@ -174,8 +174,8 @@ fn rotate_pairs(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     }
 }
 
-/// Writes the sinusoidal encoding of a position (Vaswani et al. 2017, section 3.5): out[2i] = sin(p / 10000^(2i/dim)),
-/// out[2i+1] = cos of the same, `dim` being `out.len()` (an odd one ends with a sine). Accuracy as [`rotary_angles`].
+/// Writes the sinusoidal encoding of a position (Vaswani et al. 2017, section 3.5): `out[2i]` = sin(p / 10000^(2i/dim)),
+/// `out[2i+1]` = cos of the same, `dim` being `out.len()` (an odd one ends with a sine). Accuracy as [`rotary_angles`].
 pub fn sinusoidal(position: usize, out: &mut [f32]) {
     let dim = out.len() as f32;
     for (i, pair) in out.chunks_mut(2).enumerate() {

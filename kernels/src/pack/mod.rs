@@ -5,7 +5,7 @@
 //! *before* the weights are divided by it, so what is trained against is what is run.
 //!
 //! Plain safe code without allocation; nothing here is on the path of inference. Slices have the lengths that
-//! [`WeightFormat`](crate::layout::WeightFormat) states.
+//! [`WeightFormat`] states.
 
 mod float;
 mod int;
