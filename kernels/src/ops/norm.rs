@@ -20,10 +20,12 @@ pub fn rms_norm(
     out: &mut [f32],
 ) -> Result<(), ShapeError> {
     check(x, gain, out)?;
-    match *gain {
-        Vector::F32(gain) => backend.run(RmsNorm { x, gain, eps, out }),
-        Vector::F16(gain) => backend.run(RmsNorm { x, gain, eps, out }),
-    }
+    backend.run(RmsNorm {
+        x,
+        gain: *gain,
+        eps,
+        out,
+    });
     Ok(())
 }
 
@@ -46,37 +48,14 @@ pub fn layer_norm(
     if let Some(bias) = bias {
         ShapeError::check_eq("bias of the norm", gain.len(), bias.len())?;
     }
-    // Without a bias, an empty one reads as zeros.
-    match (*gain, bias.copied().unwrap_or(Vector::F32(&[]))) {
-        (Vector::F32(gain), Vector::F32(bias)) => backend.run(LayerNorm {
-            x,
-            gain,
-            bias,
-            eps,
-            out,
-        }),
-        (Vector::F32(gain), Vector::F16(bias)) => backend.run(LayerNorm {
-            x,
-            gain,
-            bias,
-            eps,
-            out,
-        }),
-        (Vector::F16(gain), Vector::F32(bias)) => backend.run(LayerNorm {
-            x,
-            gain,
-            bias,
-            eps,
-            out,
-        }),
-        (Vector::F16(gain), Vector::F16(bias)) => backend.run(LayerNorm {
-            x,
-            gain,
-            bias,
-            eps,
-            out,
-        }),
-    }
+    backend.run(LayerNorm {
+        x,
+        gain: *gain,
+        // An empty bias reads as zeros.
+        bias: bias.copied().unwrap_or(Vector::F32(&[])),
+        eps,
+        out,
+    });
     Ok(())
 }
 
@@ -123,14 +102,30 @@ impl Parameter for f16 {
     }
 }
 
-struct RmsNorm<'a, G> {
+/// Eight parameters from `at` on, zeros beyond. The type is looked at here, eight elements at a time, so that a norm is
+/// compiled once and not for each pair of types, which cost a firmware 10 kB.
+#[inline(always)]
+fn eight<I: Isa>(isa: I, vector: &Vector<'_>, at: usize) -> I::F32 {
+    match vector {
+        Vector::F32(v) => f32::load(isa, up_to_eight(v, at)),
+        Vector::F16(v) => f16::load(isa, up_to_eight(v, at)),
+    }
+}
+
+#[inline(always)]
+fn up_to_eight<T>(v: &[T], at: usize) -> &[T] {
+    let rest = v.get(at..).unwrap_or_default();
+    rest.get(..8).unwrap_or(rest)
+}
+
+struct RmsNorm<'a> {
     x: &'a [f32],
-    gain: &'a [G],
+    gain: Vector<'a>,
     eps: f32,
     out: &'a mut [f32],
 }
 
-impl<G: Parameter> Kernel for RmsNorm<'_, G> {
+impl Kernel for RmsNorm<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -139,23 +134,23 @@ impl<G: Parameter> Kernel for RmsNorm<'_, G> {
         for (x, out) in self.x.chunks(dim).zip(self.out.chunks_mut(dim)) {
             let mean = sum_of_squares(isa, x, isa.splat(0.0)) / dim as f32;
             let factor = isa.splat(1.0 / libm::sqrtf(mean + self.eps));
-            for ((x, gain), out) in x.chunks(8).zip(self.gain.chunks(8)).zip(out.chunks_mut(8)) {
-                let gain = isa.mul(G::load(isa, gain), factor);
+            for (i, (x, out)) in x.chunks(8).zip(out.chunks_mut(8)).enumerate() {
+                let gain = isa.mul(eight(isa, &self.gain, 8 * i), factor);
                 store(isa, isa.mul(f32::load(isa, x), gain), out);
             }
         }
     }
 }
 
-struct LayerNorm<'a, G, B> {
+struct LayerNorm<'a> {
     x: &'a [f32],
-    gain: &'a [G],
-    bias: &'a [B],
+    gain: Vector<'a>,
+    bias: Vector<'a>,
     eps: f32,
     out: &'a mut [f32],
 }
 
-impl<G: Parameter, B: Parameter> Kernel for LayerNorm<'_, G, B> {
+impl Kernel for LayerNorm<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -165,15 +160,11 @@ impl<G: Parameter, B: Parameter> Kernel for LayerNorm<'_, G, B> {
             let mean = isa.splat(sum(isa, x) / dim as f32);
             let variance = sum_of_squares(isa, x, mean) / dim as f32;
             let factor = isa.splat(1.0 / libm::sqrtf(variance + self.eps));
-            let mut bias = self.bias.chunks(8);
-            for ((x, gain), out) in x.chunks(8).zip(self.gain.chunks(8)).zip(out.chunks_mut(8)) {
-                let gain = isa.mul(G::load(isa, gain), factor);
-                let bias = B::load(isa, bias.next().unwrap_or_default());
-                store(
-                    isa,
-                    isa.fma(isa.sub(f32::load(isa, x), mean), gain, bias),
-                    out,
-                );
+            for (i, (x, out)) in x.chunks(8).zip(out.chunks_mut(8)).enumerate() {
+                let gain = isa.mul(eight(isa, &self.gain, 8 * i), factor);
+                let bias = eight(isa, &self.bias, 8 * i);
+                let centred = isa.sub(f32::load(isa, x), mean);
+                store(isa, isa.fma(centred, gain, bias), out);
             }
         }
     }
