@@ -1,0 +1,2 @@
+//! The command `attentive`.
+fn main() {}

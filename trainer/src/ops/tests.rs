@@ -1,0 +1,244 @@
+//! Every gradient written by hand, against the one that burn derives from elementary operations.
+
+use super::{AttentionShape, activation, attention, cross_entropy, embed, norm};
+use crate::random::Random;
+use attentive::kernels::Backend;
+use attentive::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation as burn_activation};
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn leaf<const D: usize>(seed: u64, shape: [usize; D], scale: f32) -> Tensor<D> {
+    let values = Random::new(seed).normal(shape.iter().product(), scale);
+    Tensor::<D>::from_data(TensorData::new(values, shape), &device()).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec::<f32>().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let scale = want.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+    for (at, (got, want)) in got.iter().zip(want).enumerate() {
+        let error = (got - want).abs() / scale;
+        assert!(error <= 2e-5, "{what} at {at}: {got} instead of {want}");
+    }
+}
+
+/// Compares outputs, and the gradients of a weighted sum of them.
+#[track_caller]
+fn compare<const D: usize>(
+    what: &str,
+    inputs: &[Tensor<D>],
+    ours: impl Fn() -> Tensor<2>,
+    theirs: impl Fn() -> Tensor<2>,
+) {
+    let run = |output: Tensor<2>| {
+        let weight = leaf(99, output.dims(), 1.0).detach();
+        let gradients = (output.clone() * weight).sum().backward();
+        let of = |input: &Tensor<D>| values(input.grad(&gradients).unwrap());
+        (values(output), inputs.iter().map(of).collect::<Vec<_>>())
+    };
+    let (out, gradients) = run(ours());
+    let (want_out, want_gradients) = run(theirs());
+    assert_close(what, &out, &want_out);
+    for (got, want) in gradients.iter().zip(&want_gradients) {
+        assert_close(&format!("gradient of {what}"), got, want);
+    }
+}
+
+#[test]
+fn norms() {
+    for dim in [8, 30, 128] {
+        for kind in [Norm::Rms, Norm::Layer] {
+            let x = leaf(1, [5, dim], 2.0);
+            let gain = leaf::<2>(2, [1, dim], 1.0);
+            let ours = || {
+                norm(
+                    Backend::detect(),
+                    x.clone(),
+                    gain.clone().squeeze_dim::<1>(0),
+                    kind,
+                    1e-5,
+                )
+            };
+            let theirs = || {
+                let mean = x.clone().mean_dim(1);
+                let x = match kind {
+                    Norm::Rms => x.clone(),
+                    Norm::Layer => x.clone() - mean,
+                };
+                let deviation = (x.clone() * x.clone()).mean_dim(1).add_scalar(1e-5).sqrt();
+                x / deviation * gain.clone()
+            };
+            compare(&format!("{kind:?} {dim}"), &[x.clone(), gain.clone()], ours, theirs);
+        }
+    }
+}
+
+#[test]
+fn activations() {
+    for ffn in [
+        Ffn::SwiGlu,
+        Ffn::GeGlu,
+        Ffn::GeluTanh,
+        Ffn::GeluErf,
+        Ffn::Relu,
+        Ffn::Silu,
+    ] {
+        let x = leaf(3, [7, 22], 2.0);
+        let ours = || activation(Backend::detect(), x.clone(), ffn);
+        let act = |x: Tensor<2>| match ffn {
+            Ffn::SwiGlu | Ffn::Silu => burn_activation::silu(x),
+            Ffn::GeGlu | Ffn::GeluTanh => burn_activation::gelu_approximate(x),
+            Ffn::GeluErf => burn_activation::gelu(x),
+            Ffn::Relu => burn_activation::relu(x),
+        };
+        let theirs = || match ffn.is_gated() {
+            true => act(x.clone().slice([0..7, 0..11])) * x.clone().slice([0..7, 11..22]),
+            false => act(x.clone()),
+        };
+        compare(&format!("{ffn:?}"), std::slice::from_ref(&x), ours, theirs);
+    }
+}
+
+#[test]
+fn cross_entropies() {
+    let logits = leaf(4, [6, 50], 3.0);
+    let targets = [3u32, 49, 0, 7, 7, 20];
+    let ours = || {
+        cross_entropy(Backend::detect(), logits.clone(), targets.as_slice().into()).unsqueeze()
+    };
+    let theirs = || {
+        let ids = TensorData::new(targets.map(i64::from).to_vec(), [6, 1]);
+        let ids = Tensor::<2, Int>::from_data(ids, &device());
+        let chosen = burn_activation::log_softmax(logits.clone(), 1).gather(1, ids);
+        chosen.sum().neg().unsqueeze()
+    };
+    compare("cross entropy", std::slice::from_ref(&logits), ours, theirs);
+}
+
+#[test]
+fn embeddings() {
+    let table = leaf(5, [10, 6], 1.0);
+    let ids = [2u32, 9, 2, 0];
+    let ours = || embed(table.clone(), ids.as_slice().into(), 1.5);
+    let theirs = || {
+        let data = TensorData::new(ids.map(i64::from).to_vec(), [4]);
+        let ids = Tensor::<1, Int>::from_data(data, &device());
+        table.clone().select(0, ids).mul_scalar(1.5)
+    };
+    compare("embedding", std::slice::from_ref(&table), ours, theirs);
+}
+
+fn config(heads: usize, kv_heads: usize, head_dim: usize, position: Position) -> Config {
+    Config {
+        architecture: Architecture::Decoder,
+        vocab_len: 16,
+        dim: 16,
+        layers: 1,
+        heads,
+        kv_heads,
+        head_dim,
+        hidden_dim: 16,
+        context_len: 64,
+        norm: Norm::Rms,
+        norm_place: NormPlace::Pre,
+        norm_eps: 1e-5,
+        final_norm: true,
+        ffn: Ffn::Relu,
+        position,
+        tied: true,
+        biases: Biases::NONE,
+        embedding_scale: 1.0,
+        begin_of_text: None,
+        end_of_text: None,
+    }
+}
+
+#[test]
+fn attentions() {
+    let rotary = |style| Position::Rotary { style, base: 100.0 };
+    let cases = [
+        (config(1, 1, 8, Position::None), 1, 5),
+        (config(2, 2, 16, Position::None), 2, 16),
+        (config(4, 2, 24, rotary(RotaryStyle::Half)), 2, 21),
+        (config(6, 2, 8, rotary(RotaryStyle::Interleaved)), 1, 37),
+        (config(2, 1, 32, rotary(RotaryStyle::Half)), 1, 64),
+    ];
+    for (config, batch, seq_len) in cases {
+        let n = batch * seq_len;
+        let qkv = leaf(6, [n, config.qkv_dim()], 1.0);
+        let shape = AttentionShape::new(&config, seq_len);
+        let ours = || attention(Backend::detect(), qkv.clone(), shape.clone());
+        let theirs = || {
+            let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
+            let part = |first: usize, count: usize| -> Tensor<4> {
+                qkv.clone()
+                    .slice([0..n, first * head_dim..(first + count) * head_dim])
+                    .reshape([batch, seq_len, count, head_dim])
+                    .swap_dims(1, 2)
+            };
+            let spread = |x: Tensor<4>| -> Tensor<4> {
+                x.unsqueeze_dim::<5>(2)
+                    .repeat_dim(2, heads / kv_heads)
+                    .reshape([batch, heads, seq_len, head_dim])
+            };
+            let query = rotated(part(0, heads), config.position);
+            let key = spread(rotated(part(heads, kv_heads), config.position));
+            let value = spread(part(heads + kv_heads, kv_heads));
+            let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f32).sqrt();
+            let later = Tensor::<2, Bool>::tril_mask([seq_len, seq_len], 0, &device());
+            let scores = scores.mask_fill(later.unsqueeze::<4>(), f32::NEG_INFINITY);
+            burn_activation::softmax(scores, 3)
+                .matmul(value)
+                .swap_dims(1, 2)
+                .reshape([n, heads * head_dim])
+        };
+        let what = format!("attention {heads}/{head_dim}", heads = config.heads, head_dim = config.head_dim);
+        compare(&what, std::slice::from_ref(&qkv), ours, theirs);
+    }
+}
+
+/// Rotary positions from burn's elementary operations.
+fn rotated(x: Tensor<4>, position: Position) -> Tensor<4> {
+    let Position::Rotary { style, base } = position else {
+        return x;
+    };
+    let [batch, heads, seq_len, head_dim] = x.dims();
+    let pairs = head_dim / 2;
+    let table = |of: fn(f32) -> f32| {
+        let angle = |at: usize| {
+            let exponent = -((at % pairs) as f32) / pairs as f32;
+            of((at / pairs) as f32 * base.powf(exponent))
+        };
+        let data = TensorData::new((0..seq_len * pairs).map(angle).collect(), [seq_len, pairs]);
+        Tensor::<2>::from_data(data, &device()).unsqueeze::<4>()
+    };
+    let (cosine, sine) = (table(f32::cos), table(f32::sin));
+    let pair = |x: Tensor<4>, which: usize| match style {
+        RotaryStyle::Half => x.slice([
+            0..batch,
+            0..heads,
+            0..seq_len,
+            which * pairs..(which + 1) * pairs,
+        ]),
+        RotaryStyle::Interleaved => x
+            .reshape([batch, heads, seq_len, pairs, 2])
+            .slice([0..batch, 0..heads, 0..seq_len, 0..pairs, which..which + 1])
+            .reshape([batch, heads, seq_len, pairs]),
+    };
+    let (a, b) = (pair(x.clone(), 0), pair(x, 1));
+    let first = a.clone() * cosine.clone() - b.clone() * sine.clone();
+    let second = b * cosine + a * sine;
+    match style {
+        RotaryStyle::Half => Tensor::cat(vec![first, second], 3),
+        RotaryStyle::Interleaved => Tensor::<4>::stack::<5>(vec![first, second], 4).reshape([
+            batch, heads, seq_len, head_dim,
+        ]),
+    }
+}
