@@ -1,7 +1,19 @@
 //! Trains, quantizes and evaluates the models that the core runs.
 #![forbid(unsafe_code)]
 
+pub mod batches;
+pub mod checkpoint;
+pub mod corpus;
+pub mod files;
+pub mod metrics;
 pub mod network;
 pub mod ops;
+pub mod optimizer;
+pub mod parallel;
 pub mod params;
+pub mod prepared;
+pub mod progress;
 pub mod random;
+pub mod task;
+pub mod train;
+pub mod vocabulary;

@@ -207,10 +207,7 @@ impl Attention {
             scores: &mut scores,
             rows,
         });
-        let [mut query, mut key, mut value] = [const { Vec::new() }; 3];
-        for part in [&mut query, &mut key, &mut value] {
-            part.resize(rows * cols, 0.0);
-        }
+        let [mut query, mut key, mut value] = [(); 3].map(|()| vec![0.0; rows * cols]);
         self.product(Part::InnerAfter, weights, rows, gradient, &mut value);
         self.product(Part::InnerBefore, &scores, rows, &head.key, &mut query);
         self.product(Part::InnerAfter, &scores, rows, &head.query, &mut key);

@@ -77,7 +77,7 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// One tile: four rows of a, `inner` elements each.
+/// One tile: four rows of a, `inner` elements each. (Loops by index: zipped iterators stay calls in a kernel this big.)
 #[inline(always)]
 fn rows_times<I: Isa>(
     isa: I,
@@ -88,16 +88,16 @@ fn rows_times<I: Isa>(
     c: &mut [f32],
     cols: usize,
 ) {
-    let (a0, rest) = a.split_at(a_stride);
-    let (a1, rest) = rest.split_at(a_stride);
-    let (a2, a3) = rest.split_at(a_stride);
+    let lines = [0, 1, 2, 3].map(|line| &a[line * a_stride..][..inner]);
     let mut tile = load_tile(isa, c, cols);
-    let lines = a0[..inner].iter().zip(&a1[..inner]).zip(&a2[..inner]);
-    for ((((a0, a1), a2), a3), b) in lines.zip(&a3[..inner]).zip(b.chunks(cols)) {
-        let Some(b) = b.first_chunk::<COLS>() else {
+    let mut at = 0;
+    for k in 0..inner {
+        let Some(b) = b.get(at..).and_then(<[f32]>::first_chunk::<COLS>) else {
             break;
         };
-        multiply(isa, &mut tile, [*a0, *a1, *a2, *a3], b);
+        let a = [lines[0][k], lines[1][k], lines[2][k], lines[3][k]];
+        multiply(isa, &mut tile, a, b);
+        at += cols;
     }
     store_tile(isa, tile, c, cols);
 }
@@ -113,11 +113,14 @@ fn columns_times<I: Isa>(
     cols: usize,
 ) {
     let mut tile = load_tile(isa, c, cols);
-    for (a, b) in a.chunks(a_stride).zip(b.chunks(cols)) {
-        let (Some(a), Some(b)) = (a.first_chunk::<ROWS>(), b.first_chunk::<COLS>()) else {
-            break;
-        };
+    let (mut a_at, mut b_at) = (0, 0);
+    while let (Some(a), Some(b)) = (
+        a.get(a_at..).and_then(<[f32]>::first_chunk::<ROWS>),
+        b.get(b_at..).and_then(<[f32]>::first_chunk::<COLS>),
+    ) {
         multiply(isa, &mut tile, *a, b);
+        a_at += a_stride;
+        b_at += cols;
     }
     store_tile(isa, tile, c, cols);
 }
@@ -136,18 +139,18 @@ fn multiply<I: Isa>(isa: I, tile: &mut [[I::F32; 2]; ROWS], a: [f32; ROWS], b: &
 #[inline(always)]
 fn load_tile<I: Isa>(isa: I, c: &[f32], cols: usize) -> [[I::F32; 2]; ROWS] {
     let mut tile = [[isa.splat(0.0); 2]; ROWS];
-    for (line, c) in tile.iter_mut().zip(c.chunks(cols)) {
-        let (halves, _) = c[..COLS].as_chunks::<8>();
-        *line = [isa.load(&halves[0]), isa.load(&halves[1])];
+    for line in 0..ROWS {
+        let (halves, _) = c[line * cols..][..COLS].as_chunks::<8>();
+        tile[line] = [isa.load(&halves[0]), isa.load(&halves[1])];
     }
     tile
 }
 
 #[inline(always)]
 fn store_tile<I: Isa>(isa: I, tile: [[I::F32; 2]; ROWS], c: &mut [f32], cols: usize) {
-    for (line, c) in tile.into_iter().zip(c.chunks_mut(cols)) {
-        let (halves, _) = c[..COLS].as_chunks_mut::<8>();
-        isa.store(line[0], &mut halves[0]);
-        isa.store(line[1], &mut halves[1]);
+    for line in 0..ROWS {
+        let (halves, _) = c[line * cols..][..COLS].as_chunks_mut::<8>();
+        isa.store(tile[line][0], &mut halves[0]);
+        isa.store(tile[line][1], &mut halves[1]);
     }
 }
