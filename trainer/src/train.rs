@@ -211,7 +211,9 @@ impl Trainer<'_> {
             position.step as f64,
             self.task.training.steps.map(|steps| steps as f64),
         );
-        by_steps.max(share(position.seconds, self.task.training.seconds))
+        by_steps
+            .max(share(position.seconds, self.task.training.seconds))
+            .min(1.0)
     }
 
     fn exhausted(&self) -> bool {
