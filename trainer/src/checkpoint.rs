@@ -46,6 +46,9 @@ pub struct Position {
     pub stale: u32,
     /// Whether the run has reached its end.
     pub finished: bool,
+    /// The task file as the command named it.
+    #[serde(default)]
+    pub task_path: Option<String>,
     /// All measurements.
     pub measurements: Vec<Measurement>,
 }
@@ -101,17 +104,18 @@ impl State {
         write_atomically(path, &bytes)
     }
 
-    /// Loads what [`State::save`] wrote for a model of this configuration, and the task it belongs to.
+    /// Loads what [`State::save`] wrote, and the task it belongs to; `end_of_text` is the vocabulary's.
     ///
     /// # Errors
-    /// When the file is damaged or of another model.
-    pub fn load(config: Config, path: &Path) -> Result<(Self, Task)> {
+    /// When the file is damaged.
+    pub fn load(end_of_text: u32, path: &Path) -> Result<(Self, Task)> {
         let read = || -> Result<(Self, Task)> {
             let bytes = std::fs::read(path)?;
             let (_, header) = SafeTensors::read_metadata(&bytes)?;
             let metadata = header.metadata().as_ref().context("no metadata")?;
             let entry = |key: &str| metadata.get(key).with_context(|| format!("no {key}"));
-            let task = serde_json::from_str(entry(TASK)?)?;
+            let task: Task = serde_json::from_str(entry(TASK)?)?;
+            let config = task.model.config(end_of_text)?;
             let position: Position = serde_json::from_str(entry(POSITION)?)?;
             let tensors = SafeTensors::deserialize(&bytes)?;
             let mut groups = Vec::new();
@@ -157,7 +161,12 @@ fn group(config: &Config, tensors: &SafeTensors<'_>, part: &str) -> Result<Vec<V
             shape.cols
         );
         let (values, _) = tensor.data().as_chunks::<4>();
-        out.push(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect());
+        out.push(
+            values
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
+        );
     }
     Ok(out)
 }

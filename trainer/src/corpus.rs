@@ -159,19 +159,29 @@ mod tests {
     fn cleans_and_cuts() {
         let text = "Title\r\n\r\nChapter 1\r\n\r\nOne  two\r\n three.\r\n\r\n\r\nFour.\n\nCHAPTER II.\n\nFive.\n";
         let document = Document::new("t", text);
-        let want = ["Title", "Chapter 1\n\nOne two three.\n\nFour.", "CHAPTER II.\n\nFive."];
+        let want = [
+            "Title",
+            "Chapter 1\n\nOne two three.\n\nFour.",
+            "CHAPTER II.\n\nFive.",
+        ];
         assert_eq!(document.chapters, want);
     }
 
     #[test]
     fn parts_cover_the_text_and_do_not_overlap() {
-        let chapters = (1..=20).map(|i| format!("Chapter {i}\n\nText of {i}.")).collect();
+        let chapters = (1..=20)
+            .map(|i| format!("Chapter {i}\n\nText of {i}."))
+            .collect();
         let document = Document {
             name: "t".into(),
             chapters,
         };
         let parts = document.split(0.1, 0.05).unwrap();
-        let whole = [parts.train.clone(), parts.validation.clone(), parts.test.clone()];
+        let whole = [
+            parts.train.clone(),
+            parts.validation.clone(),
+            parts.test.clone(),
+        ];
         assert_eq!(whole.join(PARAGRAPH), document.chapters.join(PARAGRAPH));
         assert!(parts.test.starts_with("Chapter 20"));
         assert!(parts.validation.starts_with("Chapter 18"));

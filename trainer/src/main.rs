@@ -1,14 +1,11 @@
 //! The command `attentive`.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result};
-use attentive_trainer::task::Task;
-use attentive_trainer::train::{Ended, Options, train};
+mod cli;
+
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains, quantizes, measures and runs the models of attentive.
 #[derive(Parser)]
@@ -20,27 +17,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model, or go on where a run was stopped
-    Train {
-        /// The task file
-        task: PathBuf,
-        /// Directory of the run [default: trainer/runs/NAME]
-        #[arg(long)]
-        out: Option<PathBuf>,
-        /// Begin anew, although there is a checkpoint
-        #[arg(long)]
-        fresh: bool,
-        /// Go on from a checkpoint, and fail if there is none
-        #[arg(long, conflicts_with = "fresh")]
-        resume: bool,
-        /// Threads [default: all cores]
-        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-        threads: Option<u16>,
-    },
+    /// Train a model, or go on where a run was stopped; writes f32 and int8 files at its end
+    Train(cli::train::Request),
+    /// Turn floats into integers: calibrate, fine-tune, measure, write
+    Quantize(cli::quantize::Request),
+    /// Measure bits per byte on the held-out text
+    Eval(cli::eval::Request),
+    /// Show what a weights file holds
+    Inspect(cli::inspect::Request),
+    /// Continue a text
+    Generate(cli::generate::Request),
 }
 
-/// Status of a run that was stopped, as a shell reports SIGINT.
-const STOPPED: u8 = 130;
 /// Status of every error.
 const FAILED: u8 = 2;
 
@@ -56,36 +44,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Train {
-            task,
-            out,
-            fresh,
-            resume,
-            threads,
-        } => {
-            let task = Task::read(&task)?;
-            let out = out.unwrap_or_else(|| ["trainer", "runs", &task.name].iter().collect());
-            anyhow::ensure!(
-                !resume || out.join("checkpoint.safetensors").exists(),
-                "there is no checkpoint in {} to resume from: leave out --resume to begin",
-                out.display()
-            );
-            let options = Options {
-                out,
-                fresh,
-                threads: threads.map(usize::from),
-            };
-            let stop = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&stop);
-            ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-                .context("asking for Ctrl-C")?;
-            match train(&task, &options, &stop)? {
-                Ended::Stopped { step } => {
-                    println!("stopped after step {step}; the same command goes on from there");
-                    Ok(ExitCode::from(STOPPED))
-                }
-                Ended::Finished(_) => Ok(ExitCode::SUCCESS),
-            }
-        }
+        Command::Train(request) => cli::train::run(request),
+        Command::Quantize(request) => cli::quantize::run(request),
+        Command::Eval(request) => cli::eval::run(request),
+        Command::Inspect(request) => cli::inspect::run(request),
+        Command::Generate(request) => cli::generate::run(request),
     }
 }

@@ -179,9 +179,7 @@ impl Network {
                     seq_len <= most,
                     "{seq_len} tokens exceed the {most} learned positions"
                 );
-                let ids: Arc<[u32]> = (0..tokens.len())
-                    .map(|at| (at % seq_len) as u32)
-                    .collect();
+                let ids: Arc<[u32]> = (0..tokens.len()).map(|at| (at % seq_len) as u32).collect();
                 Ok(x + embed(self.matrix(Role::PositionEmbedding, None)?, ids, 1.0))
             }
             Position::Sinusoidal => {

@@ -77,7 +77,11 @@ pub fn clip(gradients: &mut [Vec<f32>], factor: f32, most: f32) -> f32 {
         sum.sum::<f64>()
     };
     let norm = gradients.iter().map(square).sum::<f64>().sqrt() as f32;
-    let scale = if norm > most { factor * most / norm } else { factor };
+    let scale = if norm > most {
+        factor * most / norm
+    } else {
+        factor
+    };
     for gradient in gradients {
         for g in gradient {
             *g *= scale;

@@ -27,7 +27,8 @@ pub struct Prepared {
 pub fn parts(task: &Task) -> Result<Vec<Parts>> {
     let data = &task.data;
     let documents = corpus::load(&data.texts)?;
-    let split = |document: &corpus::Document| document.split(data.validation_share, data.test_share);
+    let split =
+        |document: &corpus::Document| document.split(data.validation_share, data.test_share);
     documents.iter().map(split).collect()
 }
 

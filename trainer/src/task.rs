@@ -256,7 +256,9 @@ impl Task {
         );
         let shares = [task.data.test_share, task.data.validation_share];
         ensure!(
-            shares.iter().all(|share| (0.0..0.5).contains(share) && *share > 0.0),
+            shares
+                .iter()
+                .all(|share| (0.0..0.5).contains(share) && *share > 0.0),
             "test_share and validation_share should lie between 0 and 0.5, not {shares:?}"
         );
         task.model.config(0)?;
@@ -280,14 +282,21 @@ impl Training {
             self.seq_len > 0 && self.evaluate_every > 0 && self.patience > 0,
             "seq_len, evaluate_every and patience should be at least 1"
         );
-        let positive = [self.learning_rate, self.clip, self.seconds.unwrap_or(1.0) as f32];
+        let positive = [
+            self.learning_rate,
+            self.clip,
+            self.seconds.unwrap_or(1.0) as f32,
+        ];
         ensure!(
             positive.iter().all(|x| x.is_finite() && *x > 0.0),
             "learning_rate, clip and seconds should be positive, not {positive:?}"
         );
         let shares = [self.final_share, self.warmup_share, self.weight_decay];
         ensure!(
-            shares.iter().chain(&self.betas).all(|x| (0.0..=1.0).contains(x)),
+            shares
+                .iter()
+                .chain(&self.betas)
+                .all(|x| (0.0..=1.0).contains(x)),
             "final_share, warmup_share, weight_decay and betas should lie between 0 and 1"
         );
         Ok(())

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// What the command line adds to a task.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The task file, for the provenance record.
+    pub task: PathBuf,
     /// Directory of the run.
     pub out: PathBuf,
     /// Throw away a checkpoint that is there.
@@ -30,7 +32,6 @@ pub struct Options {
 }
 
 /// How a call of [`train`] ended.
-#[derive(Debug)]
 pub enum Ended {
     /// The run reached its end; the state is that of its last step.
     Finished(Box<Run>),
@@ -41,8 +42,7 @@ pub enum Ended {
     },
 }
 
-/// A run and its text.
-#[derive(Debug)]
+/// A run.
 pub struct Run {
     /// The task as it was read.
     pub task: Task,
@@ -50,13 +50,35 @@ pub struct Run {
     pub out: PathBuf,
     /// The state.
     pub state: State,
-    /// The tokenizer in the format of `tokenizer.json`.
-    pub tokenizer_json: String,
-    /// Bytes of the cleaned training part.
-    pub train_bytes: usize,
-    /// Tokens of the training part.
-    pub train_tokens: usize,
+    /// The tokenizer.
+    pub vocabulary: Vocabulary,
 }
+
+impl Run {
+    /// Loads the run in a directory.
+    ///
+    /// # Errors
+    /// When it holds no checkpoint, or a damaged one.
+    pub fn load(out: &Path) -> Result<Self> {
+        let path = out.join(TOKENIZER);
+        let json = fs::read_to_string(&path).with_context(|| {
+            format!("reading {}, which `attentive train` writes", path.display())
+        })?;
+        let vocabulary = Vocabulary::from_json(&json)?;
+        let (state, task) = State::load(vocabulary.end_of_text(), &out.join(CHECKPOINT))?;
+        Ok(Self {
+            task,
+            out: out.to_owned(),
+            state,
+            vocabulary,
+        })
+    }
+}
+
+/// Name of the tokenizer's file in a run's directory.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// Name of the checkpoint in a run's directory.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// Bits per byte from a summed loss in nats.
 pub fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
@@ -73,8 +95,8 @@ pub fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
 pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended> {
     fs::create_dir_all(&options.out)
         .with_context(|| format!("making the directory {}", options.out.display()))?;
-    let tokenizer_path = options.out.join("tokenizer.json");
-    let checkpoint_path = options.out.join("checkpoint.safetensors");
+    let tokenizer_path = options.out.join(TOKENIZER);
+    let checkpoint_path = options.out.join(CHECKPOINT);
     let resume = checkpoint_path.exists() && !options.fresh;
     let vocabulary = match resume {
         true => {
@@ -86,15 +108,15 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
     };
     let parts = prepared::parts(task)?;
     let prepared = Prepared::new(task, &parts, vocabulary)?;
-    let config = task.model.config(prepared.vocabulary.end_of_text())?;
-    let tokenizer_json = prepared.vocabulary.to_json()?;
-    let state = match resume {
-        true => resumed(task, config, &checkpoint_path)?,
+    let mut state = match resume {
+        true => resumed(task, prepared.vocabulary.end_of_text(), &checkpoint_path)?,
         false => {
-            write_atomically(&tokenizer_path, tokenizer_json.as_bytes())?;
+            write_atomically(&tokenizer_path, prepared.vocabulary.to_json()?.as_bytes())?;
+            let config = task.model.config(prepared.vocabulary.end_of_text())?;
             State::start(Params::random(config, task.training.seed))
         }
     };
+    state.position.task_path = Some(options.task.display().to_string());
     let mut trainer = Trainer {
         task,
         prepared: &prepared,
@@ -114,23 +136,26 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
         task: task.clone(),
         out: options.out.clone(),
         state: trainer.state,
-        tokenizer_json,
-        train_bytes: prepared.train_bytes,
-        train_tokens: prepared.train.len(),
+        vocabulary: prepared.vocabulary,
     })))
 }
 
 /// The checkpoint, if it belongs to this task. Its length, learning rate and the like may change: the rest of the run
 /// follows the new ones.
-fn resumed(task: &Task, config: attentive::Config, path: &Path) -> Result<State> {
-    let (state, before) = State::load(config, path)?;
+fn resumed(task: &Task, end_of_text: u32, path: &Path) -> Result<State> {
+    let (state, before) = State::load(end_of_text, path)?;
     let identity = |task: &Task| -> Result<String> {
         let training = &task.training;
         Ok(format!(
             "{} {} {:?}",
             serde_json::to_string(&task.data)?,
             serde_json::to_string(&task.model)?,
-            (training.seed, training.seq_len, training.batch, training.micro_batch)
+            (
+                training.seed,
+                training.seq_len,
+                training.batch,
+                training.micro_batch
+            )
         ))
     };
     ensure!(

@@ -77,7 +77,11 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// One tile: four rows of a, `inner` elements each. (Loops by index: zipped iterators stay calls in a kernel this big.)
+/// One tile: four rows of a, `inner` elements each.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "zipped iterators stay calls in a kernel this big"
+)]
 #[inline(always)]
 fn rows_times<I: Isa>(
     isa: I,

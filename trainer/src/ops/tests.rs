@@ -75,7 +75,12 @@ fn norms() {
                 let deviation = (x.clone() * x.clone()).mean_dim(1).add_scalar(1e-5).sqrt();
                 x / deviation * gain.clone()
             };
-            compare(&format!("{kind:?} {dim}"), &[x.clone(), gain.clone()], ours, theirs);
+            compare(
+                &format!("{kind:?} {dim}"),
+                &[x.clone(), gain.clone()],
+                ours,
+                theirs,
+            );
         }
     }
 }
@@ -110,9 +115,8 @@ fn activations() {
 fn cross_entropies() {
     let logits = leaf(4, [6, 50], 3.0);
     let targets = [3u32, 49, 0, 7, 7, 20];
-    let ours = || {
-        cross_entropy(Backend::detect(), logits.clone(), targets.as_slice().into()).unsqueeze()
-    };
+    let ours =
+        || cross_entropy(Backend::detect(), logits.clone(), targets.as_slice().into()).unsqueeze();
     let theirs = || {
         let ids = TensorData::new(targets.map(i64::from).to_vec(), [6, 1]);
         let ids = Tensor::<2, Int>::from_data(ids, &device());
@@ -199,7 +203,11 @@ fn attentions() {
                 .swap_dims(1, 2)
                 .reshape([n, heads * head_dim])
         };
-        let what = format!("attention {heads}/{head_dim}", heads = config.heads, head_dim = config.head_dim);
+        let what = format!(
+            "attention {heads}/{head_dim}",
+            heads = config.heads,
+            head_dim = config.head_dim
+        );
         compare(&what, std::slice::from_ref(&qkv), ours, theirs);
     }
 }
@@ -237,8 +245,7 @@ fn rotated(x: Tensor<4>, position: Position) -> Tensor<4> {
     let second = b * cosine + a * sine;
     match style {
         RotaryStyle::Half => Tensor::cat(vec![first, second], 3),
-        RotaryStyle::Interleaved => Tensor::<4>::stack::<5>(vec![first, second], 4).reshape([
-            batch, heads, seq_len, head_dim,
-        ]),
+        RotaryStyle::Interleaved => Tensor::<4>::stack::<5>(vec![first, second], 4)
+            .reshape([batch, heads, seq_len, head_dim]),
     }
 }

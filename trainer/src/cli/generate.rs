@@ -1,0 +1,96 @@
+//! `attentive generate`.
+
+use super::{Kv, backend};
+use anyhow::{Result, anyhow, ensure};
+use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive_trainer::package;
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// What to continue, and how.
+#[derive(Args)]
+pub(crate) struct Request {
+    /// An .attn file
+    file: PathBuf,
+    /// What the text starts with
+    #[arg(long)]
+    prompt: String,
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 128)]
+    tokens: usize,
+    /// 0 always takes the most probable token
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f32,
+    /// Keep the k most probable tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Keep the most probable tokens that together reach this probability
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Above 1, tokens of the text so far become less probable
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// The same seed, the same text
+    #[arg(long, default_value_t = 1813)]
+    seed: u64,
+    /// native, scalar, or another instruction set
+    #[arg(long, default_value = "native")]
+    backend: String,
+    /// Element type of the key-value cache
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    kv: Kv,
+    /// Positions of the context; a longer text slides [default: the model's]
+    #[arg(long)]
+    context: Option<usize>,
+}
+
+pub(crate) fn run(request: Request) -> Result<ExitCode> {
+    ensure!(
+        request.temperature >= 0.0 && request.top_p > 0.0 && request.repetition_penalty > 0.0,
+        "--temperature should be at least 0, --top-p and --repetition-penalty more than 0"
+    );
+    ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
+    let backend = backend(&request.backend)?;
+    let file = package::read(&request.file)?;
+    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    let context = request.context.unwrap_or(model.config().context_len);
+    let options = SessionOptions::new(context)
+        .with_kv(request.kv.into())
+        .with_when_full(attentive::WhenFull::Ring);
+    let mut memory = package::session_memory(&model, &options)?;
+    let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
+        .map_err(|error| anyhow!("the session: {error}"))?;
+    let mut sampler = Sampler::new(SamplerOptions {
+        repetition_penalty: request.repetition_penalty,
+        temperature: request.temperature,
+        top_k: request.top_k,
+        top_p: request.top_p,
+        seed: request.seed,
+    });
+    session
+        .prompt(&request.prompt)
+        .map_err(|error| anyhow!("the prompt: {error}"))?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(request.prompt.as_bytes())?;
+    let start = Instant::now();
+    let mut count = 0;
+    while count < request.tokens {
+        let piece = session.step(&mut sampler);
+        let Some(piece) = piece.map_err(|error| anyhow!("generating: {error}"))? else {
+            break;
+        };
+        count += 1;
+        out.write_all(piece)?;
+        out.flush()?;
+    }
+    writeln!(out)?;
+    let speed = count as f64 / start.elapsed().as_secs_f64();
+    eprintln!(
+        "{count} tokens, {speed:.0} tokens/s, backend {}",
+        backend.name()
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,94 @@
+//! `attentive inspect`.
+
+use anyhow::{Result, anyhow};
+use attentive::kernels::layout::WeightFormat;
+use attentive::{Block, Model, TensorInfo};
+use attentive_trainer::package;
+use attentive_trainer::params::name;
+use attentive_trainer::produce::memory_lines;
+use clap::Args;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to look into.
+#[derive(Args)]
+pub(crate) struct Request {
+    /// An .attn file
+    file: PathBuf,
+    /// Contexts whose RAM is printed [default: a quarter, half and all of the model's]
+    #[arg(long, value_delimiter = ',')]
+    context: Vec<usize>,
+}
+
+pub(crate) fn run(request: Request) -> Result<ExitCode> {
+    let mut text = String::new();
+    report(&request, &mut text)?;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `inspect … | head` has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn report(request: &Request, out: &mut String) -> Result<()> {
+    // Reading compares both checksums.
+    let file = package::read(&request.file)?;
+    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    let config = model.config();
+    writeln!(
+        out,
+        "{}: {} bytes, checksums right, {} parameters",
+        request.file.display(),
+        model.bytes().len(),
+        config.parameters()
+    )?;
+    writeln!(out, "\n{config:#?}")?;
+    writeln!(out, "\ntokenizer: {}", model.tokenizer().name())?;
+    writeln!(
+        out,
+        "\n{:<28} {:>6} × {:<6} {:<10} {:>9} {:>6}",
+        "tensor", "rows", "cols", "format", "bytes", "bits"
+    )?;
+    let mut formats: Vec<(WeightFormat, usize)> = Vec::new();
+    for tensor in model.tensors() {
+        writeln!(out, "{}", line(&tensor))?;
+        match formats
+            .iter_mut()
+            .find(|(format, _)| *format == tensor.format)
+        {
+            Some((_, bytes)) => *bytes += tensor.bytes,
+            None => formats.push((tensor.format, tensor.bytes)),
+        }
+    }
+    writeln!(out)?;
+    for (format, bytes) in formats {
+        writeln!(out, "{bytes:>9} bytes of {format:?}")?;
+    }
+    writeln!(out, "\nRAM of a session:")?;
+    let default = || [4, 2, 1].map(|part| config.context_len / part).to_vec();
+    let contexts = match request.context.is_empty() {
+        true => default(),
+        false => request.context.clone(),
+    };
+    for line in memory_lines(&model, &contexts)? {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "\nprovenance:\n{}", model.provenance())?;
+    Ok(())
+}
+
+fn line(tensor: &TensorInfo) -> String {
+    let shape = &tensor.shape;
+    let elements = shape.rows * shape.cols;
+    format!(
+        "{:<28} {:>6} × {:<6} {:<10} {:>9} {:>6.2}",
+        name(shape),
+        shape.rows,
+        shape.cols,
+        format!("{:?}", tensor.format),
+        tensor.bytes,
+        8.0 * tensor.bytes as f64 / elements as f64
+    )
+}

@@ -1,0 +1,193 @@
+//! `attentive quantize`.
+
+use super::task;
+use anyhow::{Context, Result, anyhow};
+use attentive::kernels::layout::WeightFormat;
+use attentive::{Block, Model};
+use attentive_trainer::package::{self, Formats};
+use attentive_trainer::params::Params;
+use attentive_trainer::prepared;
+use attentive_trainer::produce::{self, INT4, INT8, Source, file_name, memory_lines, record};
+use attentive_trainer::provenance::Provenance;
+use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune};
+use attentive_trainer::train::{Run, TOKENIZER};
+use attentive_trainer::vocabulary::Vocabulary;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What to quantize, and how.
+#[derive(Args)]
+pub(crate) struct Request {
+    /// A run's directory (its best weights), or an f32 .attn file beside its tokenizer.json
+    input: PathBuf,
+    /// Format of the matrices
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Format of the embedding, if another
+    #[arg(long, value_enum)]
+    embedding: Option<Format>,
+    /// Steps of quantization-aware fine-tuning [default: 600 for int4, else 0]
+    #[arg(long)]
+    fine_tune: Option<u64>,
+    /// Largest learning rate of the fine-tuning
+    #[arg(long, default_value_t = 5e-4)]
+    learning_rate: f32,
+    /// Where to write [default: beside the input]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// The context whose RAM is printed [default: the model's]
+    #[arg(long)]
+    context: Option<usize>,
+    /// The task whose text calibrates and measures [default: the one that trained the model]
+    #[arg(long)]
+    task: Option<PathBuf>,
+}
+
+/// A format of matrices.
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq)]
+enum Format {
+    F32,
+    F16,
+    /// A scale for each row
+    Int8,
+    /// A scale for each 32 columns of a row
+    Int8Group,
+    /// A scale for each 32 columns of a row
+    Int4,
+}
+
+impl Format {
+    fn weights(self) -> WeightFormat {
+        match self {
+            Self::F32 => WeightFormat::F32,
+            Self::F16 => WeightFormat::F16,
+            Self::Int8 => WeightFormat::I8Row,
+            Self::Int8Group => WeightFormat::I8Group32,
+            Self::Int4 => WeightFormat::I4Group32,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Int8Group => "int8-group",
+            Self::Int4 => "int4",
+        }
+    }
+
+    fn formats(self, embedding: Option<Self>) -> Formats {
+        let mut formats = match self {
+            Self::Int8 => INT8,
+            Self::Int4 => INT4,
+            Self::F32 => Formats::F32,
+            _ => Formats {
+                matrices: self.weights(),
+                embedding: self.weights(),
+                vectors: WeightFormat::F16,
+            },
+        };
+        if let Some(embedding) = embedding {
+            formats.embedding = embedding.weights();
+        }
+        formats
+    }
+}
+
+pub(crate) fn run(request: Request) -> Result<ExitCode> {
+    let source = source(&request)?;
+    let formats = request.format.formats(request.embedding);
+    let steps = match (request.fine_tune, request.format) {
+        (Some(steps), _) => steps,
+        (None, Format::Int4) => 600,
+        (None, _) => 0,
+    };
+    let command = command(&request, steps);
+    println!("measuring the floats on the held-out text …");
+    let before = source.f32()?.score.bits_per_byte();
+    println!("{before:.4} bits/byte before");
+    let tokens = source.train_tokens()?;
+    let importance = source.importance(&tokens)?;
+    let (params, scales) = if steps == 0 {
+        let scales = package::scales(&source.params, formats, &importance)?;
+        (source.params.clone(), scales)
+    } else {
+        let tuning = FineTuning {
+            steps,
+            learning_rate: request.learning_rate,
+        };
+        let (params, training) = (source.params.clone(), &source.task.training);
+        fine_tune(params, formats, &importance, &tokens, training, tuning)?
+    };
+    let rounded = fake_quantized(&params, formats, &scales);
+    for line in error_table(&params, &rounded, formats) {
+        println!("{line}");
+    }
+    let quantization = record(&command, formats, steps);
+    let product = source.product(&params, formats, &scales, Some(quantization), Some(before))?;
+    let context = request.context.unwrap_or(source.context());
+    let model = Model::parse(Block::bytes(&product.file)).map_err(|error| anyhow!("{error}"))?;
+    for line in memory_lines(&model, &[context])? {
+        println!("{line}");
+    }
+    let after = product.score.bits_per_byte();
+    println!(
+        "{before:.4} bits/byte before, {after:.4} after: {:+.2} %",
+        100.0 * (after / before - 1.0)
+    );
+    let (directory, name) = (directory(&request.input), &source.provenance.name);
+    let default = || file_name(&directory, name, request.format.name());
+    produce::write(&product, &request.out.unwrap_or_else(default))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn directory(input: &Path) -> PathBuf {
+    match input.is_dir() {
+        true => input.to_owned(),
+        false => input.parent().map(Path::to_owned).unwrap_or_default(),
+    }
+}
+
+fn source(request: &Request) -> Result<Source> {
+    let input = &request.input;
+    if input.is_dir() {
+        return Source::of_run(Run::load(input)?);
+    }
+    let file = package::read(input)?;
+    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    let provenance = Provenance::parse(model.provenance())?;
+    let path = directory(input).join(TOKENIZER);
+    let json = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "the file's tokenizer should lie beside it: {}",
+            path.display()
+        )
+    })?;
+    let task = task(request.task.as_deref(), &provenance.task)?;
+    Ok(Source {
+        params: Params::from_model(&model)?,
+        vocabulary: Vocabulary::from_json(&json)?,
+        parts: prepared::parts(&task)?,
+        provenance,
+        task,
+    })
+}
+
+/// The command, with what it was by default spelt out.
+fn command(request: &Request, steps: u64) -> String {
+    let mut command = format!(
+        "attentive quantize {} --format {}",
+        request.input.display(),
+        request.format.name()
+    );
+    if let Some(embedding) = request.embedding {
+        command += &format!(" --embedding {}", embedding.name());
+    }
+    if steps > 0 {
+        let rate = request.learning_rate;
+        command += &format!(" --fine-tune {steps} --learning-rate {rate}");
+    }
+    command
+}

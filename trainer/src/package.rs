@@ -1,0 +1,166 @@
+//! Weights files: reading them into aligned memory, packing them, writing them atomically.
+
+use crate::files::write_atomically;
+use crate::params::Params;
+use crate::provenance::Provenance;
+use crate::vocabulary::Vocabulary;
+use anyhow::{Context, Result, anyhow, ensure};
+use attentive::kernels::layout::WeightFormat;
+use attentive::kernels::pack::choose_scales;
+use attentive::pack::{PackError, Recipe, ScaleMethod};
+use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
+use half::f16;
+use std::io::Read;
+use std::path::Path;
+
+/// The formats of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// Of every matrix but the embeddings.
+    pub matrices: WeightFormat,
+    /// Of the token embedding and, where there is one, the output matrix.
+    pub embedding: WeightFormat,
+    /// Of the vectors: `F32` or `F16`.
+    pub vectors: WeightFormat,
+}
+
+impl Formats {
+    /// Floats throughout.
+    pub const F32: Self = Self {
+        matrices: WeightFormat::F32,
+        embedding: WeightFormat::F32,
+        vectors: WeightFormat::F32,
+    };
+
+    /// The format of a tensor. A table of positions is added, not multiplied, so it is never an integer one.
+    pub fn of(&self, shape: &TensorShape) -> WeightFormat {
+        match (shape.kind, shape.role) {
+            (TensorKind::Vector, _) | (_, Role::PositionEmbedding) => self.vectors,
+            (_, Role::TokenEmbedding | Role::OutputWeight) => self.embedding,
+            _ => self.matrices,
+        }
+    }
+}
+
+/// Scales of each tensor in file order; empty for a format without.
+pub type Scales = Vec<Vec<f16>>;
+
+/// Scales by least squares, weighed by the importance of each column where that is known.
+///
+/// # Errors
+/// When a weight is not finite or too large.
+pub fn scales(
+    params: &Params,
+    formats: Formats,
+    importance: &[Option<Vec<f32>>],
+) -> Result<Scales> {
+    let mut out = Vec::new();
+    let shapes = crate::params::shapes(&params.config);
+    for ((shape, values), importance) in shapes.zip(&params.tensors).zip(importance) {
+        let format = formats.of(&shape);
+        let lens = attentive::kernels::layout::weight_lens(format, shape.rows, shape.cols);
+        let len = lens.context("a matrix beyond memory")?.scales;
+        let mut scales = vec![f16::ZERO; len];
+        if len > 0 {
+            let importance = importance.as_deref();
+            let method = ScaleMethod::LeastSquares { importance };
+            choose_scales(format, shape.rows, shape.cols, values, method, &mut scales)
+                .map_err(|error| anyhow!("{}: {error}", crate::params::name(&shape)))?;
+        }
+        out.push(scales);
+    }
+    Ok(out)
+}
+
+/// Packs a model with the given scales.
+///
+/// # Errors
+/// When a weight does not fit its format, or the provenance is too long.
+pub fn pack(
+    params: &Params,
+    vocabulary: &Vocabulary,
+    provenance: &Provenance,
+    formats: Formats,
+    scales: &Scales,
+) -> Result<Vec<Block>> {
+    let provenance = provenance.to_toml()?;
+    vocabulary.with_parts(|tokenizer| {
+        let format = |shape: &TensorShape| formats.of(shape);
+        let recipe = Recipe {
+            config: &params.config,
+            tokenizer,
+            provenance: &provenance,
+            format: &format,
+        };
+        let bytes = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
+        let mut file = vec![Block::ZERO; Block::len_for(bytes)];
+        let mut tensors = params.tensors.iter().zip(scales);
+        let written = recipe.write(Block::bytes_mut(&mut file), |mut tensor| {
+            match tensors.next() {
+                Some((values, scales)) => tensor.write_with_scales(values, scales),
+                None => Err(PackError::Values { need: 0, have: 0 }),
+            }
+        });
+        written.map_err(|error| anyhow!("packing: {error}"))?;
+        Ok(file)
+    })
+}
+
+/// Writes a packed model after checking that it reads back.
+///
+/// # Errors
+/// When it cannot be written; nothing half-written remains.
+pub fn write(file: &[Block], path: &Path) -> Result<()> {
+    let bytes = Block::bytes(file);
+    let model = Model::parse(bytes).map_err(|error| anyhow!("reading back: {error}"))?;
+    model
+        .verify()
+        .map_err(|error| anyhow!("reading back: {error}"))?;
+    write_atomically(path, bytes)
+}
+
+/// Reads a file into memory that a session accepts, and verifies it.
+///
+/// # Errors
+/// When it cannot be read or is not a sound weights file.
+pub fn read(path: &Path) -> Result<Vec<Block>> {
+    let blocks = read_unchecked(path)?;
+    let checked = Model::parse(Block::bytes(&blocks)).and_then(|model| model.verify());
+    checked.map_err(|error| {
+        anyhow!(
+            "{} is not a sound .attn file: {error}; make it again with train or quantize",
+            path.display()
+        )
+    })?;
+    Ok(blocks)
+}
+
+/// Memory for a session with these options.
+///
+/// # Errors
+/// When the model cannot have them.
+pub fn session_memory(model: &Model<'_>, options: &SessionOptions) -> Result<Vec<Block>> {
+    options
+        .check(model.config())
+        .map_err(|error| anyhow!("{error}"))?;
+    Ok(vec![
+        Block::ZERO;
+        Block::len_for(model.session_bytes(options))
+    ])
+}
+
+fn read_unchecked(path: &Path) -> Result<Vec<Block>> {
+    let context = || format!("reading {}", path.display());
+    let mut file = std::fs::File::open(path).with_context(context)?;
+    let len = file.metadata().with_context(context)?.len() as usize;
+    ensure!(
+        len.is_multiple_of(Block::LEN) && len > 0,
+        "{} is not a .attn file: its {len} bytes are not a multiple of {}",
+        path.display(),
+        Block::LEN
+    );
+    let mut blocks = vec![Block::ZERO; len / Block::LEN];
+    file.read_exact(Block::bytes_mut(&mut blocks))
+        .with_context(context)?;
+    Ok(blocks)
+}
