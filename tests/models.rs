@@ -37,7 +37,7 @@ fn shipped_files_are_sound_and_say_where_they_come_from() {
             "{} holds f32",
             path.display()
         );
-        for word in ["command", "seed", "data", "license", "bits_per_byte"] {
+        for word in ["command", "seed", "source", "licence", "bits_per_byte"] {
             let provenance = model.provenance();
             assert!(
                 provenance.contains(word),

@@ -1,0 +1,223 @@
+//! The trainer against the core: the same logits, the same tokens, the same rounding.
+
+use attentive::kernels::Backend;
+use attentive::kernels::layout::WeightFormat;
+use attentive::{
+    Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, RotaryStyle, Session,
+    SessionOptions,
+};
+use attentive_trainer::network::Network;
+use attentive_trainer::package::{self, Formats};
+use attentive_trainer::params::Params;
+use attentive_trainer::produce::{INT4, INT8};
+use attentive_trainer::provenance::Provenance;
+use attentive_trainer::quantize::fake_quantized;
+use attentive_trainer::random::Random;
+use attentive_trainer::task::Task;
+use attentive_trainer::vocabulary::Vocabulary;
+use attentive_trainer::{checkpoint::State, corpus, eval};
+
+mod common;
+
+fn default_task() -> Task {
+    let task = common::root().join("trainer/tasks/austen-1m.toml");
+    let mut task = Task::read(&task).expect("the default task");
+    task.data.texts = common::root().join("data/austen");
+    task
+}
+
+/// One vocabulary for all: 300 tokens of one novel.
+fn vocabulary() -> (Vocabulary, corpus::Parts) {
+    let documents = corpus::load(&default_task().data.texts).expect("novels");
+    let parts = documents[2].split(0.03, 0.05).expect("parts");
+    let vocabulary = Vocabulary::train(&[parts.train.as_str()], 300).expect("a vocabulary");
+    (vocabulary, parts)
+}
+
+fn packed(params: &Params, vocabulary: &Vocabulary, formats: Formats) -> Vec<Block> {
+    let scales =
+        package::scales(params, formats, &vec![None; params.tensors.len()]).expect("scales");
+    let provenance = Provenance::of(&default_task(), &State::start(params.clone()));
+    package::pack(params, vocabulary, &provenance, formats, &scales).expect("a file")
+}
+
+fn core_logits(file: &[Block], ids: &[u32], backend: Backend) -> Vec<f32> {
+    let model = Model::parse(Block::bytes(file)).expect("a model");
+    let options = SessionOptions::new(ids.len());
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+    let mut all = Vec::new();
+    session
+        .score(ids, |_, logits| all.extend_from_slice(logits))
+        .expect("room");
+    all
+}
+
+/// The default model's shape, and one of each other choice.
+fn variants(base: Config) -> Vec<(&'static str, Config)> {
+    let gpt2 = Config {
+        norm: Norm::Layer,
+        ffn: Ffn::GeluTanh,
+        position: Position::Learned,
+        biases: Biases::ALL_BUT_OUTPUT,
+        ..base
+    };
+    vec![
+        ("default", base),
+        ("gpt2", gpt2),
+        (
+            "original",
+            Config {
+                norm_place: NormPlace::Post,
+                final_norm: false,
+                ffn: Ffn::Relu,
+                position: Position::Sinusoidal,
+                tied: false,
+                embedding_scale: 11.3,
+                ..gpt2
+            },
+        ),
+        (
+            "grouped heads, interleaved",
+            Config {
+                kv_heads: 2,
+                ffn: Ffn::GeGlu,
+                position: Position::Rotary {
+                    style: RotaryStyle::Interleaved,
+                    base: 500.0,
+                },
+                biases: Biases {
+                    output: true,
+                    norm: false,
+                    ..Biases::ALL_BUT_OUTPUT
+                },
+                ..base
+            },
+        ),
+        (
+            "post-norm rms, silu, no positions",
+            Config {
+                norm_place: NormPlace::Post,
+                ffn: Ffn::Silu,
+                position: Position::None,
+                ..base
+            },
+        ),
+        (
+            "gelu",
+            Config {
+                ffn: Ffn::GeluErf,
+                ..gpt2
+            },
+        ),
+    ]
+}
+
+#[test]
+fn logits_are_burns() {
+    let (vocabulary, _) = vocabulary();
+    let base = default_task()
+        .model
+        .config(vocabulary.end_of_text())
+        .expect("a configuration");
+    let base = Config {
+        vocab_len: vocabulary.len(),
+        ..base
+    };
+    let len = base.context_len;
+    assert_eq!(len, 256);
+    for (name, config) in variants(base) {
+        let mut params = Params::random(config, 3);
+        // Gains and biases that are not 1 and 0 show where they are applied.
+        let mut random = Random::new(4);
+        for tensor in &mut params.tensors {
+            let noise = random.normal(tensor.len(), 0.05);
+            tensor
+                .iter_mut()
+                .zip(noise)
+                .for_each(|(x, noise)| *x += noise);
+        }
+        let ids: Vec<u32> = (0..len)
+            .map(|_| random.below(vocabulary.len()) as u32)
+            .collect();
+        let network = Network::new(&params, Backend::detect(), false);
+        let burn = network.logits(&ids, len).expect("logits");
+        let burn = burn.into_data().try_into_vec::<f32>().expect("f32");
+        let largest = burn.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let file = packed(&params, &vocabulary, Formats::F32);
+        for backend in Backend::available() {
+            let core = core_logits(&file, &ids, backend);
+            assert_eq!(core.len(), burn.len());
+            let error = core
+                .iter()
+                .zip(&burn)
+                .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+            println!("{name} {}: {:.1e}", backend.name(), error / largest);
+            assert!(
+                error <= 1e-4 * largest,
+                "{name} {}: {error} of {largest}",
+                backend.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn tokens_are_those_of_tokenizers() {
+    let (vocabulary, parts) = vocabulary();
+    let config = default_task()
+        .model
+        .config(vocabulary.end_of_text())
+        .expect("a configuration");
+    let config = Config {
+        vocab_len: vocabulary.len(),
+        ..config
+    };
+    let file = packed(&Params::random(config, 1), &vocabulary, INT8);
+    let model = Model::parse(Block::bytes(&file)).expect("a model");
+    let odd = "Don't  \u{201c}stop\u{201d}\n\n caf\u{e9} 1813's \u{1f409}\u{2003}x <|endoftext|>and on\u{0}";
+    for text in [parts.test.as_str(), parts.validation.as_str(), odd, "", " "] {
+        let ours = eval::encode(&model, text).expect("tokens");
+        assert_eq!(ours, vocabulary.encode(text).expect("tokens"));
+        let bytes: Vec<u8> = ours
+            .iter()
+            .flat_map(|id| model.tokenizer().piece(*id))
+            .copied()
+            .collect();
+        assert_eq!(bytes, text.as_bytes());
+    }
+}
+
+/// What fine-tuning sees is what the file holds.
+#[test]
+fn rounding_is_the_packers() {
+    let (vocabulary, _) = vocabulary();
+    let config = default_task()
+        .model
+        .config(vocabulary.end_of_text())
+        .expect("a configuration");
+    let config = Config {
+        vocab_len: vocabulary.len(),
+        dim: 40,
+        hidden_dim: 50,
+        ..config
+    };
+    let params = Params::random(config, 9);
+    let groups = Formats {
+        matrices: WeightFormat::I8Group32,
+        embedding: WeightFormat::F16,
+        vectors: WeightFormat::F32,
+    };
+    for formats in [INT8, INT4, groups, Formats::F32] {
+        let importance = vec![None; params.tensors.len()];
+        let scales = package::scales(&params, formats, &importance).expect("scales");
+        let rounded = fake_quantized(&params, formats, &scales);
+        let file = packed(&params, &vocabulary, formats);
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        assert!(
+            Params::from_model(&model).expect("tensors") == rounded,
+            "{formats:?}"
+        );
+    }
+}
