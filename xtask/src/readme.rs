@@ -2,7 +2,7 @@
 
 /// Every line that starts with `cargo ` or `$ cargo ` in a block fenced as `sh` or `console`.
 ///
-/// A fence with anything after the language (` ```sh no-run `) hides its block. Comments end a command.
+/// A fence with anything after the language (` ```sh skip `) hides its block. Comments end a command.
 pub(crate) fn commands(markdown: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut runs = false;
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn takes_commands_from_shell_blocks_only() {
         let text = "cargo prose\n```sh\ncargo xtask demo   # two minutes\nls\n```\n```console\n$ cargo run\noutput\n```\n\
-                    ```sh no-run\ncargo xtask test\n```\n```rust\ncargo rust\n```\n";
+                    ```sh skip\ncargo xtask test\n```\n```rust\ncargo rust\n```\n";
         assert_eq!(commands(text), ["cargo xtask demo", "cargo run"]);
     }
 
