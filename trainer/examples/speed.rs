@@ -1,23 +1,67 @@
-//! Tokens per second of one thread, forward and backward.
-use attentive::*;
-use attentive_trainer::{network::Network, params::Params};
-fn main() {
-    let config = Config {
-        architecture: Architecture::Decoder, vocab_len: 1024, dim: 128, layers: 4, heads: 4, kv_heads: 4, head_dim: 32, hidden_dim: 384,
-        context_len: 256, norm: Norm::Rms, norm_place: NormPlace::Pre, norm_eps: 1e-5, final_norm: true, ffn: Ffn::SwiGlu,
-        position: Position::Rotary { style: RotaryStyle::Half, base: 10000.0 }, tied: true, biases: Biases::NONE, embedding_scale: 1.0,
-        begin_of_text: None, end_of_text: None };
-    let params = Params::random(config, 1);
-    println!("{} parameters", config.parameters());
-    let micro: usize = std::env::args().nth(1).unwrap().parse().unwrap();
-    let threads: usize = std::env::args().nth(2).unwrap().parse().unwrap();
-    let tokens: Vec<u32> = (0..micro * 256).map(|i| (i * 7919 % 1024) as u32).collect();
-    let rounds = 32 / micro;
-    let start = std::time::Instant::now();
-    std::thread::scope(|s| for _ in 0..threads { s.spawn(|| {
-        let network = Network::new(&params, attentive::kernels::Backend::detect(), true);
-        for _ in 0..rounds { let (loss, g) = network.gradients(&tokens, &tokens, 256).unwrap(); std::hint::black_box((loss, g)); }
-    }); });
-    let s = start.elapsed().as_secs_f64();
-    println!("{:.0} tokens/s", (rounds * threads * micro * 256) as f64 / s);
+//! Tokens per second of a training step (gradients and optimizer) of a task's model, on random tokens.
+//!
+//! ```text
+//! cargo run --profile trainer -p attentive-trainer --example speed -- trainer/tasks/austen-1m.toml [THREADS] [STEPS]
+//! ```
+
+use anyhow::{Context, Result};
+use attentive::TensorKind;
+use attentive_trainer::batches::Batches;
+use attentive_trainer::optimizer::{Adam, StepSize, clip};
+use attentive_trainer::parallel;
+use attentive_trainer::params::Params;
+use attentive_trainer::random::Random;
+use attentive_trainer::task::Task;
+use std::path::Path;
+use std::time::Instant;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().context("the first argument is a task file")?;
+    let threads = args.next().map_or(Ok(parallel::threads()), |n| n.parse())?;
+    let steps: u64 = args.next().map_or(Ok(8), |n| n.parse())?;
+    let task = Task::read(Path::new(&path))?;
+    let training = &task.training;
+    let config = task.model.config(0)?;
+    let mut params = Params::random(config, training.seed);
+    let mut adam = Adam::new(params.zeros());
+    let mut random = Random::new(training.seed);
+    let draw = |_| random.below(config.vocab_len) as u32;
+    let tokens: Vec<u32> = (0..training.batch * training.seq_len * 4)
+        .map(draw)
+        .collect();
+    let mut batches = Batches::new(&tokens, training.seq_len, training.seed)?;
+    let count = training.batch * training.seq_len;
+    let matrix = |index| {
+        let shape = config.tensor(index);
+        shape.is_some_and(|shape| shape.kind == TensorKind::Matrix)
+    };
+    let mut best = f64::INFINITY;
+    for step in 0..steps {
+        let start = Instant::now();
+        let micro = batches.step(step, training.batch, training.micro_batch);
+        let (_, mut gradients) = parallel::gradients(&params, &micro, training.seq_len, threads)?;
+        clip(&mut gradients, 1.0 / count as f32, training.clip);
+        let size = StepSize {
+            number: step + 1,
+            learning_rate: training.learning_rate,
+            weight_decay: training.weight_decay,
+            betas: training.betas,
+        };
+        adam.step(&mut params.tensors, &gradients, size, matrix);
+        let seconds = start.elapsed().as_secs_f64();
+        best = best.min(seconds);
+        println!(
+            "step {step}: {:.0} ms, {:.0} tokens/s",
+            seconds * 1e3,
+            count as f64 / seconds
+        );
+    }
+    println!(
+        "{} parameters, {count} tokens a step, {threads} threads: at best {:.0} ms a step, {:.0} tokens/s",
+        config.parameters(),
+        best * 1e3,
+        count as f64 / best
+    );
+    Ok(())
 }
