@@ -48,3 +48,8 @@ pub use session::Session;
 pub use tensors::{Role, TensorKind, TensorShape};
 pub use tokenizer::Tokenizer;
 pub use weights::{Aligned, Model, TensorInfo};
+
+/// The README's examples compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
