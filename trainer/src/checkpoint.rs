@@ -1,6 +1,6 @@
 //! The whole state of a run in one file, written atomically.
 //!
-//! safetensors: `weight/…`, `mean/…`, `square/…` and `best/…` by the names of [`name`](crate::params::name), and as
+//! safetensors: `weight/…`, `mean/…`, `square/…` and `best/…` by the names of [`name`], and as
 //! metadata the task, the position in the run and the measurements so far. The order of the data follows from the seed
 //! and the step, so there is no generator to save.
 
