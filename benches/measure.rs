@@ -17,7 +17,7 @@ const TRY: Duration = Duration::from_millis(250);
 const ROUNDS: core::ops::RangeInclusive<usize> = 16..=200;
 /// Of the batches, in order of time, this share is faster than the one reported.
 const PERCENTILE: f64 = 0.10;
-/// The canary reaches .97 and more of the FMA peak on a quiet core.
+/// The canary reaches .97 and more of the FMA peak on a quiet core, whatever its clock.
 const CANARY_QUIET: f64 = 0.92;
 
 /// A batch during which the thread had less of its core than this was interrupted.
