@@ -152,6 +152,7 @@ impl Probe {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::{Arithmetic, TILE};
+    use core::arch::asm;
     use core::arch::x86_64::*;
     use core::hint::black_box;
     use half::f16;
@@ -182,29 +183,52 @@ mod avx2 {
         (steps * CHAINS * 8 * 2) as f64
     }
 
-    /// The sum itself is a factor, or the compiler would compute the product once, before the loop.
+    /// In assembly, or the compiler would compute the products once, before the loop; were the sum a factor instead, the
+    /// latencies of all three instructions would add up to more than the chains hide.
     #[target_feature(enable = "avx2,fma,f16c")]
     fn i8_multiply_add(steps: usize) -> f64 {
-        let factor = _mm256_set1_epi8(black_box(3));
-        let ones = _mm256_set1_epi16(black_box(1));
-        let mut sums = [_mm256_set1_epi32(black_box(5)); CHAINS];
+        let factor = _mm256_set1_epi8(3);
+        let ones = _mm256_set1_epi16(1);
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
         for _ in 0..steps {
             for sum in &mut sums {
-                let pairs = _mm256_maddubs_epi16(*sum, factor);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+                // SAFETY: three instructions of AVX2 on registers.
+                unsafe {
+                    asm!(
+                        "vpmaddubsw {product}, {factor}, {factor}",
+                        "vpmaddwd {product}, {product}, {ones}",
+                        "vpaddd {sum}, {sum}, {product}",
+                        product = out(ymm_reg) _,
+                        factor = in(ymm_reg) factor,
+                        ones = in(ymm_reg) ones,
+                        sum = inout(ymm_reg) *sum,
+                        options(nomem, nostack, preserves_flags)
+                    );
+                }
             }
         }
         black_box(sums);
         (steps * CHAINS * 32 * 2) as f64
     }
 
+    /// In assembly for the same reason.
     #[target_feature(enable = "avx2,fma,f16c")]
     fn i16_multiply_add(steps: usize) -> f64 {
-        let factor = _mm256_set1_epi16(black_box(3));
-        let mut sums = [_mm256_set1_epi32(black_box(5)); CHAINS];
+        let factor = _mm256_set1_epi16(3);
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
         for _ in 0..steps {
             for sum in &mut sums {
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*sum, factor));
+                // SAFETY: two instructions of AVX2 on registers.
+                unsafe {
+                    asm!(
+                        "vpmaddwd {product}, {factor}, {factor}",
+                        "vpaddd {sum}, {sum}, {product}",
+                        product = out(ymm_reg) _,
+                        factor = in(ymm_reg) factor,
+                        sum = inout(ymm_reg) *sum,
+                        options(nomem, nostack, preserves_flags)
+                    );
+                }
             }
         }
         black_box(sums);
