@@ -1,9 +1,9 @@
 //! Self-attention between its two projections: the cache and fused attention.
 
-use crate::decoder::{Run, Tokens, part, part_mut};
 use crate::error::SessionError;
 use crate::kernels::ops::attention::{AttentionShape, Mask, append, attention};
 use crate::kv_cache::KvCache;
+use crate::run::{Run, Tokens, part, part_mut};
 
 /// `qkv` holds (n, qkv_dim), the fused projection, rotated where the model rotates; `out` gets (n, heads·head_dim).
 ///

@@ -7,31 +7,13 @@ use crate::error::SessionError;
 use crate::ffn::activate;
 use crate::kernels::ops::elementwise::add;
 use crate::kernels::ops::embed::dequantize_row;
-use crate::kernels::{Backend, ShapeError};
 use crate::kv_cache::KvCache;
 use crate::linear::linear;
 use crate::norm::norm;
 use crate::position::{add_positions, rotate, set_angles};
+use crate::run::{Run, Tokens, floats, part, part_mut};
 use crate::tensors::Role;
-use crate::weights::Model;
 use crate::workspace::Activations;
-use zerocopy::{FromBytes, IntoBytes};
-
-/// What every part of a forward pass needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
-    pub(crate) model: &'a Model<'a>,
-    pub(crate) backend: Backend,
-}
-
-/// The place of the tokens that are run.
-#[derive(Clone, Copy)]
-pub(crate) struct Tokens {
-    /// Position of the first.
-    pub(crate) first: usize,
-    /// How many there are.
-    pub(crate) len: usize,
-}
 
 const ATTN_NORM: (Role, Role) = (Role::AttnNormGain, Role::AttnNormBias);
 const FFN_NORM: (Role, Role) = (Role::FfnNormGain, Role::FfnNormBias);
@@ -157,37 +139,4 @@ fn join(
         }
     }
     Ok(())
-}
-
-/// `len` elements from `from` on; `usize::MAX` for all that follow.
-pub(crate) fn part(x: &[f32], from: usize, len: usize) -> Result<&[f32], SessionError> {
-    let have = x.len();
-    let to = if len == usize::MAX {
-        have
-    } else {
-        from.saturating_add(len)
-    };
-    Ok(x.get(from..to).ok_or(short(to, have))?)
-}
-
-/// The same for writing.
-pub(crate) fn part_mut(x: &mut [f32], from: usize, len: usize) -> Result<&mut [f32], SessionError> {
-    let have = x.len();
-    let to = from.saturating_add(len);
-    Ok(x.get_mut(from..to).ok_or(short(to, have))?)
-}
-
-/// Scratch words as floats; a word is as wide and as aligned.
-pub(crate) fn floats(words: &mut [u32]) -> Result<&mut [f32], SessionError> {
-    let have = words.len();
-    Ok(<[f32]>::mut_from_bytes(words.as_mut_bytes()).map_err(|_| short(have, have))?)
-}
-
-/// The workspace is cut to fit, so this is a defect of the crate.
-fn short(need: usize, have: usize) -> ShapeError {
-    ShapeError {
-        what: "activations",
-        need,
-        have,
-    }
 }

@@ -1,10 +1,10 @@
 //! The feed-forward block between its two projections.
 
 use crate::config::Ffn;
-use crate::decoder::Run;
 use crate::error::SessionError;
 use crate::kernels::ShapeError;
 use crate::kernels::ops::elementwise::{geglu, gelu_erf, gelu_tanh, relu, silu, swiglu};
+use crate::run::Run;
 
 /// Turns (n, up_dim) at the head of `wide` into (n, hidden_dim) there: the activation, or the product of gate and up.
 pub(crate) fn activate(run: Run<'_>, n: usize, wide: &mut [f32]) -> Result<(), SessionError> {

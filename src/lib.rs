@@ -28,6 +28,7 @@ mod norm;
 mod options;
 pub mod pack;
 mod position;
+mod run;
 mod sampler;
 mod session;
 mod tensors;

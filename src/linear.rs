@@ -1,9 +1,9 @@
 //! A projection: y = W x + b for n tokens.
 
-use crate::decoder::Run;
 use crate::error::SessionError;
 use crate::kernels::ops::elementwise::add_bias;
 use crate::kernels::ops::matmul::matmul;
+use crate::run::Run;
 use crate::tensors::Role;
 
 /// `x` is (n, cols), `y` (n, rows) of the role's matrix; `bias` is added where the model has it.

@@ -1,9 +1,9 @@
 //! The normalisation of a model: RMSNorm or LayerNorm, with or without bias.
 
 use crate::config::Norm;
-use crate::decoder::Run;
 use crate::error::{SessionError, WeightsError};
 use crate::kernels::ops::norm::{layer_norm, rms_norm};
+use crate::run::Run;
 use crate::tensors::Role;
 
 /// out = norm(x), row by row; both are (n, dim).

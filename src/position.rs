@@ -1,11 +1,11 @@
 //! Where a token stands: tables and sines added to the embedding, or angles for the rotation of queries and keys.
 
 use crate::config::{Position, RotaryStyle};
-use crate::decoder::Run;
 use crate::error::SessionError;
 use crate::kernels::ops::elementwise::add;
 use crate::kernels::ops::embed::dequantize_row;
 use crate::kernels::ops::position as kernel;
+use crate::run::Run;
 use crate::tensors::Role;
 
 /// Adds to each row of `x`, (n, dim), what the model adds for the positions from `first` on. `row` has dim elements.

@@ -1,10 +1,11 @@
 //! A text in the making: a model, its memory and the tokens so far.
 
-use crate::decoder::{Run, floats, forward, logits};
+use crate::decoder::{forward, logits};
 use crate::error::{SessionError, TokenizeError};
 use crate::kernels::Backend;
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
+use crate::run::{Run, floats};
 use crate::sampler::Sampler;
 use crate::weights::Model;
 use crate::workspace::Workspace;
