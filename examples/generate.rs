@@ -104,22 +104,23 @@ fn generate(request: &Request) -> Result<(), Box<dyn Error>> {
     let prompt_tokens = session.position();
     let mut hash = LogitsHash::EMPTY;
     let mut generation_s = 0.0;
+    let mut tokens = 0;
     for _ in 0..request.tokens {
         let start = Instant::now();
         let piece = session.step(&mut sampler)?;
         generation_s += start.elapsed().as_secs_f64();
         hash.add(session.logits());
         let Some(piece) = piece else { break };
+        tokens += 1;
         let id = session.tokens().last().copied().unwrap_or_default();
         writeln!(out, "token {id} b\"{}\"", piece.escape_ascii())?;
         out.flush()?;
     }
-    let tokens = session.tokens().len() - prompt_tokens;
     writeln!(out, "logits: {:016x}", hash.0)?;
     for (name, value) in [
-        ("tokens", tokens as f64),
+        ("tokens", f64::from(tokens)),
         ("prompt_tokens", prompt_tokens as f64),
-        ("tokens_per_s", tokens as f64 / generation_s),
+        ("tokens_per_s", f64::from(tokens) / generation_s),
         ("prompt_tokens_per_s", prompt_tokens as f64 / prompt_s),
         ("weights_bytes", model.bytes().len() as f64),
         ("session_bytes", session_bytes as f64),
