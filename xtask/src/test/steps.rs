@@ -118,6 +118,10 @@ fn trainer(suite: &mut Suite) {
         let line = "clippy --quiet --profile trainer --package attentive-trainer --all-targets -- -D warnings";
         held(&mut cargo(line))
     });
+    suite.step("rustdoc of the trainer", || {
+        let line = "doc --quiet --no-deps --profile trainer --package attentive-trainer";
+        held(cargo(line).env("RUSTDOCFLAGS", "-D warnings"))
+    });
     suite.step("tests of the trainer", || {
         tests(&mut cargo(
             "test --no-fail-fast --profile trainer --package attentive-trainer",
