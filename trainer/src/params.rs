@@ -2,7 +2,8 @@
 
 use crate::random::Random;
 use anyhow::{Context, Result, bail, ensure};
-use attentive::kernels::{MatrixData, Vector, layout};
+use attentive::kernels::ops::embed::dequantize_row;
+use attentive::kernels::{Backend, Vector};
 use attentive::{Config, Model, Role, TensorKind, TensorShape};
 
 /// The tensors of a model, row-major, in the order of a weights file.
@@ -52,7 +53,11 @@ impl Params {
             tensors.push(match shape.kind {
                 TensorKind::Matrix => {
                     let matrix = model.matrix(shape.role, shape.layer)?;
-                    unpacked(&matrix.data(), shape.rows, shape.cols)
+                    let mut values = vec![0.0; shape.rows * shape.cols];
+                    for (row, out) in values.chunks_exact_mut(shape.cols).enumerate() {
+                        dequantize_row(Backend::SCALAR, &matrix, row, out)?;
+                    }
+                    values
                 }
                 TensorKind::Vector => match model.vector(shape.role, shape.layer)? {
                     Some(Vector::F32(values)) => values.to_vec(),
@@ -108,48 +113,5 @@ pub fn name(shape: &TensorShape) -> String {
     match shape.layer {
         Some(layer) => format!("layers.{layer}.{:?}", shape.role),
         None => format!("{:?}", shape.role),
-    }
-}
-
-/// A packed matrix as row-major floats.
-fn unpacked(data: &MatrixData<'_>, rows: usize, cols: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(rows * cols);
-    for row in 0..rows {
-        for col in 0..cols {
-            out.push(element(data, row, col, cols));
-        }
-    }
-    out
-}
-
-fn element(data: &MatrixData<'_>, row: usize, col: usize, cols: usize) -> f32 {
-    use attentive::kernels::pack::scale_index;
-    use layout::{GROUP, PANEL, WeightFormat};
-    let (panel, lane) = (row / PANEL, row % PANEL);
-    let float = (panel * cols + col) * PANEL + lane;
-    let columns = cols.next_multiple_of(GROUP);
-    let byte = panel * columns * PANEL + col / 4 * 4 * PANEL + lane * 4 + col % 4;
-    match data {
-        MatrixData::F32(weights) => weights[float],
-        MatrixData::F16(weights) => weights[float].to_f32(),
-        MatrixData::I8Row {
-            weights, scales, ..
-        } => scales[row].to_f32() * f32::from(weights[byte]),
-        MatrixData::I8Group32 {
-            weights, scales, ..
-        } => {
-            let scale = scales[scale_index(WeightFormat::I8Group32, row, col, cols)];
-            scale.to_f32() * f32::from(weights[byte])
-        }
-        MatrixData::I4Group32 { weights, scales } => {
-            let scale = scales[scale_index(WeightFormat::I4Group32, row, col, cols)];
-            let at = panel * columns / 2 * PANEL + col / 8 * 4 * PANEL + lane * 4 + col % 4;
-            let nibble = if col % 8 < 4 {
-                weights[at] & 15
-            } else {
-                weights[at] >> 4
-            };
-            scale.to_f32() * (f32::from(nibble) - 8.0)
-        }
     }
 }

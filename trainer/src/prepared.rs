@@ -50,12 +50,10 @@ impl Prepared {
             vocabulary.len()
         );
         let seq_len = task.training.seq_len;
-        let mut train = Vec::new();
+        let train = train_tokens(parts, &vocabulary)?;
         let mut validation = Vec::new();
         let mut validation_bytes = 0;
         for part in parts {
-            train.push(vocabulary.end_of_text());
-            train.extend(vocabulary.encode(&part.train)?);
             let mut tokens = vec![vocabulary.end_of_text()];
             tokens.extend(vocabulary.encode(&part.validation)?);
             for batch in windows(&tokens, seq_len, task.training.micro_batch) {
@@ -76,6 +74,19 @@ impl Prepared {
             train_bytes: texts.iter().map(|text| text.len()).sum(),
         })
     }
+}
+
+/// Tokens of all documents' training parts, each after the token that ends a text.
+///
+/// # Errors
+/// When the tokenizer fails.
+pub fn train_tokens(parts: &[Parts], vocabulary: &Vocabulary) -> Result<Vec<u32>> {
+    let mut tokens = Vec::new();
+    for part in parts {
+        tokens.push(vocabulary.end_of_text());
+        tokens.extend(vocabulary.encode(&part.train)?);
+    }
+    Ok(tokens)
 }
 
 /// Successive windows without overlap, `micro` a batch; a rest shorter than a window is left out.

@@ -82,12 +82,7 @@ impl Source {
     /// # Errors
     /// When the tokenizer fails.
     pub fn train_tokens(&self) -> Result<Vec<u32>> {
-        let mut tokens = Vec::new();
-        for part in &self.parts {
-            tokens.push(self.vocabulary.end_of_text());
-            tokens.extend(self.vocabulary.encode(&part.train)?);
-        }
-        Ok(tokens)
+        prepared::train_tokens(&self.parts, &self.vocabulary)
     }
 
     /// How much each column of each matrix matters, from activations on training text.
