@@ -111,6 +111,8 @@ pub enum KvDtype {
     F32,
     /// 16-bit floats.
     F16,
+    /// bfloat16: the range of f32 with eight bits of precision.
+    BF16,
     /// Bytes in ±127 with an f32 scale per key (and per value), head by head.
     I8,
 }
@@ -121,7 +123,7 @@ pub enum KvDtype {
 ///
 /// | dtype | key block | value block | scales |
 /// |---|---|---|---|
-/// | f32, f16 | `[head_dim][16 keys]` | `[head_dim / 16][16 keys][16]`, then `[16 keys][8]` if head_dim % 16 = 8 | |
+/// | f32, f16, bf16 | `[head_dim][16 keys]` | `[head_dim / 16][16 keys][16]`, then `[16 keys][8]` if head_dim % 16 = 8 | |
 /// | i8 | `[head_dim / 4][16 keys][4]`, u8: 128 + q | `[4 key quads][head_dim][4 keys]`, i8: q | f32 `[kv_heads][capacity]` each |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -220,7 +222,7 @@ impl KvShape {
     /// f32 scales of the keys, and of the values: none unless i8.
     pub const fn scales_len(&self, dtype: KvDtype) -> usize {
         match dtype {
-            KvDtype::F32 | KvDtype::F16 => 0,
+            KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => 0,
             KvDtype::I8 => self.kv_heads * self.capacity,
         }
     }
@@ -228,20 +230,20 @@ impl KvShape {
     pub const fn bytes(&self, dtype: KvDtype) -> usize {
         let element = match dtype {
             KvDtype::F32 => 4,
-            KvDtype::F16 => 2,
+            KvDtype::F16 | KvDtype::BF16 => 2,
             KvDtype::I8 => 1,
         };
         2 * (element * self.len() + 4 * self.scales_len(dtype))
     }
 }
 
-/// Where element `dim` of key `key % 16` lies in an f32 or f16 key block.
+/// Where element `dim` of key `key % 16` lies in a float key block.
 #[inline(always)]
 pub const fn key_index(key: usize, dim: usize) -> usize {
     dim * KEYS_PER_BLOCK + key % KEYS_PER_BLOCK
 }
 
-/// Where element `dim` of value `key % 16` lies in an f32 or f16 value block.
+/// Where element `dim` of value `key % 16` lies in a float value block.
 #[inline(always)]
 pub const fn value_index(head_dim: usize, key: usize, dim: usize) -> usize {
     let panel = dim / 16;

@@ -5,7 +5,7 @@
 
 use super::{Isa, Kernel, sealed::Sealed};
 use core::arch::x86_64::*;
-use half::f16;
+use half::{bf16, f16};
 
 /// Proof that the processor has AVX2, FMA and F16C and the operating system saves their registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,13 @@ impl Sealed for Avx2 {}
 /// Calls the kernel where the compiler may use the features.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn trampoline<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+
+/// As [`trampoline`], for [`Isa::apart`].
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+fn trampoline_apart<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
     kernel.run(isa)
 }
 
@@ -110,6 +117,14 @@ impl Isa for Avx2 {
                 _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a),
             )
         };
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 8]) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        }
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; 8]) -> __m256 {
@@ -364,6 +379,46 @@ impl Isa for Avx2 {
     fn sum_pairs(self, a: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
+    }
+    #[inline(always)]
+    fn store_i16(self, a: __m256i, to: &mut [i16; 16]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
+    }
+    #[inline(always)]
+    fn splat2_i16(self, from: [i16; 2]) -> __m256i {
+        let [low, high] = from.map(|x| u32::from(x as u16));
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_set1_epi32((low | high << 16) as i32) }
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: [__m256i; 2]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
+            let words = _mm256_shufflelo_epi16::<0b11_01_10_00>(words);
+            _mm256_shufflehi_epi16::<0b11_01_10_00>(words)
+        }
+    }
+    #[inline(always)]
+    fn widen_u8(self, a: __m256i) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { [_mm256_and_si256(a, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(a)] }
+    }
+    #[inline(always)]
+    fn widen_i8(self, a: __m256i) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)), _mm256_srai_epi16::<8>(a)] }
+    }
+    #[inline(always)]
+    fn dot2_i16(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { trampoline_apart(self, kernel) }
     }
     #[inline(always)]
     fn prefetch<T>(self, at: &T, bytes_ahead: usize) {

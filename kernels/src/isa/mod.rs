@@ -36,7 +36,7 @@ pub(crate) use avx2::run as run_avx2;
 pub use neon::Neon;
 pub use scalar::Scalar;
 
-use half::f16;
+use half::{bf16, f16};
 
 #[cfg(test)]
 mod tests;
@@ -93,6 +93,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn load_f16(self, from: &[f16; 8]) -> Self::F32;
     /// Lanes to half precision, rounded to nearest even.
     fn store_f16(self, a: Self::F32, to: &mut [f16; 8]);
+    /// Lanes from bfloat16 (exact: the upper halves of f32).
+    fn load_bf16(self, from: &[bf16; 8]) -> Self::F32;
     /// Lanes from signed bytes.
     fn load_i8(self, from: &[i8; 8]) -> Self::F32;
     /// Lanes 0, 1, …, 7.
@@ -215,6 +217,24 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
+
+    /// Sixteen i16 to memory.
+    fn store_i16(self, a: Self::I16, to: &mut [i16; 16]);
+    /// Two i16, eight times.
+    fn splat2_i16(self, from: [i16; 2]) -> Self::I16;
+    /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of [`widen_u8`](Self::widen_u8)
+    /// for [`dot2_i16`](Self::dot2_i16).
+    fn narrow_i16(self, a: [Self::I32; 2]) -> Self::I16;
+    /// Lane i: unsigned byte 2i, and unsigned byte 2i + 1.
+    fn widen_u8(self, a: Self::Bytes) -> [Self::I16; 2];
+    /// Lane i: signed byte 2i, and signed byte 2i + 1.
+    fn widen_i8(self, a: Self::Bytes) -> [Self::I16; 2];
+    /// Lane i: `acc[i] + a[2i] · b[2i] + a[2i+1] · b[2i+1]`, wrapping.
+    fn dot2_i16(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32;
+
+    /// Runs a kernel as a function of its own, never inlined: for what is seldom needed beside a loop whose registers are
+    /// all taken.
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// Asks for the cache line `bytes_ahead` behind `at`; a hint without effect on results.
     #[inline(always)]

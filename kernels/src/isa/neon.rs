@@ -2,10 +2,10 @@
 //!
 //! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
 
-use super::{Isa, sealed::Sealed};
+use super::{Isa, Kernel, sealed::Sealed};
 use core::arch::aarch64::*;
 use core::arch::asm;
-use half::f16;
+use half::{bf16, f16};
 
 /// Proof that the build targets a processor with NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
         vmull_high_s8(u, s),
     );
     vaddq_s16(acc, pairs)
+}
+
+/// A kernel as a function of its own.
+#[inline(never)]
+fn run_apart<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
+    kernel.run(isa)
 }
 
 impl Isa for Neon {
@@ -126,6 +132,15 @@ impl Isa for Neon {
                 options(pure, nomem, nostack, preserves_flags),
             );
             vst1q_u16(to.as_mut_ptr().cast(), bits);
+        }
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 8]) -> F32 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let bits = vld1q_u16(from.as_ptr().cast());
+            let (lo, hi) = (vshll_n_u16::<16>(vget_low_u16(bits)), vshll_high_n_u16::<16>(bits));
+            [vreinterpretq_f32_u32(lo), vreinterpretq_f32_u32(hi)]
         }
     }
     #[inline(always)]
@@ -394,5 +409,64 @@ impl Isa for Neon {
     fn sum_pairs(self, a: I16) -> I32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
+    }
+    #[inline(always)]
+    fn store_i16(self, a: I16, to: &mut [i16; 16]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            vst1q_s16_x2(to.as_mut_ptr(), int16x8x2_t(a[0], a[1]));
+        }
+    }
+    #[inline(always)]
+    fn splat2_i16(self, from: [i16; 2]) -> I16 {
+        let [low, high] = from.map(|x| u32::from(x as u16));
+        // SAFETY: `self` proves NEON.
+        unsafe { [vreinterpretq_s16_u32(vdupq_n_u32(low | high << 16)); 2] }
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: [I32; 2]) -> I16 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            const MIDDLE: [u8; 16] = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
+            let order = vld1q_u8(MIDDLE.as_ptr());
+            let swap = |words| vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(words), order));
+            let narrow = |a: I32| swap(vcombine_s16(vqmovn_s32(a[0]), vqmovn_s32(a[1])));
+            [narrow(a[0]), narrow(a[1])]
+        }
+    }
+    #[inline(always)]
+    fn widen_u8(self, a: Bytes) -> [I16; 2] {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a| vreinterpretq_u16_s8(a);
+            let even = |a| vreinterpretq_s16_u16(vandq_u16(words(a), vdupq_n_u16(0xff)));
+            let odd = |a| vreinterpretq_s16_u16(vshrq_n_u16::<8>(words(a)));
+            [[even(a[0]), even(a[1])], [odd(a[0]), odd(a[1])]]
+        }
+    }
+    #[inline(always)]
+    fn widen_i8(self, a: Bytes) -> [I16; 2] {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a| vreinterpretq_s16_s8(a);
+            let even = |a| vshrq_n_s16::<8>(vshlq_n_s16::<8>(words(a)));
+            let odd = |a| vshrq_n_s16::<8>(words(a));
+            [[even(a[0]), even(a[1])], [odd(a[0]), odd(a[1])]]
+        }
+    }
+    #[inline(always)]
+    fn dot2_i16(self, acc: I32, a: I16, b: I16) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let dot = |acc, a, b| {
+                let lo = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                vaddq_s32(acc, vpaddq_s32(lo, vmull_high_s16(a, b)))
+            };
+            [dot(acc[0], a[0], b[0]), dot(acc[1], a[1], b[1])]
+        }
+    }
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        run_apart(self, kernel)
     }
 }

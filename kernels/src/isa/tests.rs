@@ -3,7 +3,7 @@
 use super::{Isa, Kernel};
 use crate::Backend;
 use crate::testing::{Rng, backends};
-use half::f16;
+use half::{bf16, f16};
 use std::vec::Vec;
 
 struct Floats {
@@ -69,6 +69,8 @@ impl Kernel for Floats {
         isa.store_f16(x, &mut halves);
         assert_eq!(halves, a.map(f16::from_f32));
         assert_eq!(out(isa.load_f16(&halves)), halves.map(f16::to_f32));
+        let upper = a.map(bf16::from_f32);
+        assert_eq!(out(isa.load_bf16(&upper)), upper.map(bf16::to_f32));
         for len in 0..=8 {
             let mut part = [9.0; 8];
             isa.store_partial(isa.load_partial(&a[..len]), &mut part[..len]);
@@ -168,6 +170,48 @@ impl Kernel for Integers {
                 .collect();
             assert_eq!(out, want[..]);
         }
+
+        let words = |v| {
+            let mut lanes = [0; 16];
+            isa.store_i16(v, &mut lanes);
+            lanes
+        };
+        let (wide_u, wide_s) = (isa.widen_u8(bytes), isa.widen_i8(signed));
+        for (odd, (wide_u, wide_s)) in wide_u.into_iter().zip(wide_s).enumerate() {
+            assert_eq!(words(wide_u), core::array::from_fn(|i| i16::from(u[2 * i + odd])));
+            assert_eq!(words(wide_s), core::array::from_fn(|i| i16::from(s[2 * i + odd])));
+        }
+        let pair = [acc[0] as i16, acc[1] as i16];
+        assert_eq!(words(isa.splat2_i16(pair)), core::array::from_fn(|i| pair[i % 2]));
+        let want = core::array::from_fn(|i| {
+            let at = |k: usize| i32::from(u[4 * i + k]);
+            acc[i].wrapping_add(at(0) * i32::from(pair[0]) + at(2) * i32::from(pair[1]))
+        });
+        assert_eq!(ints(isa.dot2_i16(acc_v, wide_u[0], isa.splat2_i16(pair))), want);
+        for shift in [0, 14] {
+            let lanes: [[i32; 8]; 2] = core::array::from_fn(|i| acc.map(|a| (a >> shift) - i as i32));
+            let narrow = words(isa.narrow_i16(lanes.map(|lanes| isa.load_i32(&lanes))));
+            let lanes = lanes.as_flattened();
+            let want = core::array::from_fn(|i| {
+                let from = i / 4 * 4 + [0, 2, 1, 3][i % 4];
+                lanes[from].clamp(-32_768, 32_767) as i16
+            });
+            assert_eq!(narrow, want);
+        }
+        assert_eq!(isa.apart(Sum(acc)), acc.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a)));
+    }
+}
+
+struct Sum([i32; 8]);
+
+impl Kernel for Sum {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> i32 {
+        let mut lanes = [0; 8];
+        isa.store_i32(isa.load_i32(&self.0), &mut lanes);
+        lanes.iter().fold(0, |sum, a| sum.wrapping_add(*a))
     }
 }
 
