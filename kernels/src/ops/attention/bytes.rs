@@ -10,11 +10,11 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Blocks, Call, Rows, Spans};
-use super::plan::{ByteState, Plan, Wide};
+use super::plan::{ByteState, KEYS_MAX_I8, PANELS_I8, Plan, Tile, Wide};
 use super::walk::{Method, Pass};
 use crate::isa::{Isa, Kernel};
 use crate::layout::KEYS_PER_BLOCK;
-use crate::math::{LOG2_E, exp2, exp2_coarse};
+use crate::math::{LOG2_E, LOWEST_COARSE, exp2, exp2_coarse};
 use crate::ops::levels::{amax, scale_and_factor};
 
 /// The score of a key that is not visible, before the query's scale.
@@ -43,7 +43,7 @@ pub(super) trait Width {
     fn value<I: Isa>(isa: I, bytes: &[i8; 32]) -> Self::Operand<I>;
     fn dot_key<I: Isa>(isa: I, acc: I::I32, key: Self::Operand<I>, q: [Self::Level; 4]) -> I::I32;
     fn dot_value<I: Isa>(isa: I, acc: I::I32, value: Self::Operand<I>, p: [Self::Level; 4]) -> I::I32;
-    /// 2^x to more digits than the levels have, for x ≤ 0.
+    /// 2^x to more digits than the levels have, for x ≤ 0; 2⁻⁶⁴ below −64.
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32;
 }
 
@@ -119,7 +119,7 @@ impl Width for Accurate {
     }
     #[inline(always)]
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-        exp2(isa, x)
+        exp2(isa, isa.max(isa.splat(LOWEST_COARSE), x))
     }
 }
 
@@ -191,8 +191,20 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         } else {
             self.keys::<I, 4>(isa, call, at, pass)?;
         }
-        self.round_probabilities(isa, call, at, pass)?;
-        self.values(isa, call, at, pass)
+        let mut pieces = self.pieces(at, pass);
+        for piece in pieces.iter_mut().flatten() {
+            self.find_highest(isa, piece)?;
+        }
+        let blocks = at.count.div_ceil(PANELS_I8);
+        if blocks > 1 && self.moves_later(&pieces)? {
+            // One after the other, as with more rows: what a reference's move rounds differently must not depend on them.
+            for block in 0..blocks {
+                let of_block = pieces.map(|piece| piece.filter(|piece| piece.first == block * PANELS_I8));
+                self.finish(isa, call, at, of_block)?;
+            }
+            return Some(());
+        }
+        self.finish(isa, call, at, pieces)
     }
 
     /// Divides by the sums of the probabilities.
@@ -284,73 +296,246 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
         Some(())
     }
 
-    /// Rounds the probabilities of the block.
+    /// The pieces that a pass has of the keys.
     #[inline(always)]
-    fn round_probabilities<I: Isa>(
+    fn pieces(&self, at: Blocks, pass: &Pass<R>) -> [Option<Piece>; PIECES] {
+        let mut pieces = [None; PIECES];
+        let mut free = pieces.iter_mut();
+        for (index, spans) in pass.groups() {
+            let panels = spans.to[R - 1].saturating_sub(at.key()).div_ceil(KEYS_PER_BLOCK).min(at.count);
+            let mut first = 0;
+            while first < panels {
+                if let Some(piece) = free.next() {
+                    *piece = Some(Piece {
+                        index,
+                        group: pass.from + index,
+                        first,
+                        panels: PANELS_I8.min(panels - first),
+                        highest: [HIDDEN; 8],
+                        block: [0.0; 8],
+                        weight: [0.0; 8],
+                    });
+                }
+                first += PANELS_I8;
+            }
+        }
+        pieces
+    }
+
+    /// The panels of a piece's row.
+    #[inline(always)]
+    fn row(&mut self, piece: &Piece, r: usize) -> Option<&mut [Wide<f32>]> {
+        let row_len = self.plan.keys_of_row() / 16;
+        let row = self.state.scores.get_mut((piece.index * R + r) * row_len..)?;
+        row.get_mut(piece.first..)?.get_mut(..piece.panels)
+    }
+
+    #[inline(always)]
+    fn find_highest<I: Isa>(&mut self, isa: I, piece: &mut Piece) -> Option<()> {
+        for r in 0..R {
+            let mut lanes = [isa.splat(HIDDEN); 2];
+            for scores in &*self.row(piece, r)? {
+                for (lanes, scores) in lanes.iter_mut().zip(scores) {
+                    *lanes = isa.max(*lanes, isa.load(scores));
+                }
+            }
+            piece.highest[r % 8] = isa.max_lane(isa.max(lanes[0], lanes[1]));
+        }
+        Some(())
+    }
+
+    /// Whether a piece that is not its group's first raises a reference so far that it moves.
+    fn moves_later(&self, pieces: &[Option<Piece>; PIECES]) -> Option<bool> {
+        let mut moves = false;
+        for r in 0..R {
+            let mut reference = None;
+            let mut group = usize::MAX;
+            for piece in pieces.iter().flatten() {
+                if piece.group != group {
+                    group = piece.group;
+                    let begun = self.state.sum.get(group)?[r] > 0.0;
+                    reference = begun.then_some(self.state.reference.get(group)?[r]);
+                }
+                let block = piece.highest[r % 8] * self.state.scale.get(group)?[r];
+                if piece.highest[r % 8] < HIDDEN / 2.0 {
+                    continue;
+                }
+                let rise = block - reference.unwrap_or(block);
+                moves |= piece.first > 0 && rise > RISE_MAX;
+                if reference.is_none() || rise > RISE_MAX {
+                    reference = Some(block);
+                }
+            }
+        }
+        Some(moves)
+    }
+
+    /// From scores to outputs. Stage by stage for all pieces: one row's stages depend on each other, rows do not.
+    #[inline(always)]
+    fn finish<I: Isa>(
         &mut self,
         isa: I,
         call: &Call<'_>,
         at: Blocks,
-        pass: &Pass<R>,
+        mut pieces: [Option<Piece>; PIECES],
     ) -> Option<()> {
         let mut v_scales = at.of(call.kv, KEYS_PER_BLOCK, self.cache.v_scales)?;
         let written = call.shape.kv_len.saturating_sub(at.key());
+        let clean;
         if written < v_scales.len() {
             // Scales that were never written may be NaN.
-            let clean = self.state.v_scales.get_mut(..v_scales.len())?;
-            for (i, (clean, scale)) in clean.iter_mut().zip(v_scales).enumerate() {
-                *clean = if i < written { *scale } else { 0.0 };
+            let mut copy = [0.0; KEYS_MAX_I8];
+            for (copy, scale) in copy.iter_mut().zip(v_scales.iter().take(written)) {
+                *copy = *scale;
             }
-            v_scales = clean;
+            clean = copy;
+            v_scales = clean.get(..v_scales.len())?;
         }
-        let row_len = self.plan.keys_of_row();
+        let v_scales: &[Wide<f32>] = v_scales.as_chunks().0.as_chunks().0;
+        for piece in pieces.iter_mut().flatten() {
+            self.refer(isa, piece)?;
+        }
+        for piece in pieces.iter_mut().flatten() {
+            self.exponentiate::<I>(isa, piece, v_scales.get(piece.first..)?)?;
+        }
+        for piece in pieces.iter().flatten() {
+            self.round(isa, piece)?;
+        }
+        self.values(isa, call, at, &pieces)
+    }
+
+    /// Chooses the references that the piece's probabilities are relative to, and what they weigh.
+    #[inline(always)]
+    fn refer<I: Isa>(&mut self, isa: I, piece: &mut Piece) -> Option<()> {
+        let group = piece.group;
+        let highest = isa.load(&piece.highest);
+        let sum = isa.load_partial(self.state.sum.get(group)?);
+        let before = isa.load_partial(self.state.reference.get(group)?);
+        let zero = isa.splat(0.0);
+        // Rows that see none of these keys keep what they have. (A NaN counts as seen.)
+        let unseen = isa.lt(highest, isa.splat(HIDDEN / 2.0));
+        let block = isa.mul(highest, isa.load_partial(self.state.scale.get(group)?));
+        let block = isa.select(unseen, zero, block);
+        let first = isa.select(unseen, before, block);
+        let mut reference = isa.select(isa.gt(sum, zero), before, first);
+        let rise = isa.select(unseen, zero, isa.sub(block, reference));
+        let rises = isa.gt(rise, isa.splat(RISE_MAX));
+        if isa.any(rises) {
+            let mut lanes = [0.0; 8];
+            isa.store(rise, &mut lanes);
+            self.rescale(group, &lanes)?;
+            reference = isa.select(rises, block, reference);
+        }
+        isa.store_partial(reference, self.state.reference.get_mut(group)?);
+        // Until its values' sum is there, a sum of nearly nothing says that the row has begun.
+        let begun = isa.select(unseen, sum, isa.max(sum, isa.splat(f32::MIN_POSITIVE)));
+        isa.store_partial(begun, self.state.sum.get_mut(group)?);
+        isa.store(block, &mut piece.block);
+        let weight = exp2(isa, isa.sub(block, reference));
+        isa.store(isa.select(unseen, zero, weight), &mut piece.weight);
+        Some(())
+    }
+
+    /// What rows computed with their old references, relative to new ones that are `rise` higher.
+    #[cold]
+    #[inline(never)]
+    fn rescale(&mut self, group: usize, rise: &[f32; 8]) -> Option<()> {
         let tiles = self.plan.out_tiles();
-        for (index, spans) in pass.groups() {
-            let group = pass.from + index;
-            let keys = block_keys(spans, at);
-            for r in 0..R {
-                let row = index * R + r;
-                let scores = self.state.scores.get_mut(row * row_len / 16..)?.get_mut(..keys / 16)?;
-                let levels = self.state.p.get_mut(row * row_len / 4..)?.get_mut(..keys.next_multiple_of(32) / 4)?;
-                let row = Row {
-                    scale: self.state.scale.get(group)?[r],
-                    reference: &mut self.state.reference.get_mut(group)?[r],
-                    sum: &mut self.state.sum.get_mut(group)?[r],
-                    out: self.state.out.get_mut(group * tiles..)?.get_mut(..tiles)?,
-                    r,
-                };
-                *self.state.weight.get_mut(row_of(index, r, R))? =
-                    row.probabilities::<I, W>(isa, scores, v_scales.as_chunks().0.as_chunks().0, levels);
+        for r in 0..R {
+            if rise[r % 8] > RISE_MAX {
+                let factor = libm::exp2f(-rise[r % 8]);
+                self.state.sum.get_mut(group)?[r] *= factor;
+                for tile in self.state.out.get_mut(group * tiles..)?.get_mut(..tiles)? {
+                    tile[r].as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+                }
             }
         }
         Some(())
     }
 
-    /// Adds the block's values, weighted, to the outputs.
+    /// Turns the piece's scores into probabilities times their values' scales.
     #[inline(always)]
-    fn values<I: Isa>(&mut self, isa: I, call: &Call<'_>, at: Blocks, pass: &Pass<R>) -> Option<()> {
+    fn exponentiate<I: Isa>(&mut self, isa: I, piece: &mut Piece, v_scales: &[Wide<f32>]) -> Option<()> {
+        let (mut sums, mut largests) = ([0.0; 8], [0.0; 8]);
+        for r in 0..R {
+            let scale = isa.splat(self.state.scale.get(piece.group)?[r]);
+            let block = isa.splat(-piece.block[r % 8]);
+            let mut sum = [isa.splat(0.0); 2];
+            let mut largest = [isa.splat(0.0); 2];
+            for (scores, v_scales) in self.row(piece, r)?.iter_mut().zip(v_scales) {
+                for h in 0..2 {
+                    let e = W::exp2(isa, isa.fma(isa.load(&scores[h]), scale, block));
+                    sum[h] = isa.add(sum[h], e);
+                    let e = isa.mul(e, isa.load(&v_scales[h]));
+                    largest[h] = isa.max(largest[h], e);
+                    isa.store(e, &mut scores[h]);
+                }
+            }
+            sums[r % 8] = isa.sum(isa.add(sum[0], sum[1]));
+            largests[r % 8] = isa.max_lane(isa.max(largest[0], largest[1]));
+        }
+        // From here on `block` is the factor from probabilities to levels, `weight` what a level weighs.
+        let (largest, weight) = (isa.load(&largests), isa.load(&piece.weight));
+        let sum = isa.load_partial(self.state.sum.get(piece.group)?);
+        let sum = isa.fma(weight, isa.load(&sums), sum);
+        isa.store_partial(sum, self.state.sum.get_mut(piece.group)?);
+        // Below this the inverse would overflow; such values are as good as zero.
+        let to_levels = isa.div(isa.splat(W::P_MAX), largest);
+        let to_levels = isa.select(isa.lt(largest, isa.splat(1e-30)), isa.splat(0.0), to_levels);
+        isa.store(to_levels, &mut piece.block);
+        let level = isa.mul(largest, isa.splat(1.0 / W::P_MAX));
+        isa.store(isa.mul(weight, level), &mut piece.weight);
+        Some(())
+    }
+
+    /// Rounds the piece's probabilities to levels.
+    #[inline(always)]
+    fn round<I: Isa>(&mut self, isa: I, piece: &Piece) -> Option<()> {
+        let row_len = self.plan.keys_of_row();
+        let len = piece.panels.next_multiple_of(2) * KEYS_PER_BLOCK;
+        for r in 0..R {
+            let to_levels = isa.splat(piece.block[r % 8]);
+            let at = (piece.index * R + r) * row_len + piece.first * KEYS_PER_BLOCK;
+            let levels = self.state.p.get_mut(at / 4..)?.get_mut(..len / 4)?;
+            let mut levels = levels.as_chunks_mut::<8>().0.iter_mut();
+            let (pairs, last) = self.state.scores.get(at / 16..)?.get(..piece.panels)?.as_chunks::<2>();
+            for (scores, to) in pairs.iter().zip(&mut levels) {
+                *to = rounded::<I, W>(isa, scores, to_levels);
+            }
+            if let ([scores], Some(to)) = (last, levels.next()) {
+                *to = rounded::<I, W>(isa, &[*scores, [[0.0; 8]; 2]], to_levels);
+            }
+        }
+        Some(())
+    }
+
+    /// Adds the pieces' values, weighted, to the outputs.
+    #[inline(always)]
+    fn values<I: Isa>(
+        &mut self,
+        isa: I,
+        call: &Call<'_>,
+        at: Blocks,
+        pieces: &[Option<Piece>; PIECES],
+    ) -> Option<()> {
         let head_dim = call.kv.head_dim();
         let (full, tiles) = (head_dim / 16, self.plan.out_tiles());
-        let v: &[[[i8; 4]; 8]] = at.of(call.kv, call.kv.block_len(), self.cache.v)?.as_chunks().0.as_chunks().0;
-        let v: &[[i8; 32]] = zerocopy_flatten(v);
+        let v: &[[i8; 32]] = at.of(call.kv, call.kv.block_len(), self.cache.v)?.as_chunks().0;
         let row_len = self.plan.keys_of_row() / 4;
         let mut dims = 0;
         while dims < tiles {
             let width = if !I::VECTORS || R >= 4 || dims >= full { 1 } else { (4 / R).min(full - dims) };
-            for (index, spans) in pass.groups() {
-                if spans.none_sees(at.key(), at.count * KEYS_PER_BLOCK) {
-                    continue;
-                }
-                let quads = block_keys(spans, at) / 4;
-                let group = pass.from + index;
-                let out = self.state.out.get_mut(group * tiles + dims..)?;
+            for piece in pieces.iter().flatten() {
+                let first = piece.first * KEYS_PER_BLOCK / 4;
+                let out = self.state.out.get_mut(piece.group * tiles + dims..)?;
                 let call = Weighing {
-                    p: self.state.p.get(index * R * row_len..)?,
+                    p: self.state.p.get(piece.index * R * row_len + first..)?,
                     row_len,
-                    quads,
-                    v: v.get(2 * dims..)?,
+                    quads: piece.panels * KEYS_PER_BLOCK / 4,
+                    v: v.get(first * head_dim / 8..)?,
+                    dims,
                     v_stride: head_dim / 8,
-                    weight: self.state.weight.get(index * R..)?.first_chunk()?,
+                    weight: piece.weight.first_chunk()?,
                 };
                 if dims >= full {
                     weigh_half_values::<I, W, R>(isa, out.first_mut()?, call)?;
@@ -370,23 +555,24 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
     }
 }
 
-/// Where row r of a pass' group lies among the pass' rows.
-#[inline(always)]
-fn row_of(index: usize, r: usize, rows: usize) -> usize {
-    index * rows + r
-}
+/// Pieces of a pass: three groups of one block, two of two blocks, one of four blocks.
+const PIECES: usize = 4;
 
-/// `[..][8][4]` as `[..][32]`.
-#[inline(always)]
-fn zerocopy_flatten(v: &[[[i8; 4]; 8]]) -> &[[i8; 32]] {
-    v.as_flattened().as_flattened().as_chunks().0
-}
-
-/// Keys of the block up to the last that the group sees, in whole panels.
-#[inline(always)]
-fn block_keys<const R: usize>(spans: &Spans<R>, at: Blocks) -> usize {
-    let len = at.count * KEYS_PER_BLOCK;
-    spans.to[R - 1].saturating_sub(at.key()).min(len).next_multiple_of(KEYS_PER_BLOCK)
+/// A block of keys of one row group: what is rounded together.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// The group among the pass' groups, and among all.
+    index: usize,
+    group: usize,
+    /// First panel and panels of what the group sees.
+    first: usize,
+    panels: usize,
+    /// Highest score of each row, before the query's scale.
+    highest: [f32; 8],
+    /// Highest score of each row; then the factor that makes levels of probabilities.
+    block: [f32; 8],
+    /// What a probability of each row weighs in the outputs; then what a level does.
+    weight: [f32; 8],
 }
 
 /// Integer scores of R rows and P panels of keys `[head_dim / 4][16][4]`.
@@ -467,84 +653,9 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
     }
 }
 
-/// What a row carries from block to block.
-struct Row<'a, const R: usize> {
-    scale: f32,
-    reference: &'a mut f32,
-    sum: &'a mut f32,
-    out: &'a mut [super::plan::Tile<R>],
-    r: usize,
-}
-
-impl<const R: usize> Row<'_, R> {
-    /// Turns scores into levels, which it writes with zeros up to a multiple of 32; returns the weight of a level in the
-    /// outputs.
-    #[inline(always)]
-    fn probabilities<I: Isa, W: Width>(
-        self,
-        isa: I,
-        scores: &mut [Wide<f32>],
-        v_scales: &[Wide<f32>],
-        levels: &mut [[W::Level; 4]],
-    ) -> f32 {
-        let mut highest = [isa.splat(HIDDEN); 2];
-        for scores in &*scores {
-            for (highest, scores) in highest.iter_mut().zip(scores) {
-                *highest = isa.max(*highest, isa.load(scores));
-            }
-        }
-        let highest = isa.max_lane(isa.max(highest[0], highest[1]));
-        if highest <= HIDDEN / 2.0 {
-            levels.iter_mut().for_each(|level| *level = [W::Level::default(); 4]);
-            return 0.0;
-        }
-        let block = highest * self.scale;
-        let (scale, neg_m) = (isa.splat(self.scale), isa.splat(-block));
-        let mut sums = [isa.splat(0.0); 2];
-        let mut largest = [isa.splat(0.0); 2];
-        for (scores, v_scales) in scores.iter_mut().zip(v_scales) {
-            for h in 0..2 {
-                let e = W::exp2(isa, isa.fma(isa.load(&scores[h]), scale, neg_m));
-                sums[h] = isa.add(sums[h], e);
-                let e = isa.mul(e, isa.load(&v_scales[h]));
-                largest[h] = isa.max(largest[h], e);
-                isa.store(e, &mut scores[h]);
-            }
-        }
-        let sum = isa.sum(isa.add(sums[0], sums[1]));
-        let largest = isa.max_lane(isa.max(largest[0], largest[1]));
-        // Below this the inverse would overflow; such values are as good as zero.
-        let to_levels = isa.splat(if largest > 1e-30 { W::P_MAX / largest } else { 0.0 });
-        let (pairs, last) = scores.as_chunks::<2>();
-        let mut levels = levels.as_chunks_mut::<8>().0.iter_mut();
-        for (scores, to) in pairs.iter().zip(&mut levels) {
-            let lanes = [[scores[0][0], scores[0][1]], [scores[1][0], scores[1][1]]];
-            *to = rounded::<I, W>(isa, lanes, to_levels);
-        }
-        if let ([scores], Some(to)) = (last, levels.next()) {
-            *to = rounded::<I, W>(isa, [*scores, [[0.0; 8]; 2]], to_levels);
-        }
-
-        let Self { reference, sum: sum_before, out, r, .. } = self;
-        if *sum_before == 0.0 {
-            *reference = block;
-        } else if block - *reference > RISE_MAX {
-            let factor = libm::exp2f(*reference - block);
-            *reference = block;
-            *sum_before *= factor;
-            for tile in out {
-                tile[r % R].as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
-            }
-        }
-        let weight = isa.first(exp2(isa, isa.splat(block - *reference)));
-        *sum_before += weight * sum;
-        weight * (largest / W::P_MAX)
-    }
-}
-
 #[inline(always)]
-fn rounded<I: Isa, W: Width>(isa: I, x: [Wide<f32>; 2], to_levels: I::F32) -> [[W::Level; 4]; 8] {
-    let [[a, b], [c, d]] = &x;
+fn rounded<I: Isa, W: Width>(isa: I, x: &[Wide<f32>; 2], to_levels: I::F32) -> [[W::Level; 4]; 8] {
+    let [[a, b], [c, d]] = x;
     let lanes = [
         isa.round_i32(isa.mul(isa.load(a), to_levels)),
         isa.round_i32(isa.mul(isa.load(b), to_levels)),
@@ -566,6 +677,8 @@ struct Weighing<'a, L, const R: usize> {
     quads: usize,
     v: &'a [[i8; 32]],
     v_stride: usize,
+    /// The first panel of dimensions.
+    dims: usize,
     weight: &'a [f32; R],
 }
 
@@ -583,27 +696,30 @@ fn rows_of<'a, L, const R: usize>(call: &Weighing<'a, L, R>) -> Option<[&'a [[L;
 #[inline(always)]
 fn weigh_values<I: Isa, W: Width, const R: usize, const T: usize>(
     isa: I,
-    out: &mut [super::plan::Tile<R>; T],
+    out: &mut [Tile<R>; T],
     call: Weighing<'_, W::Level, R>,
 ) -> Option<()> {
     let rows = rows_of(&call)?;
     let mut acc = [[[isa.splat_i32(0); 2]; R]; T];
-    for (quad, v) in call.v.chunks(call.v_stride).take(call.quads).enumerate() {
-        let v: &[[[i8; 32]; 2]; T] = v.as_chunks().0.first_chunk()?;
-        let mut p = [[W::Level::default(); 4]; R];
-        for (p, row) in p.iter_mut().zip(&rows) {
-            *p = *row.get(quad)?;
+    let v = call.v.chunks_exact(call.v_stride).take(call.quads);
+    let dims = call.dims;
+    // Iterators of one length need no check a row and quad.
+    if let (4, Some([a, b, c, d])) = (R, rows.first_chunk::<4>()) {
+        for ((((a, b), c), d), v) in a.iter().zip(*b).zip(*c).zip(*d).zip(v) {
+            let p = core::array::from_fn(|r| [*a, *b, *c, *d][r % 4]);
+            weigh_quad::<I, W, R, T>(isa, &mut acc, &p, v.get(2 * dims..)?)?;
         }
-        for (acc, v) in acc.iter_mut().zip(v) {
-            if R == 1 {
-                super::float::prefetch(isa, v);
+    } else if let (1, Some([a])) = (R, rows.first_chunk::<1>()) {
+        for (a, v) in a.iter().zip(v) {
+            weigh_quad::<I, W, R, T>(isa, &mut acc, &[*a; R], v.get(2 * dims..)?)?;
+        }
+    } else {
+        for (quad, v) in v.enumerate() {
+            let mut p = [[W::Level::default(); 4]; R];
+            for (p, row) in p.iter_mut().zip(&rows) {
+                *p = *row.get(quad)?;
             }
-            for (half, v) in v.iter().enumerate() {
-                let v = W::value(isa, v);
-                for (acc, p) in acc.iter_mut().zip(&p) {
-                    acc[half] = W::dot_value(isa, acc[half], v, *p);
-                }
-            }
+            weigh_quad::<I, W, R, T>(isa, &mut acc, &p, v.get(2 * dims..)?)?;
         }
     }
     for (acc, out) in acc.iter().zip(out) {
@@ -616,17 +732,40 @@ fn weigh_values<I: Isa, W: Width, const R: usize, const T: usize>(
     Some(())
 }
 
+/// Four keys: `v` begins with the T tiles of sixteen dimensions.
+#[inline(always)]
+fn weigh_quad<I: Isa, W: Width, const R: usize, const T: usize>(
+    isa: I,
+    acc: &mut [[[I::I32; 2]; R]; T],
+    p: &[[W::Level; 4]; R],
+    v: &[[i8; 32]],
+) -> Option<()> {
+    let v: &[[[i8; 32]; 2]; T] = v.as_chunks().0.first_chunk()?;
+    for (acc, v) in acc.iter_mut().zip(v) {
+        if R == 1 {
+            super::float::prefetch(isa, v);
+        }
+        for (half, v) in v.iter().enumerate() {
+            let v = W::value(isa, v);
+            for (acc, p) in acc.iter_mut().zip(p) {
+                acc[half] = W::dot_value(isa, acc[half], v, *p);
+            }
+        }
+    }
+    Some(())
+}
+
 /// As [`weigh_values`] for the last eight dimensions of a head whose dimension is an odd multiple of eight.
 #[inline(always)]
 fn weigh_half_values<I: Isa, W: Width, const R: usize>(
     isa: I,
-    out: &mut super::plan::Tile<R>,
+    out: &mut Tile<R>,
     call: Weighing<'_, W::Level, R>,
 ) -> Option<()> {
     let rows = rows_of(&call)?;
     let mut acc = [isa.splat_i32(0); R];
-    for (quad, v) in call.v.chunks(call.v_stride).take(call.quads).enumerate() {
-        let v = W::value(isa, v.first()?);
+    for (quad, v) in call.v.chunks_exact(call.v_stride).take(call.quads).enumerate() {
+        let v = W::value(isa, v.get(2 * call.dims)?);
         for (acc, row) in acc.iter_mut().zip(&rows) {
             *acc = W::dot_value(isa, *acc, v, *row.get(quad)?);
         }

@@ -375,7 +375,7 @@ impl<'a, W> AttendBytes<'a, W> {
 /// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of keys and
 /// values, and all bits are the same whatever the size.
 macro_rules! in_groups {
-    ($isa:ty, $rows:expr, $call:ident) => {{
+    ($isa:ty, $rows:expr, $call:ident, $main:expr) => {{
         let rows: usize = $rows;
         if !<$isa>::VECTORS {
             match rows {
@@ -387,6 +387,7 @@ macro_rules! in_groups {
                 1 => $call!(1, (0, rows)),
                 2 => $call!(2, (0, rows)),
                 3 | 4 | 7 | 8 => $call!(4, (0, rows)),
+                _ if $main == 4 => $call!(4, (0, rows)),
                 _ => {
                     let rest = match rows % 6 {
                         rest @ 1..=4 => rest,
@@ -423,7 +424,7 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
                 walk(isa, &mut call, &plan, &mut method, $range)
             }};
         }
-        in_groups!(I, call.shape.q_len * call.group, groups)
+        in_groups!(I, call.shape.q_len * call.group, groups, 6)
     }
 }
 
@@ -444,7 +445,7 @@ impl<W: Width> Kernel for AttendBytes<'_, W> {
                 walk(isa, &mut call, &plan, &mut method, $range)
             }};
         }
-        in_groups!(I, call.shape.q_len * call.group, groups)
+        in_groups!(I, call.shape.q_len * call.group, groups, 4)
     }
 }
 

@@ -9,10 +9,15 @@ const ROWS_MAX: usize = 96;
 /// The most row groups of a query block: groups are of at least four rows wherever there is more than one.
 pub(super) const GROUPS_MAX: usize = ROWS_MAX / 4;
 
-/// Keys of a block. Part of the meaning of i8, whose probabilities are rounded relative to their block's largest; floats
-/// with few rows take smaller blocks, which changes no bit.
+/// Keys of a block, when there are rows to amortise the probabilities' scratch, and when there are few.
 const KEYS_MAX: usize = 256;
 const KEYS_MAX_FEW_ROWS: usize = 128;
+
+/// Panels of an i8 block, whatever the rows: probabilities are rounded relative to their block's largest.
+pub(super) const PANELS_I8: usize = 8;
+
+/// Keys that few rows attend to at a time: four blocks, whose scalar work overlaps.
+pub(super) const KEYS_MAX_I8: usize = 4 * PANELS_I8 * KEYS_PER_BLOCK;
 
 /// Rows that pass over a key panel while it is in L1, and the groups that they make at most.
 const ROWS_PER_PASS: usize = 12;
@@ -60,7 +65,9 @@ impl Plan {
             _ => ROWS_MAX,
         };
         let keys_max = match dtype {
-            KvDtype::I8 => KEYS_MAX,
+            KvDtype::I8 if rows == 1 => KEYS_MAX_I8,
+            KvDtype::I8 if rows <= 8 => KEYS_MAX_I8 / 2,
+            KvDtype::I8 => KEYS_MAX_I8 / 4,
             _ if rows <= 8 => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
         };
@@ -101,14 +108,12 @@ impl Plan {
         LINE + match self.dtype {
             // Queries, partial sums, a reference.
             KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => self.rows * (row + self.head_dim + 8 + 1) + self.p_len(),
-            // Queries of two bytes, scale, correction, reference, sum, weight; scores and probabilities of two bytes.
+            // Queries of two bytes, scale, correction, reference, sum; scores and probabilities of two bytes.
             KvDtype::I8 => {
                 let scores = self.rows_of_pass() * self.keys_of_row();
                 self.rows * (row + self.head_dim / 2 + 4)
-                    + self.rows_of_pass()
                     + scores
                     + scores / 2
-                    + self.keys_of_row()
             }
         }
     }
@@ -152,13 +157,11 @@ impl Plan {
             scores: rest.take(scores)?.as_chunks_mut().0.as_chunks_mut().0,
             p: levels(rest.take(scores / per_float)?)?.as_chunks_mut().0,
             out: rest.tiles(rows / R * self.out_tiles())?,
-            v_scales: rest.take(self.keys_of_row())?,
             q: levels(rest.take(rows * self.head_dim / per_float)?)?.as_chunks_mut().0.as_chunks_mut().0,
             scale: rest.take(rows)?.as_chunks_mut().0,
             start: <[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes()).ok()?.as_chunks_mut().0,
             reference: rest.take(rows)?.as_chunks_mut().0,
             sum: rest.take(rows)?.as_chunks_mut().0,
-            weight: rest.take(self.rows_of_pass())?,
         })
     }
 }
@@ -201,8 +204,6 @@ pub(super) struct ByteState<'a, L, const R: usize> {
     pub(super) p: &'a mut [[L; 4]],
     /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
     pub(super) out: &'a mut [Tile<R>],
-    /// Scales of a block's values, where the cache's own end.
-    pub(super) v_scales: &'a mut [f32],
     /// Levels of the queries `[groups][head_dim / 4][R][4]`.
     pub(super) q: &'a mut [[[L; 4]; R]],
     /// Scales of the queries, the scores' factor and log₂ e included; positive.
@@ -213,8 +214,6 @@ pub(super) struct ByteState<'a, L, const R: usize> {
     pub(super) reference: &'a mut [[f32; R]],
     /// Sums of the probabilities.
     pub(super) sum: &'a mut [[f32; R]],
-    /// What a level of the block weighs in the outputs, for the rows of a pass.
-    pub(super) weight: &'a mut [f32],
 }
 
 /// Scratch of [`attention`](super::attention) for up to `q_len_max` queries, in f32 elements.

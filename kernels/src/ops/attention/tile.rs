@@ -55,7 +55,12 @@ pub(super) fn probabilities<I: Isa, E: Element, const R: usize, const P: usize>(
     group: Group<'_, R>,
     k: &[Wide<E>],
 ) -> Option<()> {
-    let acc = scores::<I, E, R, P>(isa, &group, k)?;
+    let half = P == 1 && R >= 4 && group.spans.to[R - 1] <= group.key + 8;
+    let acc = if half {
+        half_scores(isa, &group, k)
+    } else {
+        scores::<I, E, R, P>(isa, &group, k)?
+    };
     let plain = group.cap == 0.0 && group.spans.all_see(group.key, P * KEYS_PER_BLOCK);
     if !plain || must_move(isa, &acc, group.sums) {
         return seldom::<I, E, R, P>(isa, group, k, acc);
@@ -113,6 +118,30 @@ fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
         }
     }
     Some(acc)
+}
+
+/// As [`scores`] where no row sees any of the last eight keys, which count as hidden.
+#[inline(always)]
+fn half_scores<I: Isa, E: Element, const R: usize, const P: usize>(
+    isa: I,
+    group: &Group<'_, R>,
+    k: &[Wide<E>],
+) -> [[[I::F32; 2]; P]; R] {
+    let mut acc = [[[isa.splat(0.0); 2]; P]; R];
+    if group.cap == 0.0 {
+        for (acc, neg_m) in acc.iter_mut().zip(&*group.neg_m) {
+            *acc = [[isa.splat(*neg_m); 2]; P];
+        }
+    }
+    for (q, k) in group.q.iter().zip(k.as_chunks::<8>().0) {
+        for (dim, k) in k.iter().enumerate() {
+            let k = E::load(isa, &k[0]);
+            for (acc, q) in acc.iter_mut().zip(q) {
+                acc[0][0] = isa.fma(isa.splat(q[dim]), k, acc[0][0]);
+            }
+        }
+    }
+    acc
 }
 
 /// Whether a score left the range of its reference (or is NaN).
@@ -192,32 +221,31 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<bool> {
         let Self { group, scores } = self;
+        let first = isa.iota();
+        let lanes = [first, isa.add(first, isa.splat(8.0))];
+        // Of this panel: keys below `to` and either from `from` on or below `keep`.
+        let keep = place_of(isa, group.spans.keep, group.key);
+        let hidden = isa.splat(HIDDEN);
         let mut any_moved = false;
         for (r, scores) in scores.iter_mut().enumerate() {
-            let mut visible = false;
-            let mut seen = [[0.0f32; 8]; 2];
-            for (i, seen) in seen.as_flattened_mut().iter_mut().enumerate() {
-                let sees = group.spans.sees(r, group.key + i);
-                visible |= sees;
-                *seen = if sees { 1.0 } else { 0.0 };
-            }
-            let seen = [isa.load(&seen[0]), isa.load(&seen[1])].map(|seen| isa.gt(seen, isa.splat(0.5)));
-            let mut highest = isa.splat(HIDDEN);
-            for (scores, seen) in scores.iter_mut().zip(seen) {
+            let from = place_of(isa, group.spans.from[r], group.key);
+            let to = place_of(isa, group.spans.to[r], group.key);
+            let mut highest = hidden;
+            for (scores, lanes) in scores.iter_mut().zip(lanes) {
                 let mut score = isa.load(scores);
                 if group.cap != 0.0 {
                     score = isa.add(capped(isa, score, group.cap), isa.splat(group.neg_m[r]));
                 }
-                score = isa.select(seen, score, isa.splat(HIDDEN));
+                let kept = isa.select(isa.lt(lanes, keep), score, hidden);
+                score = isa.select(isa.lt(lanes, from), kept, score);
+                score = isa.select(isa.lt(lanes, to), score, hidden);
                 highest = isa.max(highest, score);
                 isa.store(score, scores);
             }
             let mut highest = isa.max_lane(highest);
             let begun = group.sums[r].iter().any(|sum| *sum != 0.0);
             // Infinite scores cannot be a reference; they become NaN in the end.
-            let moves = visible
-                && (highest > RISE_MAX || (!begun && highest < -RISE_MAX))
-                && highest.abs() < f32::MAX / 4.0;
+            let moves = (highest > RISE_MAX || (!begun && highest < -RISE_MAX)) && highest.abs() < f32::MAX / 4.0;
             if moves {
                 any_moved = true;
                 group.neg_m[r] -= highest;
@@ -230,9 +258,11 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
             }
             let p = group.p.get_mut(group.panel)?;
             let mut sum = isa.splat(0.0);
-            for ((scores, seen), p) in scores.iter().zip(seen).zip(&mut p[r]) {
-                let e = exp2(isa, isa.sub(isa.load(scores), isa.splat(highest)));
-                let e = isa.select(seen, e, isa.splat(0.0));
+            for (scores, p) in scores.iter().zip(&mut p[r]) {
+                let score = isa.load(scores);
+                let e = exp2(isa, isa.sub(score, isa.splat(highest)));
+                // So that a NaN stays.
+                let e = isa.select(isa.gt(isa.splat(HIDDEN / 2.0), score), isa.splat(0.0), e);
                 isa.store(e, p);
                 sum = isa.add(sum, e);
             }
@@ -241,6 +271,12 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
         }
         Some(any_moved)
     }
+}
+
+/// A key's place in the panel that begins at `first`, in all lanes; 0 if it lies before, 16 if behind.
+#[inline(always)]
+fn place_of<I: Isa>(isa: I, key: usize, first: usize) -> I::F32 {
+    isa.splat(key.saturating_sub(first).min(KEYS_PER_BLOCK) as f32)
 }
 
 /// What row r computed with its old reference, relative to the new one.
