@@ -56,7 +56,12 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn prefill((dtype, precision): (KvDtype, Precision), mask: Mask, head_dim: usize, n: usize) -> Case {
+fn prefill(
+    (dtype, precision): (KvDtype, Precision),
+    mask: Mask,
+    head_dim: usize,
+    n: usize,
+) -> Case {
     let shape = Shape {
         dtype,
         precision,
@@ -70,7 +75,10 @@ fn prefill((dtype, precision): (KvDtype, Precision), mask: Mask, head_dim: usize
         Mask::Full => "full",
         _ => "causal",
     };
-    let name = format!("attn-prefill/{}/{kind}/d{head_dim}/n{n}", short(dtype, precision));
+    let name = format!(
+        "attn-prefill/{}/{kind}/d{head_dim}/n{n}",
+        short(dtype, precision)
+    );
     case(name, Unit::Gflops, shape)
 }
 
@@ -102,7 +110,10 @@ fn decode_gqa8((dtype, precision): (KvDtype, Precision), head_dim: usize, n: usi
         kv_len: n,
     };
     case(
-        format!("attn-decode-gqa8/{}/d{head_dim}/n{n}", short(dtype, precision)),
+        format!(
+            "attn-decode-gqa8/{}/d{head_dim}/n{n}",
+            short(dtype, precision)
+        ),
         Unit::Gflops,
         shape,
     )
@@ -198,7 +209,13 @@ impl Attention {
         let kv_shape = KvShape::new(1, shape.head_dim, shape.kv_len)?;
         let call = AttentionShape {
             precision: shape.precision,
-            ..AttentionShape::new(&kv_shape, shape.group, shape.q_len, shape.kv_len, shape.mask)
+            ..AttentionShape::new(
+                &kv_shape,
+                shape.group,
+                shape.q_len,
+                shape.kv_len,
+                shape.mask,
+            )
         };
         let q_elements = shape.q_len * shape.group * shape.head_dim;
         let k = rng.normals(shape.kv_len * shape.head_dim, 1.0);

@@ -403,12 +403,22 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn widen_u8(self, a: __m256i) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { [_mm256_and_si256(a, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(a)] }
+        unsafe {
+            [
+                _mm256_and_si256(a, _mm256_set1_epi16(0xff)),
+                _mm256_srli_epi16::<8>(a),
+            ]
+        }
     }
     #[inline(always)]
     fn widen_i8(self, a: __m256i) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)), _mm256_srai_epi16::<8>(a)] }
+        unsafe {
+            [
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)),
+                _mm256_srai_epi16::<8>(a),
+            ]
+        }
     }
     #[inline(always)]
     fn dot2_i16(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {

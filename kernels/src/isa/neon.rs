@@ -139,7 +139,10 @@ impl Isa for Neon {
         // SAFETY: `self` proves NEON; the reference covers the bytes.
         unsafe {
             let bits = vld1q_u16(from.as_ptr().cast());
-            let (lo, hi) = (vshll_n_u16::<16>(vget_low_u16(bits)), vshll_high_n_u16::<16>(bits));
+            let (lo, hi) = (
+                vshll_n_u16::<16>(vget_low_u16(bits)),
+                vshll_high_n_u16::<16>(bits),
+            );
             [vreinterpretq_f32_u32(lo), vreinterpretq_f32_u32(hi)]
         }
     }

@@ -371,7 +371,8 @@ impl Isa for Scalar {
     }
     #[inline(always)]
     fn widen_i8(self, a: [u8; 32]) -> [[i16; 16]; 2] {
-        self.widen_u8(a).map(|a| map(a, |a| i16::from(a as u8 as i8)))
+        self.widen_u8(a)
+            .map(|a| map(a, |a| i16::from(a as u8 as i8)))
     }
     #[inline(always)]
     fn dot2_i16(self, mut acc: [i32; 8], a: [i16; 16], b: [i16; 16]) -> [i32; 8] {

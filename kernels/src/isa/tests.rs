@@ -178,18 +178,31 @@ impl Kernel for Integers {
         };
         let (wide_u, wide_s) = (isa.widen_u8(bytes), isa.widen_i8(signed));
         for (odd, (wide_u, wide_s)) in wide_u.into_iter().zip(wide_s).enumerate() {
-            assert_eq!(words(wide_u), core::array::from_fn(|i| i16::from(u[2 * i + odd])));
-            assert_eq!(words(wide_s), core::array::from_fn(|i| i16::from(s[2 * i + odd])));
+            assert_eq!(
+                words(wide_u),
+                core::array::from_fn(|i| i16::from(u[2 * i + odd]))
+            );
+            assert_eq!(
+                words(wide_s),
+                core::array::from_fn(|i| i16::from(s[2 * i + odd]))
+            );
         }
         let pair = [acc[0] as i16, acc[1] as i16];
-        assert_eq!(words(isa.splat2_i16(pair)), core::array::from_fn(|i| pair[i % 2]));
+        assert_eq!(
+            words(isa.splat2_i16(pair)),
+            core::array::from_fn(|i| pair[i % 2])
+        );
         let want = core::array::from_fn(|i| {
             let at = |k: usize| i32::from(u[4 * i + k]);
             acc[i].wrapping_add(at(0) * i32::from(pair[0]) + at(2) * i32::from(pair[1]))
         });
-        assert_eq!(ints(isa.dot2_i16(acc_v, wide_u[0], isa.splat2_i16(pair))), want);
+        assert_eq!(
+            ints(isa.dot2_i16(acc_v, wide_u[0], isa.splat2_i16(pair))),
+            want
+        );
         for shift in [0, 14] {
-            let lanes: [[i32; 8]; 2] = core::array::from_fn(|i| acc.map(|a| (a >> shift) - i as i32));
+            let lanes: [[i32; 8]; 2] =
+                core::array::from_fn(|i| acc.map(|a| (a >> shift) - i as i32));
             let narrow = words(isa.narrow_i16(lanes.map(|lanes| isa.load_i32(&lanes))));
             let lanes = lanes.as_flattened();
             let want = core::array::from_fn(|i| {
@@ -198,7 +211,10 @@ impl Kernel for Integers {
             });
             assert_eq!(narrow, want);
         }
-        assert_eq!(isa.apart(Sum(acc)), acc.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a)));
+        assert_eq!(
+            isa.apart(Sum(acc)),
+            acc.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a))
+        );
     }
 }
 

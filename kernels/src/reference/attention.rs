@@ -39,11 +39,18 @@ pub fn attention(
                     cap => cap * libm::tanh(score / cap),
                 }
             };
-            let sink = shape.sinks.get(head).map_or(f64::NEG_INFINITY, |sink| f64::from(*sink));
+            let sink = shape
+                .sinks
+                .get(head)
+                .map_or(f64::NEG_INFINITY, |sink| f64::from(*sink));
             let max = (0..keys).filter(sees).map(score).fold(sink, f64::max);
             let out = &mut out[at..at + head_dim];
             out.fill(0.0);
-            let mut sum = if shape.sinks.is_empty() { 0.0 } else { libm::exp(sink - max) };
+            let mut sum = if shape.sinks.is_empty() {
+                0.0
+            } else {
+                libm::exp(sink - max)
+            };
             for j in (0..keys).filter(sees) {
                 let p = libm::exp(score(j) - max);
                 sum += p;

@@ -42,7 +42,12 @@ pub(super) trait Width {
     fn key<I: Isa>(isa: I, bytes: &[u8; 32]) -> Self::Operand<I>;
     fn value<I: Isa>(isa: I, bytes: &[i8; 32]) -> Self::Operand<I>;
     fn dot_key<I: Isa>(isa: I, acc: I::I32, key: Self::Operand<I>, q: [Self::Level; 4]) -> I::I32;
-    fn dot_value<I: Isa>(isa: I, acc: I::I32, value: Self::Operand<I>, p: [Self::Level; 4]) -> I::I32;
+    fn dot_value<I: Isa>(
+        isa: I,
+        acc: I::I32,
+        value: Self::Operand<I>,
+        p: [Self::Level; 4],
+    ) -> I::I32;
     /// 2^x to more digits than the levels have, for x ≤ 0; 2⁻⁶⁴ below −64.
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32;
 }
@@ -150,7 +155,11 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
             let to = state.q.get_mut(group * quads..)?.get_mut(..quads)?;
             for r in 0..R {
                 let row = group * R + r;
-                let query = if row < rows.len { call.query(rows, row)? } else { &[] };
+                let query = if row < rows.len {
+                    call.query(rows, row)?
+                } else {
+                    &[]
+                };
                 let (scale, to_levels) = scale_and_factor(amax(isa, query), W::Q_MAX);
                 // A NaN shows in the scale.
                 let scale = scale * factor.abs();
@@ -165,7 +174,8 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
                         sum = isa.add_i32(sum, *lanes);
                     }
                     let levels = W::levels(isa, lanes);
-                    for (to, levels) in to.by_ref().take(chunk.len() / 4).zip(levels.as_chunks().0) {
+                    for (to, levels) in to.by_ref().take(chunk.len() / 4).zip(levels.as_chunks().0)
+                    {
                         to[r] = *levels;
                     }
                 }
@@ -178,12 +188,21 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         }
         state.reference.iter_mut().for_each(|m| *m = [0.0; R]);
         state.sum.iter_mut().for_each(|sum| *sum = [0.0; R]);
-        state.out.iter_mut().for_each(|tile| *tile = [[[0.0; 8]; 2]; R]);
+        state
+            .out
+            .iter_mut()
+            .for_each(|tile| *tile = [[[0.0; 8]; 2]; R]);
         Some(())
     }
 
     #[inline(always)]
-    fn attend<I: Isa>(&mut self, isa: I, call: &Call<'_>, at: Blocks, pass: &Pass<R>) -> Option<()> {
+    fn attend<I: Isa>(
+        &mut self,
+        isa: I,
+        call: &Call<'_>,
+        at: Blocks,
+        pass: &Pass<R>,
+    ) -> Option<()> {
         if !I::VECTORS || R >= 4 {
             self.keys::<I, 1>(isa, call, at, pass)?;
         } else if R == 2 {
@@ -199,7 +218,8 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         if blocks > 1 && self.moves_later(&pieces)? {
             // One after the other, as with more rows: what a reference's move rounds differently must not depend on them.
             for block in 0..blocks {
-                let of_block = pieces.map(|piece| piece.filter(|piece| piece.first == block * PANELS_I8));
+                let of_block =
+                    pieces.map(|piece| piece.filter(|piece| piece.first == block * PANELS_I8));
                 self.finish(isa, call, at, of_block)?;
             }
             return Some(());
@@ -261,15 +281,31 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
         panel: usize,
     ) -> Option<()> {
         let quads = call.kv.head_dim() / 4;
-        let k: &[[[u8; 32]; 2]] = at.of(call.kv, call.kv.block_len(), self.cache.k)?.as_chunks().0.as_chunks().0;
+        let k: &[[[u8; 32]; 2]] = at
+            .of(call.kv, call.kv.block_len(), self.cache.k)?
+            .as_chunks()
+            .0
+            .as_chunks()
+            .0;
         let k = k.get(panel * quads..)?.get(..P * quads)?;
         let scales = at.of(call.kv, KEYS_PER_BLOCK, self.cache.k_scales)?;
-        let scales: &[Wide<f32>; P] = scales.as_chunks().0.as_chunks().0.get(panel..)?.first_chunk()?;
+        let scales: &[Wide<f32>; P] = scales
+            .as_chunks()
+            .0
+            .as_chunks()
+            .0
+            .get(panel..)?
+            .first_chunk()?;
         let key = at.key() + panel * KEYS_PER_BLOCK;
         let row_len = self.plan.keys_of_row() / 16;
         for (index, spans) in pass.groups() {
             let group = pass.from + index;
-            let mut rows = self.state.scores.get_mut(index * R * row_len..)?.chunks_exact_mut(row_len).take(R);
+            let mut rows = self
+                .state
+                .scores
+                .get_mut(index * R * row_len..)?
+                .chunks_exact_mut(row_len)
+                .take(R);
             if spans.none_sees(key, P * KEYS_PER_BLOCK) {
                 for row in rows {
                     row.get_mut(panel..)?.get_mut(..P)?.fill([[HIDDEN; 8]; 2]);
@@ -290,7 +326,16 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             if cap != 0.0 || !spans.all_see(key, P * KEYS_PER_BLOCK) {
                 let scores = self.state.scores.get_mut(index * R * row_len..)?;
                 let scale = self.state.scale.get(group)?;
-                isa.apart(Adjust { spans, key, cap, scale, scores, row_len, panel, panels: P })?;
+                isa.apart(Adjust {
+                    spans,
+                    key,
+                    cap,
+                    scale,
+                    scores,
+                    row_len,
+                    panel,
+                    panels: P,
+                })?;
             }
         }
         Some(())
@@ -302,7 +347,10 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
         let mut pieces = [None; PIECES];
         let mut free = pieces.iter_mut();
         for (index, spans) in pass.groups() {
-            let panels = spans.to[R - 1].saturating_sub(at.key()).div_ceil(KEYS_PER_BLOCK).min(at.count);
+            let panels = spans.to[R - 1]
+                .saturating_sub(at.key())
+                .div_ceil(KEYS_PER_BLOCK)
+                .min(at.count);
             let mut first = 0;
             while first < panels {
                 if let Some(piece) = free.next() {
@@ -326,7 +374,10 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
     #[inline(always)]
     fn row(&mut self, piece: &Piece, r: usize) -> Option<&mut [Wide<f32>]> {
         let row_len = self.plan.keys_of_row() / 16;
-        let row = self.state.scores.get_mut((piece.index * R + r) * row_len..)?;
+        let row = self
+            .state
+            .scores
+            .get_mut((piece.index * R + r) * row_len..)?;
         row.get_mut(piece.first..)?.get_mut(..piece.panels)
     }
 
@@ -446,7 +497,10 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
                 let factor = libm::exp2f(-rise[r % 8]);
                 self.state.sum.get_mut(group)?[r] *= factor;
                 for tile in self.state.out.get_mut(group * tiles..)?.get_mut(..tiles)? {
-                    tile[r].as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+                    tile[r]
+                        .as_flattened_mut()
+                        .iter_mut()
+                        .for_each(|x| *x *= factor);
                 }
             }
         }
@@ -455,7 +509,12 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
 
     /// Turns the piece's scores into probabilities times their values' scales.
     #[inline(always)]
-    fn exponentiate<I: Isa>(&mut self, isa: I, piece: &mut Piece, v_scales: &[Wide<f32>]) -> Option<()> {
+    fn exponentiate<I: Isa>(
+        &mut self,
+        isa: I,
+        piece: &mut Piece,
+        v_scales: &[Wide<f32>],
+    ) -> Option<()> {
         let (mut sums, mut largests) = ([0.0; 8], [0.0; 8]);
         for r in 0..R {
             let scale = isa.splat(self.state.scale.get(piece.group)?[r]);
@@ -498,7 +557,12 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             let at = (piece.index * R + r) * row_len + piece.first * KEYS_PER_BLOCK;
             let levels = self.state.p.get_mut(at / 4..)?.get_mut(..len / 4)?;
             let mut levels = levels.as_chunks_mut::<8>().0.iter_mut();
-            let (pairs, last) = self.state.scores.get(at / 16..)?.get(..piece.panels)?.as_chunks::<2>();
+            let (pairs, last) = self
+                .state
+                .scores
+                .get(at / 16..)?
+                .get(..piece.panels)?
+                .as_chunks::<2>();
             for (scores, to) in pairs.iter().zip(&mut levels) {
                 *to = rounded::<I, W>(isa, scores, to_levels);
             }
@@ -520,11 +584,18 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
     ) -> Option<()> {
         let head_dim = call.kv.head_dim();
         let (full, tiles) = (head_dim / 16, self.plan.out_tiles());
-        let v: &[[i8; 32]] = at.of(call.kv, call.kv.block_len(), self.cache.v)?.as_chunks().0;
+        let v: &[[i8; 32]] = at
+            .of(call.kv, call.kv.block_len(), self.cache.v)?
+            .as_chunks()
+            .0;
         let row_len = self.plan.keys_of_row() / 4;
         let mut dims = 0;
         while dims < tiles {
-            let width = if !I::VECTORS || R >= 4 || dims >= full { 1 } else { (4 / R).min(full - dims) };
+            let width = if !I::VECTORS || R >= 4 || dims >= full {
+                1
+            } else {
+                (4 / R).min(full - dims)
+            };
             for piece in pieces.iter().flatten() {
                 let first = piece.first * KEYS_PER_BLOCK / 4;
                 let out = self.state.out.get_mut(piece.group * tiles + dims..)?;
@@ -633,17 +704,28 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<()> {
-        for (r, row) in self.scores.chunks_exact_mut(self.row_len).take(R).enumerate() {
+        for (r, row) in self
+            .scores
+            .chunks_exact_mut(self.row_len)
+            .take(R)
+            .enumerate()
+        {
             let scores = row.get_mut(self.panel..)?.get_mut(..self.panels)?;
             if self.cap != 0.0 {
                 // The scale is positive, and finite unless everything is NaN.
                 let (scale, inverse) = (isa.splat(self.scale[r]), isa.splat(1.0 / self.scale[r]));
                 for score in scores.as_flattened_mut() {
-                    let capped = super::tile::capped(isa, isa.mul(isa.load(score), scale), self.cap);
+                    let capped =
+                        super::tile::capped(isa, isa.mul(isa.load(score), scale), self.cap);
                     isa.store(isa.mul(capped, inverse), score);
                 }
             }
-            for (i, score) in scores.as_flattened_mut().as_flattened_mut().iter_mut().enumerate() {
+            for (i, score) in scores
+                .as_flattened_mut()
+                .as_flattened_mut()
+                .iter_mut()
+                .enumerate()
+            {
                 if !self.spans.sees(r, self.key + i) {
                     *score = HIDDEN;
                 }
@@ -725,7 +807,10 @@ fn weigh_values<I: Isa, W: Width, const R: usize, const T: usize>(
     for (acc, out) in acc.iter().zip(out) {
         for ((acc, out), weight) in acc.iter().zip(out).zip(call.weight) {
             for (acc, out) in acc.iter().zip(out) {
-                isa.store(isa.fma(isa.to_f32(*acc), isa.splat(*weight), isa.load(out)), out);
+                isa.store(
+                    isa.fma(isa.to_f32(*acc), isa.splat(*weight), isa.load(out)),
+                    out,
+                );
             }
         }
     }
@@ -764,14 +849,22 @@ fn weigh_half_values<I: Isa, W: Width, const R: usize>(
 ) -> Option<()> {
     let rows = rows_of(&call)?;
     let mut acc = [isa.splat_i32(0); R];
-    for (quad, v) in call.v.chunks_exact(call.v_stride).take(call.quads).enumerate() {
+    for (quad, v) in call
+        .v
+        .chunks_exact(call.v_stride)
+        .take(call.quads)
+        .enumerate()
+    {
         let v = W::value(isa, v.get(2 * call.dims)?);
         for (acc, row) in acc.iter_mut().zip(&rows) {
             *acc = W::dot_value(isa, *acc, v, *row.get(quad)?);
         }
     }
     for ((acc, out), weight) in acc.iter().zip(out).zip(call.weight) {
-        isa.store(isa.fma(isa.to_f32(*acc), isa.splat(*weight), isa.load(&out[0])), &mut out[0]);
+        isa.store(
+            isa.fma(isa.to_f32(*acc), isa.splat(*weight), isa.load(&out[0])),
+            &mut out[0],
+        );
     }
     Some(())
 }

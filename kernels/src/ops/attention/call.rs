@@ -63,6 +63,10 @@ impl Call<'_> {
     #[inline(always)]
     fn token_and_head(&self, rows: Rows, row: usize) -> (usize, usize) {
         let row = rows.first + row;
+        if self.group == 1 {
+            // The usual case without a division, which costs as much as a short row's exponentials.
+            return (row, rows.head);
+        }
         let token = row.checked_div(self.group).unwrap_or(0);
         (token, rows.head * self.group + (row - token * self.group))
     }
@@ -108,7 +112,10 @@ impl Call<'_> {
         if self.shape.sinks.is_empty() {
             return None;
         }
-        self.shape.sinks.get(self.token_and_head(rows, row).1).copied()
+        self.shape
+            .sinks
+            .get(self.token_and_head(rows, row).1)
+            .copied()
     }
 }
 
@@ -123,7 +130,12 @@ pub(super) struct Blocks {
 impl Blocks {
     /// The blocks' part of a slice over all heads with `block_len` elements a block.
     #[inline(always)]
-    pub(super) fn of<'a, T>(&self, kv: &KvShape, block_len: usize, all: &'a [T]) -> Option<&'a [T]> {
+    pub(super) fn of<'a, T>(
+        &self,
+        kv: &KvShape,
+        block_len: usize,
+        all: &'a [T],
+    ) -> Option<&'a [T]> {
         let block = self.head * (kv.capacity() / KEYS_PER_BLOCK) + self.first;
         all.get(block * block_len..)?.get(..self.count * block_len)
     }

@@ -80,13 +80,22 @@ impl<E: Element, const R: usize> Method<R> for Floats<'_, E, R> {
             }
         }
         self.state.neg_m.iter_mut().for_each(|m| *m = [0.0; R]);
-        self.state.sums.iter_mut().for_each(|sums| *sums = [[0.0; 8]; R]);
+        self.state
+            .sums
+            .iter_mut()
+            .for_each(|sums| *sums = [[0.0; 8]; R]);
         self.fresh = [true; GROUPS_MAX];
         Some(())
     }
 
     #[inline(always)]
-    fn attend<I: Isa>(&mut self, isa: I, call: &Call<'_>, at: Blocks, pass: &Pass<R>) -> Option<()> {
+    fn attend<I: Isa>(
+        &mut self,
+        isa: I,
+        call: &Call<'_>,
+        at: Blocks,
+        pass: &Pass<R>,
+    ) -> Option<()> {
         let block_len = call.kv.block_len();
         let k = at.of(call.kv, block_len, self.k)?;
         let v = at.of(call.kv, block_len, self.v)?;
@@ -164,13 +173,21 @@ impl<E: Element, const R: usize> Floats<'_, E, R> {
         let key = at.key() + panel * KEYS_PER_BLOCK;
         for (index, spans) in pass.groups() {
             let group = pass.from + index;
-            let p = self.state.p.get_mut(index * self.plan.panels..)?.get_mut(..self.plan.panels)?;
+            let p = self
+                .state
+                .p
+                .get_mut(index * self.plan.panels..)?
+                .get_mut(..self.plan.panels)?;
             if spans.none_sees(key, P * KEYS_PER_BLOCK) {
                 skipped(p.get_mut(panel..)?.get_mut(..P)?);
                 continue;
             }
             let group = Group {
-                q: self.state.q.get(group * (head_dim / 8)..)?.get(..head_dim / 8)?,
+                q: self
+                    .state
+                    .q
+                    .get(group * (head_dim / 8)..)?
+                    .get(..head_dim / 8)?,
                 spans,
                 key,
                 cap: call.shape.soft_cap,
@@ -218,8 +235,16 @@ impl<E: Element, const R: usize> Floats<'_, E, R> {
                     let keys = (spans.to[R - 1] - key).min(count * KEYS_PER_BLOCK);
                     let group = pass.from + index;
                     let out = self.state.out.get_mut(group * tiles + dims..)?;
-                    let p = self.state.p.get(index * self.plan.panels + first..)?.get(..count)?;
-                    let start = if *self.fresh.get(group)? { Start::Zero } else { Start::Stored };
+                    let p = self
+                        .state
+                        .p
+                        .get(index * self.plan.panels + first..)?
+                        .get(..count)?;
+                    let start = if *self.fresh.get(group)? {
+                        Start::Zero
+                    } else {
+                        Start::Stored
+                    };
                     let call = (p, v, block_len, dims, keys, start);
                     if dims >= full {
                         weigh_half_values(isa, out.first_mut()?, call);

@@ -25,12 +25,12 @@ mod tests;
 pub use append::append;
 pub use plan::attention_scratch_len;
 
+use crate::isa::{Isa, Kernel};
 use crate::layout::{KvDtype, KvShape};
 use crate::{Backend, ShapeError};
-use crate::isa::{Isa, Kernel};
-use core::marker::PhantomData;
 use bytes::{Accurate, Bytes, Cache, Fast, Width};
 use call::Call;
+use core::marker::PhantomData;
 use float::{Element, Floats};
 use half::{bf16, f16};
 use plan::{GROUPS_MAX, Plan};
@@ -312,7 +312,11 @@ pub fn attention(
         out,
         out_stride,
     };
-    let attend = Attend { call, plan, scratch };
+    let attend = Attend {
+        call,
+        plan,
+        scratch,
+    };
     let done = match kv {
         Kv::F32 { k, v } => backend.run(AttendFloats { attend, k, v }),
         Kv::F16 { k, v } => backend.run(AttendFloats { attend, k, v }),
@@ -411,7 +415,11 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<()> {
         let Self { attend, k, v } = self;
-        let Attend { mut call, plan, scratch } = attend;
+        let Attend {
+            mut call,
+            plan,
+            scratch,
+        } = attend;
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
                 let mut method = Floats::<E, $rows> {
@@ -434,7 +442,11 @@ impl<W: Width> Kernel for AttendBytes<'_, W> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<()> {
         let Self { attend, cache, .. } = self;
-        let Attend { mut call, plan, scratch } = attend;
+        let Attend {
+            mut call,
+            plan,
+            scratch,
+        } = attend;
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
                 let mut method = Bytes::<W, $rows> {

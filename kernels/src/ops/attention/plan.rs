@@ -35,7 +35,11 @@ pub(super) type Tile<const R: usize> = [Wide<f32>; R];
 /// Groups of R rows that pass over the keys together.
 pub(super) const fn groups_per_pass(rows: usize) -> usize {
     let groups = ROWS_PER_PASS / rows;
-    if groups > GROUPS_PER_PASS { GROUPS_PER_PASS } else { groups }
+    if groups > GROUPS_PER_PASS {
+        GROUPS_PER_PASS
+    } else {
+        groups
+    }
 }
 
 /// Block sizes of one call.
@@ -81,7 +85,11 @@ impl Plan {
 
     /// Rows of a query block that is made of groups of `rows`.
     pub(super) const fn rows_of_block(&self, rows: usize) -> usize {
-        if self.rows < rows { rows } else { self.rows / rows * rows }
+        if self.rows < rows {
+            rows
+        } else {
+            self.rows / rows * rows
+        }
     }
 
     /// Tiles of one group's outputs.
@@ -107,13 +115,13 @@ impl Plan {
         let row = 16 * self.out_tiles();
         LINE + match self.dtype {
             // Queries, partial sums, a reference.
-            KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => self.rows * (row + self.head_dim + 8 + 1) + self.p_len(),
+            KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => {
+                self.rows * (row + self.head_dim + 8 + 1) + self.p_len()
+            }
             // Queries of two bytes, scale, correction, reference, sum; scores and probabilities of two bytes.
             KvDtype::I8 => {
                 let scores = self.rows_of_pass() * self.keys_of_row();
-                self.rows * (row + self.head_dim / 2 + 4)
-                    + scores
-                    + scores / 2
+                self.rows * (row + self.head_dim / 2 + 4) + scores + scores / 2
             }
         }
     }
@@ -130,7 +138,10 @@ impl Plan {
 
     /// The float methods' parts of the scratch, for groups of R rows; `None` if it is shorter than
     /// [`attention_scratch_len`] says.
-    pub(super) fn cut_floats<'a, const R: usize>(&self, scratch: &'a mut [f32]) -> Option<FloatState<'a, R>> {
+    pub(super) fn cut_floats<'a, const R: usize>(
+        &self,
+        scratch: &'a mut [f32],
+    ) -> Option<FloatState<'a, R>> {
         let mut rest = self.aligned(scratch)?;
         let rows = self.rows_of_block(R);
         // What is stored in vectors first: the order keeps these parts on line boundaries.
@@ -138,7 +149,12 @@ impl Plan {
             p: rest.tiles(self.p_len() / (16 * R))?,
             out: rest.tiles(rows / R * self.out_tiles())?,
             sums: rest.take(rows * 8)?.as_chunks_mut().0.as_chunks_mut().0,
-            q: rest.take(rows * self.head_dim)?.as_chunks_mut().0.as_chunks_mut().0,
+            q: rest
+                .take(rows * self.head_dim)?
+                .as_chunks_mut()
+                .0
+                .as_chunks_mut()
+                .0,
             neg_m: rest.take(rows)?.as_chunks_mut().0,
         })
     }
@@ -157,9 +173,16 @@ impl Plan {
             scores: rest.take(scores)?.as_chunks_mut().0.as_chunks_mut().0,
             p: levels(rest.take(scores / per_float)?)?.as_chunks_mut().0,
             out: rest.tiles(rows / R * self.out_tiles())?,
-            q: levels(rest.take(rows * self.head_dim / per_float)?)?.as_chunks_mut().0.as_chunks_mut().0,
+            q: levels(rest.take(rows * self.head_dim / per_float)?)?
+                .as_chunks_mut()
+                .0
+                .as_chunks_mut()
+                .0,
             scale: rest.take(rows)?.as_chunks_mut().0,
-            start: <[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes()).ok()?.as_chunks_mut().0,
+            start: <[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes())
+                .ok()?
+                .as_chunks_mut()
+                .0,
             reference: rest.take(rows)?.as_chunks_mut().0,
             sum: rest.take(rows)?.as_chunks_mut().0,
         })
@@ -178,7 +201,15 @@ impl<'a> Cut<'a> {
 
     pub(super) fn tiles<const R: usize>(&mut self, tiles: usize) -> Option<&'a mut [Tile<R>]> {
         let floats = self.take(tiles * R * 16)?;
-        Some(floats.as_chunks_mut::<8>().0.as_chunks_mut::<2>().0.as_chunks_mut().0)
+        Some(
+            floats
+                .as_chunks_mut::<8>()
+                .0
+                .as_chunks_mut::<2>()
+                .0
+                .as_chunks_mut()
+                .0,
+        )
     }
 }
 

@@ -196,7 +196,9 @@ impl Case {
         let mut out = vec![0.0; q.len()];
         let q = match self.dtype {
             KvDtype::I8 => {
-                let heads = q.chunks(self.head_dim).map(|x| rounded_query(self.shape.precision, x));
+                let heads = q
+                    .chunks(self.head_dim)
+                    .map(|x| rounded_query(self.shape.precision, x));
                 heads.collect::<Vec<_>>().concat()
             }
             _ => q.clone(),

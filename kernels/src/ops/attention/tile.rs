@@ -95,7 +95,12 @@ fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
     let head_dim = k.len() / P;
     let mut panels: [core::slice::Iter<'_, _>; P] = core::array::from_fn(|_| [].iter());
     for (p, panel) in panels.iter_mut().enumerate() {
-        *panel = k.get(p * head_dim..)?.get(..head_dim)?.as_chunks::<8>().0.iter();
+        *panel = k
+            .get(p * head_dim..)?
+            .get(..head_dim)?
+            .as_chunks::<8>()
+            .0
+            .iter();
     }
     for q in group.q {
         let mut chunk = [None; P];
@@ -180,7 +185,17 @@ fn seldom<I: Isa, E: Element, const R: usize, const P: usize>(
             isa.store(acc[1], &mut tile[r][1]);
         }
     }
-    let Group { q, spans, key, cap, neg_m, sums, out, p, panel } = group;
+    let Group {
+        q,
+        spans,
+        key,
+        cap,
+        neg_m,
+        sums,
+        out,
+        p,
+        panel,
+    } = group;
     let mut moved = false;
     for (index, tile) in tiles.iter_mut().enumerate() {
         let mut group = Group {
@@ -203,7 +218,10 @@ fn seldom<I: Isa, E: Element, const R: usize, const P: usize>(
                 isa.store(acc[1], &mut tile[1]);
             }
         }
-        moved |= isa.apart(Seldom { group: &mut group, scores: tile })?;
+        moved |= isa.apart(Seldom {
+            group: &mut group,
+            scores: tile,
+        })?;
     }
     Some(())
 }
@@ -226,11 +244,10 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
         // Of this panel: keys below `to` and either from `from` on or below `keep`.
         let keep = place_of(isa, group.spans.keep, group.key);
         let hidden = isa.splat(HIDDEN);
-        let mut any_moved = false;
-        for (r, scores) in scores.iter_mut().enumerate() {
+        let mut highest = [hidden; R];
+        for (r, (scores, highest)) in scores.iter_mut().zip(&mut highest).enumerate() {
             let from = place_of(isa, group.spans.from[r], group.key);
             let to = place_of(isa, group.spans.to[r], group.key);
-            let mut highest = hidden;
             for (scores, lanes) in scores.iter_mut().zip(lanes) {
                 let mut score = isa.load(scores);
                 if group.cap != 0.0 {
@@ -239,38 +256,66 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
                 let kept = isa.select(isa.lt(lanes, keep), score, hidden);
                 score = isa.select(isa.lt(lanes, from), kept, score);
                 score = isa.select(isa.lt(lanes, to), score, hidden);
-                highest = isa.max(highest, score);
+                *highest = isa.max_if_positive(*highest, score);
                 isa.store(score, scores);
             }
-            let mut highest = isa.max_lane(highest);
-            let begun = group.sums[r].iter().any(|sum| *sum != 0.0);
-            // Infinite scores cannot be a reference; they become NaN in the end.
-            let moves = (highest > RISE_MAX || (!begun && highest < -RISE_MAX)) && highest.abs() < f32::MAX / 4.0;
-            if moves {
-                any_moved = true;
-                group.neg_m[r] -= highest;
-                if begun {
-                    // Nothing was computed with a first reference, and the factor could be infinite.
-                    rescale(group, r, libm::exp2f(-highest));
-                }
-            } else {
-                highest = 0.0;
+        }
+        let mut moves = isa.splat(0.0);
+        for highest in highest {
+            moves = isa.max_if_positive(moves, highest);
+        }
+        // Where the last row has begun, so has every row that sees one of these keys.
+        let mut moved = false;
+        if group.sums[R - 1][0] == 0.0 || !isa.all(isa.lt(moves, isa.splat(RISE_MAX))) {
+            for (r, scores) in scores.iter_mut().enumerate() {
+                moved |= move_reference(group, r, scores);
             }
-            let p = group.p.get_mut(group.panel)?;
+        }
+        let p = group.p.get_mut(group.panel)?;
+        for ((scores, p), sums) in scores.iter().zip(p).zip(&mut *group.sums) {
             let mut sum = isa.splat(0.0);
-            for (scores, p) in scores.iter().zip(&mut p[r]) {
+            for (scores, p) in scores.iter().zip(p) {
                 let score = isa.load(scores);
-                let e = exp2(isa, isa.sub(score, isa.splat(highest)));
                 // So that a NaN stays.
-                let e = isa.select(isa.gt(isa.splat(HIDDEN / 2.0), score), isa.splat(0.0), e);
+                let is_hidden = isa.gt(isa.splat(HIDDEN / 2.0), score);
+                let e = isa.select(is_hidden, isa.splat(0.0), exp2(isa, score));
                 isa.store(e, p);
                 sum = isa.add(sum, e);
             }
-            let sums = &mut group.sums[r];
             isa.store(isa.add(isa.load(sums), sum), sums);
         }
-        Some(any_moved)
+        Some(moved)
     }
+}
+
+/// Makes row r's largest score here its reference if it lies too high, or too low for a first one; says whether it did.
+#[cold]
+#[inline(never)]
+fn move_reference<const R: usize>(
+    group: &mut Group<'_, R>,
+    r: usize,
+    scores: &mut Wide<f32>,
+) -> bool {
+    let scores = scores.as_flattened_mut();
+    let highest = scores
+        .iter()
+        .fold(HIDDEN, |m, x| if *x > m { *x } else { m });
+    let begun = group.sums[r].iter().any(|sum| *sum != 0.0);
+    let moves = highest > RISE_MAX || (!begun && highest < -RISE_MAX);
+    // Infinite scores cannot be a reference; they become NaN in the end.
+    if !moves || highest.abs() > f32::MAX / 4.0 {
+        return false;
+    }
+    group.neg_m[r] -= highest;
+    scores
+        .iter_mut()
+        .filter(|x| **x > HIDDEN / 2.0)
+        .for_each(|x| *x -= highest);
+    if begun {
+        // Nothing was computed with a first reference, and the factor could be infinite.
+        rescale(group, r, libm::exp2f(-highest));
+    }
+    true
 }
 
 /// A key's place in the panel that begins at `first`, in all lanes; 0 if it lies before, 16 if behind.
@@ -284,7 +329,10 @@ fn rescale<const R: usize>(group: &mut Group<'_, R>, r: usize, factor: f32) {
     group.sums[r].iter_mut().for_each(|x| *x *= factor);
     let before = group.p.iter_mut().take(group.panel);
     for tile in group.out.iter_mut().chain(before) {
-        tile[r].as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+        tile[r]
+            .as_flattened_mut()
+            .iter_mut()
+            .for_each(|x| *x *= factor);
     }
 }
 
@@ -311,7 +359,8 @@ pub(super) enum Start {
 }
 
 /// Probabilities, a tile a panel; values, `block_len` apart; the first panel of dimensions; the number of keys.
-pub(super) type Weighing<'a, E, const R: usize> = (&'a [Tile<R>], &'a [E], usize, usize, usize, Start);
+pub(super) type Weighing<'a, E, const R: usize> =
+    (&'a [Tile<R>], &'a [E], usize, usize, usize, Start);
 
 /// `out[t][r] += Σ_j p[r][j] · v[t][j]` over the first `keys` values of successive blocks, for T panels `[16 keys][16]` of
 /// dimensions.
@@ -363,7 +412,8 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
     quad: usize,
     keys: usize,
 ) {
-    let p: [&[f32; 4]; R] = core::array::from_fn(|r| &p[r].as_flattened().as_chunks::<4>().0[quad % 4]);
+    let p: [&[f32; 4]; R] =
+        core::array::from_fn(|r| &p[r].as_flattened().as_chunks::<4>().0[quad % 4]);
     for lane in 0..4 {
         if lane >= keys {
             break;
@@ -397,8 +447,14 @@ pub(super) fn weigh_half_values<I: Isa, E: Element, const R: usize>(
         }
     }
     for (panel, p) in p.iter().enumerate() {
-        let v = v.get(panel * block_len + dims * 256..).unwrap_or(&[]).as_chunks::<8>().0;
-        let keys = keys.saturating_sub(panel * KEYS_PER_BLOCK).min(KEYS_PER_BLOCK);
+        let v = v
+            .get(panel * block_len + dims * 256..)
+            .unwrap_or(&[])
+            .as_chunks::<8>()
+            .0;
+        let keys = keys
+            .saturating_sub(panel * KEYS_PER_BLOCK)
+            .min(KEYS_PER_BLOCK);
         for (j, v) in v.iter().enumerate().take(keys) {
             let v = E::load(isa, v);
             for (acc, p) in acc.iter_mut().zip(p) {

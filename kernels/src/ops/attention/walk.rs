@@ -26,7 +26,8 @@ pub(super) trait Method<const R: usize> {
     /// Takes the queries of a block of rows.
     fn begin<I: Isa>(&mut self, isa: I, call: &Call<'_>, rows: Rows) -> Option<()>;
     /// Attends to a block of keys, some of which some row of the pass sees.
-    fn attend<I: Isa>(&mut self, isa: I, call: &Call<'_>, at: Blocks, pass: &Pass<R>) -> Option<()>;
+    fn attend<I: Isa>(&mut self, isa: I, call: &Call<'_>, at: Blocks, pass: &Pass<R>)
+    -> Option<()>;
     /// Writes the outputs of the block of rows.
     fn end<I: Isa>(&mut self, isa: I, call: &mut Call<'_>, rows: Rows) -> Option<()>;
 }
