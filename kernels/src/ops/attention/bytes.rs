@@ -460,7 +460,7 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
     fn refer<I: Isa>(&mut self, isa: I, piece: &mut Piece) -> Option<()> {
         let group = piece.group;
         let highest = isa.load(&piece.highest);
-        let sum = isa.load_partial(self.state.sum.get(group)?);
+        let mut sum = isa.load_partial(self.state.sum.get(group)?);
         let before = isa.load_partial(self.state.reference.get(group)?);
         let zero = isa.splat(0.0);
         // Rows that see none of these keys keep what they have. (A NaN counts as seen.)
@@ -475,6 +475,7 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             let mut lanes = [0.0; 8];
             isa.store(rise, &mut lanes);
             self.rescale(group, &lanes)?;
+            sum = isa.load_partial(self.state.sum.get(group)?);
             reference = isa.select(rises, block, reference);
         }
         isa.store_partial(reference, self.state.reference.get_mut(group)?);

@@ -294,3 +294,98 @@ fn equals_the_oracle() {
         Case::random(&mut random).check(&mut random);
     }
 }
+
+/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt gives
+/// what one long prompt gives.
+#[test]
+fn rows_do_not_depend_on_their_number() {
+    let mut random = Rng(2);
+    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
+        let case = Case::random(&mut random);
+        let [q, k, v] = case.inputs(&mut random);
+        let row = case.shape.q_heads * case.head_dim;
+        for backend in backends() {
+            let all = case.computed(backend, &[q.clone(), k.clone(), v.clone()]);
+            let mut first = 0;
+            while first < case.shape.q_len {
+                let len = (1 + random.index(9)).min(case.shape.q_len - first);
+                let mut part = case.clone();
+                part.shape.q_len = len;
+                if case.shape.mask != Mask::Full {
+                    part.shape.kv_len -= case.shape.q_len - first - len;
+                }
+                let width = case.kv_heads * case.head_dim * part.shape.kv_len;
+                let inputs = [
+                    &q[first * row..(first + len) * row],
+                    &k[..width],
+                    &v[..width],
+                ]
+                .map(<[f32]>::to_vec);
+                let got = part.computed(backend, &inputs);
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let want = &all[first * row..(first + len) * row];
+                assert_eq!(
+                    bits(&got),
+                    bits(want),
+                    "{} tokens {first}, {len}: {case:?}",
+                    backend.name()
+                );
+                first += len;
+            }
+        }
+    }
+}
+
+/// The errors that [`Precision`] promises, the cache's rounding included.
+#[test]
+fn integer_products_are_as_accurate_as_documented() {
+    let mut random = Rng(3);
+    for (precision, bound) in [(Precision::Fast, 2.5e-2), (Precision::Accurate, 1e-2)] {
+        for (head_dim, kv_len) in [(64, 512), (64, 1024), (128, 512), (80, 300)] {
+            if cfg!(miri) {
+                continue;
+            }
+            let q_len = 32;
+            let mut case = Case::random(&mut random);
+            case = Case {
+                dtype: KvDtype::I8,
+                head_dim,
+                kv_heads: 1,
+                shape: AttentionShape {
+                    q_heads: 1,
+                    q_len,
+                    kv_len,
+                    mask: Mask::Causal,
+                    scale: 1.0 / (head_dim as f32).sqrt(),
+                    soft_cap: 0.0,
+                    precision,
+                    ..case.shape
+                },
+                sinks: Vec::new(),
+                capacity: kv_len,
+                spread: 1.0,
+            };
+            let inputs = case.inputs(&mut random);
+            let exact = Case {
+                dtype: KvDtype::F32,
+                ..case.clone()
+            }
+            .expected(&inputs);
+            for backend in backends() {
+                let got = case.computed(backend, &inputs);
+                let square = |x: f64| x * x;
+                let error: f64 = got
+                    .iter()
+                    .zip(&exact)
+                    .map(|(got, x)| square(f64::from(*got) - x))
+                    .sum();
+                let error = (error / exact.iter().map(|x| square(*x)).sum::<f64>()).sqrt();
+                assert!(
+                    error <= bound,
+                    "{} {precision:?} {head_dim} {kv_len}: {error}",
+                    backend.name()
+                );
+            }
+        }
+    }
+}
