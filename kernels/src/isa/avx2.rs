@@ -346,14 +346,9 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> __m256i {
+    fn splat2_i16(self, x: u32) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_set1_epi16(x) }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_setzero_si256() }
+        unsafe { _mm256_set1_epi32(x as i32) }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {

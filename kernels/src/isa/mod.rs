@@ -206,15 +206,118 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// Thirty-two lanes as signed bytes, saturated, in order.
     fn narrow(self, a: [Self::I32; 4]) -> Self::Bytes;
-    /// Sixteen zeros.
-    fn zero_i16(self) -> Self::I16;
-    /// All sixteen lanes `x`.
-    fn splat_i16(self, x: i16) -> Self::I16;
+    /// Two lanes of sixteen bits, the first in the low half of `x`, eight times.
+    fn splat2_i16(self, x: u32) -> Self::I16;
     /// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, u unsigned and at most 15, s signed. Sums wrap: eight
     /// additions to zero with |s| ≤ 127 stay within 30 480, so are exact.
     fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
+
+    // Micro-kernels: written once in terms of the operations above; an instruction set with something better overrides them.
+
+    /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both
+    /// halves of `panel[k]` for every step k.
+    #[inline(always)]
+    fn add_i8_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::I32; 2]; M],
+        panel: &[[[i8; 32]; 2]],
+        words: &[[u32; M]],
+    ) {
+        for (step, words) in panel.iter().zip(words) {
+            let (w0, w1) = (self.load_bytes_i8(&step[0]), self.load_bytes_i8(&step[1]));
+            for ([s0, s1], x) in sums.iter_mut().zip(words) {
+                let x = self.splat4_u8(x.to_le_bytes());
+                *s0 = self.dot4_u7(*s0, x, w0);
+                *s1 = self.dot4_u7(*s1, x, w1);
+            }
+        }
+    }
+
+    /// P panels of int8 weights times one vector: `sums[p]` gains [`dot4_u7`](Self::dot4_u7) of `words[k]` and both halves
+    /// of `panels[p][k]` for every step k, of which there are a multiple of four.
+    #[inline(always)]
+    fn add_i8_panels<const P: usize>(
+        self,
+        sums: &mut [[Self::I32; 2]; P],
+        panels: [&[[[i8; 32]; 2]]; P],
+        words: &[u32],
+    ) {
+        let words = words.as_chunks::<4>().0;
+        let panels = panels.map(|panel| panel.as_chunks::<4>().0);
+        let len = panels
+            .iter()
+            .fold(words.len(), |len, panel| len.min(panel.len()));
+        for k in 0..len {
+            for (i, x) in words[k].iter().enumerate() {
+                let x = self.splat4_u8(x.to_le_bytes());
+                for ([s0, s1], panel) in sums.iter_mut().zip(panels) {
+                    let step = &panel[k][i];
+                    *s0 = self.dot4_u7(*s0, x, self.load_bytes_i8(&step[0]));
+                    *s1 = self.dot4_u7(*s1, x, self.load_bytes_i8(&step[1]));
+                }
+            }
+        }
+    }
+
+    /// The word that makes the products of 4-bit weights start at −8·sum; |sum| is at most 32·127.
+    #[inline(always)]
+    fn start_u4(self, sum: i32) -> u32 {
+        // −4·sum in each of the two lanes of sixteen bits that make an output's sum.
+        let lane = u32::from((sum.wrapping_mul(-4)) as u16);
+        lane << 16 | lane
+    }
+
+    /// A group (eight steps) of 4-bit weights, unpacked to bytes, times M vectors: for each m the start ([`start_u4`](Self::start_u4); 0
+    /// is 0) plus Σ_k of four unsigned bytes of both halves of `group[k]` times the signed bytes of `words[k][m]`, which
+    /// are in ±127. Exact.
+    #[inline(always)]
+    fn dot_u4_tile<const M: usize>(
+        self,
+        starts: &[u32; M],
+        group: &[[[u8; 32]; 2]],
+        words: &[[u32; M]],
+    ) -> [[Self::I32; 2]; M] {
+        let mut lanes = [[self.splat2_i16(0); 2]; M];
+        for (lanes, start) in lanes.iter_mut().zip(starts) {
+            *lanes = [self.splat2_i16(*start); 2];
+        }
+        for (step, words) in group.iter().zip(words) {
+            let (w0, w1) = (self.load_bytes_u8(&step[0]), self.load_bytes_u8(&step[1]));
+            for ([l0, l1], x) in lanes.iter_mut().zip(words) {
+                let x = self.splat4_u8(x.to_le_bytes());
+                *l0 = self.dot2_u4(*l0, w0, x);
+                *l1 = self.dot2_u4(*l1, w1, x);
+            }
+        }
+        let mut sums = [[self.splat_i32(0); 2]; M];
+        for (sums, [l0, l1]) in sums.iter_mut().zip(lanes) {
+            *sums = [self.sum_pairs(l0), self.sum_pairs(l1)];
+        }
+        sums
+    }
+
+    /// As [`dot_u4_tile`](Self::dot_u4_tile) for one vector and weights that are still packed.
+    #[inline(always)]
+    fn dot_u4_packed(
+        self,
+        start: u32,
+        group: &[[[u8; 32]; 2]; 4],
+        words: &[u32; 8],
+    ) -> [Self::I32; 2] {
+        let [mut l0, mut l1] = [self.splat2_i16(start); 2];
+        for ([b0, b1], [x0, x1]) in group.iter().zip(words.as_chunks::<2>().0) {
+            let x0 = self.splat4_u8(x0.to_le_bytes());
+            let x1 = self.splat4_u8(x1.to_le_bytes());
+            let (b0, b1) = (self.load_bytes_u8(b0), self.load_bytes_u8(b1));
+            l0 = self.dot2_u4(l0, self.low_nibbles(b0), x0);
+            l1 = self.dot2_u4(l1, self.low_nibbles(b1), x0);
+            l0 = self.dot2_u4(l0, self.high_nibbles(b0), x1);
+            l1 = self.dot2_u4(l1, self.high_nibbles(b1), x1);
+        }
+        [self.sum_pairs(l0), self.sum_pairs(l1)]
+    }
 
     /// Asks for the cache line `bytes_ahead` behind `at`; a hint without effect on results.
     #[inline(always)]

@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::isa::Isa;
-use crate::layout::GROUP;
+use crate::layout::{GROUP, PANEL};
 
 /// A value for each row of a panel, in the halves that vectors take.
 pub(super) type Panel<T> = [[T; 8]; 2];
@@ -13,6 +13,13 @@ pub(super) type Step<T> = [[T; 32]; 2];
 
 /// Steps of a group of columns that share a scale.
 pub(super) const GROUP_STEPS: usize = GROUP / 4;
+
+/// [`GROUP_STEPS`] as a number that the compiler does not know. Where it does, it unrolls the loop over a group's steps and
+/// reorders it so that the activations of all of them are kept at once, on the stack.
+#[inline(always)]
+pub(super) fn group_steps() -> usize {
+    core::hint::black_box(GROUP_STEPS)
+}
 
 /// One value a row, rows rounded up to panels.
 #[inline(always)]
@@ -29,6 +36,11 @@ pub(super) fn as_steps<T>(from: &[T]) -> &[Step<T>] {
 #[inline(always)]
 pub(super) fn load_f16<I: Isa>(isa: I, from: &Panel<f16>) -> [I::F32; 2] {
     [isa.load_f16(&from[0]), isa.load_f16(&from[1])]
+}
+
+#[inline(always)]
+pub(super) fn load_i32<I: Isa>(isa: I, from: &Panel<i32>) -> [I::I32; 2] {
+    [isa.load_i32(&from[0]), isa.load_i32(&from[1])]
 }
 
 /// Sixteen floats, or as many as there are and zeros beyond.
@@ -55,4 +67,11 @@ pub(super) fn store<I: Isa>(isa: I, values: [I::F32; 2], to: &mut [f32]) {
         }
         ([], rest) => isa.store_partial(values[0], rest),
     }
+}
+
+/// Where a panel's outputs of one vector go: sixteen from `at`, or the `left` that there are.
+#[inline(always)]
+pub(super) fn panel_of(y: &mut [f32], at: usize, left: usize) -> &mut [f32] {
+    let len = left.min(PANEL);
+    y.get_mut(at..at + len).unwrap_or_default()
 }
