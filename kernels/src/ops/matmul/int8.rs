@@ -20,6 +20,9 @@ use crate::layout::{GROUP, PANEL};
 /// a constant leave a third of AVX2's sixteen registers for products in flight.
 const TILE: usize = 4;
 
+/// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
+const WIDE_TILE: usize = 8;
+
 /// Panels that one vector is multiplied with at a time: eight chains of additions, and few loops that end.
 const PANELS: usize = 4;
 
@@ -44,8 +47,10 @@ impl Kernel for RowProduct<'_> {
             scalar::row_product(self)
         } else if self.x.len() == self.cols {
             self.one(isa)
+        } else if I::WIDE {
+            self.many::<I, WIDE_TILE>(isa)
         } else {
-            self.many(isa)
+            self.many::<I, TILE>(isa)
         }
     }
 }
@@ -94,8 +99,8 @@ impl RowProduct<'_> {
 
     /// Many vectors: each panel stays in the first cache level for all tiles of vectors.
     #[inline(always)]
-    fn many<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
-        let x = quantize::<I, TILE, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+    fn many<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
+        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
         let panels = as_steps(self.weights).chunks(steps(self.cols));
         let parameters = as_panels(self.corrections)
             .iter()
@@ -108,7 +113,7 @@ impl RowProduct<'_> {
                 rows: self.rows,
                 row: p * PANEL,
             };
-            x.each::<I, TILE>(isa, &panel, self.y, self.rows);
+            x.each::<I, M>(isa, &panel, self.y, self.rows);
         }
         Ok(())
     }
@@ -166,11 +171,21 @@ impl Kernel for GroupProduct<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         if !I::VECTORS {
-            return scalar::group_product(self);
+            scalar::group_product(self)
+        } else if I::WIDE {
+            self.multiply::<I, WIDE_TILE>(isa)
+        } else {
+            self.multiply::<I, TILE>(isa)
         }
+    }
+}
+
+impl GroupProduct<'_> {
+    #[inline(always)]
+    fn multiply<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
         let group_steps = group_steps();
-        let x = quantize::<I, TILE, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
         let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
         let parameters = scales.zip(as_panels(self.corrections));
         let panels = as_steps(self.weights).chunks(steps);
@@ -183,7 +198,7 @@ impl Kernel for GroupProduct<'_> {
                 rows: self.rows,
                 row: p * PANEL,
             };
-            x.each::<I, TILE>(isa, &panel, self.y, self.rows);
+            x.each::<I, M>(isa, &panel, self.y, self.rows);
         }
         Ok(())
     }
@@ -206,17 +221,7 @@ impl<I: Isa> Rows<I> for GroupPanel<'_> {
     #[inline(always)]
     fn multiply<const M: usize>(&self, isa: I, x: Tile<'_, M>, y: &mut [f32]) {
         let mut outputs = [[isa.splat(0.0); 2]; M];
-        let groups = x.words.as_chunks::<GROUP_STEPS>().0;
-        for ((group, words), scales) in self.groups.iter().zip(groups).zip(self.scales) {
-            let mut sums = [[isa.splat_i32(0); 2]; M];
-            let steps = group.get(..self.steps).unwrap_or_default();
-            isa.add_i8_tile(&mut sums, steps, words);
-            let [s0, s1] = load_f16(isa, scales);
-            for ([y0, y1], sums) in outputs.iter_mut().zip(sums) {
-                *y0 = isa.fma(isa.to_f32(sums[0]), s0, *y0);
-                *y1 = isa.fma(isa.to_f32(sums[1]), s1, *y1);
-            }
-        }
+        isa.add_i8_groups(&mut outputs, self.groups, self.scales, x.words, self.steps);
         let [c0, c1] = load(isa, self.corrections.as_flattened());
         for (m, ([y0, y1], x_scale)) in outputs.into_iter().zip(x.scales).enumerate() {
             let x_scale = isa.splat(f32::from_bits(*x_scale));

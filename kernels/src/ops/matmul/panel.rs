@@ -2,24 +2,16 @@
 
 use half::f16;
 
+pub(super) use crate::isa::{GROUP_STEPS, group_steps};
+
 use crate::isa::Isa;
-use crate::layout::{GROUP, PANEL};
+use crate::layout::PANEL;
 
 /// A value for each row of a panel, in the halves that vectors take.
 pub(super) type Panel<T> = [[T; 8]; 2];
 
 /// The bytes of one step, four columns of a panel: rows 0..8, rows 8..16, each `[8 rows][4 cols]`.
 pub(super) type Step<T> = [[T; 32]; 2];
-
-/// Steps of a group of columns that share a scale.
-pub(super) const GROUP_STEPS: usize = GROUP / 4;
-
-/// [`GROUP_STEPS`] as a number that the compiler does not know. Where it does, it unrolls the loop over a group's steps and
-/// reorders it so that the activations of all of them are kept at once, on the stack.
-#[inline(always)]
-pub(super) fn group_steps() -> usize {
-    core::hint::black_box(GROUP_STEPS)
-}
 
 /// One value a row, rows rounded up to panels.
 #[inline(always)]
