@@ -27,6 +27,8 @@ enum Level {
     Avx512(crate::isa::Avx512),
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon(crate::isa::Neon),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    NeonDotprod(crate::isa::NeonDotprod),
 }
 
 impl Backend {
@@ -45,7 +47,11 @@ impl Backend {
     }
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     const fn baseline() -> Self {
-        Self(Level::Neon(crate::isa::Neon::new()))
+        let neon = crate::isa::Neon::new();
+        match neon.with_dotprod_from_build() {
+            Some(token) => Self(Level::NeonDotprod(token)),
+            None => Self(Level::Neon(neon)),
+        }
     }
     #[cfg(not(any(
         all(target_arch = "x86_64", target_feature = "sse2"),
@@ -81,10 +87,22 @@ impl Backend {
             avx512.map(|token| Self(Level::Avx512(token))),
         ]
     }
-    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
-    fn found() -> [Option<Self>; 2] {
-        let best = Self::BASELINE;
-        [Some(Self::SCALAR), (best != Self::SCALAR).then_some(best)]
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    fn found() -> [Option<Self>; 3] {
+        let neon = crate::isa::Neon::new();
+        let dotprod = neon.with_dotprod();
+        [
+            Some(Self::SCALAR),
+            Some(Self(Level::Neon(neon))),
+            dotprod.map(|token| Self(Level::NeonDotprod(token))),
+        ]
+    }
+    #[cfg(not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    )))]
+    fn found() -> [Option<Self>; 1] {
+        [Some(Self::SCALAR)]
     }
 
     /// The backend of that name, if the processor has it; see [`name`](Self::name).
@@ -92,7 +110,7 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// "scalar", "avx2", "avxvnni", "avx512" or "neon".
+    /// "scalar", "avx2", "avxvnni", "avx512", "neon" or "dotprod".
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar(_) => Scalar::NAME,
@@ -104,6 +122,8 @@ impl Backend {
             Level::Avx512(_) => crate::isa::Avx512::NAME,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(_) => crate::isa::Neon::NAME,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(_) => crate::isa::NeonDotprod::NAME,
         }
     }
 
@@ -120,6 +140,8 @@ impl Backend {
             Level::Avx512(token) => crate::isa::run_avx512(token, kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(token) => kernel.run(token),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(token) => kernel.run(token),
         }
     }
 }

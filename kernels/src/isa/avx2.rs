@@ -23,8 +23,8 @@ const AVX512: u8 = 2;
 pub type Avx2 = X86<AVX2>;
 /// Proof of AVX2, FMA, F16C and AVX-VNNI: `vpdpbusd` on 256 bits.
 pub type AvxVnni = X86<AVX_VNNI>;
-/// Proof of AVX2, FMA, F16C and AVX-512 F, BW, VL, VNNI: `vpdpbusd` on 512 bits. Everything but the integer products stays
-/// at 256 bits.
+/// Proof of AVX2, FMA, F16C and AVX-512 F, BW, VL, VNNI: `vpdpbusd` on 512 bits. Everything but products of matrices
+/// stays at 256 bits.
 pub type Avx512 = X86<AVX512>;
 
 impl Avx2 {
@@ -156,6 +156,7 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         _ => "avx512",
     };
     const WIDE: bool = LEVEL == AVX512;
+    const DOT4: bool = LEVEL != AVX2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -449,6 +450,34 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         }
     }
     #[inline(always)]
+    fn add_f32_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256; 2]; M],
+        panel: &[[[f32; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_f32_tile(sums, panel, x) }
+        } else {
+            generic::add_f32_tile(self, sums, panel, x);
+        }
+    }
+    #[inline(always)]
+    fn add_f16_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256; 2]; M],
+        panel: &[[[f16; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_f16_tile(sums, panel, x) }
+        } else {
+            generic::add_f16_tile(self, sums, panel, x);
+        }
+    }
+    #[inline(always)]
     fn add_i8_tile<const M: usize>(
         self,
         sums: &mut [[__m256i; 2]; M],
@@ -490,14 +519,6 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             unsafe { avx512::add_i8_groups(outputs, groups, scales, words, steps) }
         } else {
             generic::add_i8_groups(self, outputs, groups, scales, words, steps);
-        }
-    }
-    #[inline(always)]
-    fn start_u4(self, sum: i32) -> u32 {
-        if LEVEL == AVX512 {
-            sum.wrapping_mul(-8) as u32
-        } else {
-            generic::start_u4(sum)
         }
     }
     #[inline(always)]

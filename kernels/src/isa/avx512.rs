@@ -1,4 +1,4 @@
-//! Micro-kernels of integer products on registers of sixteen lanes, a whole panel: AVX-512 with VNNI.
+//! Micro-kernels of products on registers of sixteen lanes, a whole panel: AVX-512 with VNNI.
 //!
 //! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits without saturation, so the integers are
 //! those of every other instruction set. Two of them start in a cycle and take five: tiles have at least eight chains. The
@@ -6,6 +6,7 @@
 //!
 //! Safe functions but for loads; to call them, the caller's token proves the features.
 
+use super::products::common;
 use super::{GROUP_STEPS, U4Group};
 use core::arch::x86_64::*;
 use half::f16;
@@ -69,6 +70,52 @@ fn join_f32([low, high]: [__m256; 2]) -> __m512 {
 fn halves_f32(a: __m512) -> [__m256; 2] {
     let [low, high] = halves(_mm512_castps_si512(a));
     [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_f32_tile<const M: usize>(
+    sums: &mut [[__m256; 2]; M],
+    panel: &[[[f32; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, sums) in wide.iter_mut().zip(&*sums) {
+        *wide = join_f32(*sums);
+    }
+    let (panel, x) = common(panel, x);
+    for (k, w) in panel.iter().enumerate() {
+        let w = load_f32(w);
+        for (sum, x) in wide.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+        }
+    }
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        *sums = halves_f32(wide);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_f16_tile<const M: usize>(
+    sums: &mut [[__m256; 2]; M],
+    panel: &[[[f16; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, sums) in wide.iter_mut().zip(&*sums) {
+        *wide = join_f32(*sums);
+    }
+    let (panel, x) = common(panel, x);
+    for (k, w) in panel.iter().enumerate() {
+        let w = load_f16(w);
+        for (sum, x) in wide.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+        }
+    }
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        *sums = halves_f32(wide);
+    }
 }
 
 #[inline]

@@ -36,7 +36,7 @@ pub use avx2::{Avx2, Avx512, AvxVnni, X86};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) use avx2::{run_avx_vnni, run_avx2, run_avx512};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub use neon::Neon;
+pub use neon::{Arm, Neon, NeonDotprod};
 pub use scalar::Scalar;
 
 use crate::layout::GROUP;
@@ -137,9 +137,12 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// may take a plain loop instead (with the same results).
     const VECTORS: bool = true;
 
-    /// Whether the micro-kernels of integer products work on registers of sixteen lanes, of which there are 32, so that they
+    /// Whether the micro-kernels of products work on registers of sixteen lanes, of which there are 32, so that they
     /// want wider tiles.
     const WIDE: bool = false;
+
+    /// Whether [`dot4_u7`](Self::dot4_u7) is one instruction.
+    const DOT4: bool = false;
 
     // Loads, stores, conversions of f32.
 
@@ -276,6 +279,28 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
 
     // Micro-kernels, written once in terms of the operations above; an instruction set with something better overrides them.
 
+    /// One panel of f32 weights times M vectors: `sums[m]` gains, column by column in order, `panel[k]` times `x[m][k]`.
+    #[inline(always)]
+    fn add_f32_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::F32; 2]; M],
+        panel: &[[[f32; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        products::add_f32_tile(self, sums, panel, x);
+    }
+
+    /// As [`add_f32_tile`](Self::add_f32_tile) for f16 weights.
+    #[inline(always)]
+    fn add_f16_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::F32; 2]; M],
+        panel: &[[[f16; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        products::add_f16_tile(self, sums, panel, x);
+    }
+
     /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both
     /// halves of `panel[k]` for every step k.
     #[inline(always)]
@@ -318,7 +343,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// The word that makes the products of a group of 4-bit weights start at −8·sum; |sum| is at most 32·127.
     #[inline(always)]
     fn start_u4(self, sum: i32) -> u32 {
-        products::start_u4(sum)
+        products::start_u4::<Self>(sum)
     }
 
     /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the group's scale

@@ -1,23 +1,52 @@
-//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes.
+//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add to 32
+//! bits at once, by the extension DotProd.
 //!
-//! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
+//! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline. DotProd
+//! needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and nothing else uses it.
 
 use super::{Isa, sealed::Sealed};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use half::f16;
 
-/// Proof that the build targets a processor with NEON.
+/// Proof that the build targets a processor with NEON; and beyond that what [`NeonDotprod`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neon(());
+pub struct Arm<const LEVEL: u8>(());
+
+const NEON: u8 = 0;
+const DOTPROD: u8 = 1;
+
+/// Proof of NEON.
+pub type Neon = Arm<NEON>;
+/// Proof of NEON and DotProd: `sdot`.
+pub type NeonDotprod = Arm<DOTPROD>;
 
 impl Neon {
     pub(crate) const fn new() -> Self {
         Self(())
     }
+
+    /// The token with byte products, if the whole build is compiled for them.
+    pub(crate) const fn with_dotprod_from_build(self) -> Option<NeonDotprod> {
+        if cfg!(target_feature = "dotprod") {
+            Some(Arm(()))
+        } else {
+            None
+        }
+    }
+
+    /// The token with byte products, if the processor has them. Without the standard library, whose answer comes from the
+    /// operating system, only the build knows.
+    pub(crate) fn with_dotprod(self) -> Option<NeonDotprod> {
+        #[cfg(any(feature = "std", test))]
+        if !cfg!(miri) && std::arch::is_aarch64_feature_detected!("dotprod") {
+            return Some(Arm(()));
+        }
+        self.with_dotprod_from_build()
+    }
 }
 
-impl Sealed for Neon {}
+impl<const LEVEL: u8> Sealed for Arm<LEVEL> {}
 
 type F32 = [float32x4_t; 2];
 type I32 = [int32x4_t; 2];
@@ -66,14 +95,38 @@ fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
     vaddq_s16(acc, pairs)
 }
 
-impl Isa for Neon {
+/// Lane i: `acc[i] + Σ_{c<4} a[4i+c] · b[4i+c]`, all signed, by `sdot`.
+///
+/// # Safety
+/// The processor must have DotProd.
+#[inline(always)]
+unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller has DotProd; the instruction only touches its registers.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     type F32 = F32;
     type I32 = I32;
     type I16 = I16;
     type Bytes = Bytes;
     type Mask = Mask;
 
-    const NAME: &'static str = "neon";
+    const NAME: &'static str = match LEVEL {
+        NEON => "neon",
+        _ => "dotprod",
+    };
+    const DOT4: bool = LEVEL == DOTPROD;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32 {
@@ -358,6 +411,11 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
+        // Below 128, unsigned bytes are signed ones.
+        if LEVEL == DOTPROD {
+            // SAFETY: `self` proves DotProd.
+            return unsafe { [sdot(acc[0], u[0], s[0]), sdot(acc[1], u[1], s[1])] };
+        }
         // SAFETY: `self` proves NEON.
         unsafe { [dot4_s8(acc[0], u[0], s[0]), dot4_s8(acc[1], u[1], s[1])] }
     }
