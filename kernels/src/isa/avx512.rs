@@ -6,7 +6,7 @@
 //!
 //! Safe functions but for loads; to call them, the caller's token proves the features.
 
-use super::products::common;
+use super::products::{PREFETCH_BYTES, common};
 use super::{GROUP_STEPS, U4Group};
 use core::arch::x86_64::*;
 use half::f16;
@@ -33,6 +33,13 @@ fn load_f16(from: &[[f16; 8]; 2]) -> __m512 {
     // SAFETY: the reference covers 32 bytes, and this load has no demand on their alignment.
     let halves = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
     _mm512_cvtph_ps(halves)
+}
+
+#[inline(always)]
+fn prefetch<T>(at: &T, bytes_ahead: usize) {
+    let line = core::ptr::from_ref(at).wrapping_byte_add(bytes_ahead);
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
 }
 
 #[inline]
@@ -265,6 +272,7 @@ pub(super) fn dot_u4_panel<const MINIMA: bool>(
         let mut low = splat(if MINIMA { 0 } else { *sum });
         let mut high = _mm512_setzero_si512();
         for (bytes, [x0, x1]) in group.iter().zip(words.as_chunks::<2>().0) {
+            prefetch(bytes, PREFETCH_BYTES);
             let bytes = load(bytes);
             low = _mm512_dpbusd_epi32(low, _mm512_and_si512(bytes, low_bits), splat(*x0));
             high = _mm512_dpbusd_epi32(high, _mm512_andnot_si512(low_bits, bytes), splat(*x1));

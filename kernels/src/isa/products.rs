@@ -6,6 +6,9 @@
 use super::{GROUP_STEPS, Isa, U4Group};
 use half::f16;
 
+/// How far ahead of a product with one vector its weights are asked for.
+pub(super) const PREFETCH_BYTES: usize = 4096;
+
 #[inline(always)]
 pub(super) fn add_f32_tile<I: Isa, const M: usize>(
     isa: I,
@@ -256,6 +259,10 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
     let parameters = scales.iter().zip(minima);
     for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
     {
+        // A matrix in memory is read in one stream, page by page: the processor's own prefetching stops at each page's end.
+        for line in group {
+            isa.prefetch(line, PREFETCH_BYTES);
+        }
         let start = if MINIMA { 0 } else { *sum };
         let [p0, p1] = dot_u4_packed(isa, start, group, words);
         let (s0, s1) = (isa.load_f16(&scales[0]), isa.load_f16(&scales[1]));
