@@ -149,8 +149,8 @@ impl TensorMut<'_> {
     }
 
     /// The same with scales that the caller chose, in the places that
-    /// [`scale_index`](crate::kernels::pack::scale_index) states; none for a format without scales. A format with minima
-    /// takes them behind its scales, in the same places.
+    /// [`scale_index`](crate::kernels::pack::scale_index) states; none for a format without scales. A format with
+    /// minima takes them behind its scales, in the same places.
     ///
     /// # Errors
     /// A wrong number of values or scales, or a value that the format cannot hold.

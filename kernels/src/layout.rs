@@ -35,8 +35,8 @@ pub enum WeightFormat {
     /// Nibbles `w + 8`, w in −8..=7, with a scale per row and 32 columns. Byte `[s][r][c]` of a group holds columns
     /// `8s + c` (low nibble) and `8s + 4 + c` (high nibble) of row r.
     I4Group32,
-    /// Nibbles in 0..=15 with a scale and a minimum per row and 32 columns: a weight is scale · nibble + minimum. Nibbles
-    /// lie as in [`I4Group32`](Self::I4Group32). Rows beyond the
+    /// Nibbles in 0..=15 with a scale and a minimum per row and 32 columns: a weight is scale · nibble + minimum.
+    /// Nibbles lie as in [`I4Group32`](Self::I4Group32). Rows beyond the
     /// matrix have scale and minimum 0, columns beyond it nibble 0 (there the activations are zero).
     U4Group32,
 }

@@ -1,8 +1,8 @@
 //! Micro-kernels of products on registers of sixteen lanes, a whole panel: AVX-512 with VNNI.
 //!
-//! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits without saturation, so the integers are
-//! those of every other instruction set. Two of them start in a cycle and take five: tiles have at least eight chains. The
-//! contracts are those of [`Isa`](super::Isa).
+//! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits without saturation, so the
+//! integers are those of every other instruction set. Two of them start in a cycle and take five: tiles have at least
+//! eight chains. The contracts are those of [`Isa`](super::Isa).
 //!
 //! Safe functions but for loads; to call them, the caller's token proves the features.
 

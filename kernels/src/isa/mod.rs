@@ -30,14 +30,16 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod x86;
 
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use avx2::{Avx2, Avx512, AvxVnni, X86};
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use avx2::{run_avx_vnni, run_avx2, run_avx512};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::{Arm, Neon, NeonDotprod};
 pub use scalar::Scalar;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub use x86::{Avx2, Avx512, AvxVnni, X86};
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use x86::{run_avx_vnni, run_avx2, run_avx512};
 
 use crate::layout::GROUP;
 use half::f16;
@@ -51,8 +53,8 @@ pub const LANES: usize = 8;
 /// Steps of a group of columns that share a scale.
 pub(crate) const GROUP_STEPS: usize = GROUP / 4;
 
-/// [`GROUP_STEPS`] as a number that the compiler does not know. Where it does, it unrolls the loop over a group's steps and
-/// reorders it so that the activations of all of them are kept at once, on the stack.
+/// [`GROUP_STEPS`] as a number that the compiler does not know. Where it does, it unrolls the loop over a group's
+/// steps and reorders it so that the activations of all of them are kept at once, on the stack.
 #[inline(always)]
 pub(crate) fn group_steps() -> usize {
     core::hint::black_box(GROUP_STEPS)
@@ -277,9 +279,11 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
 
-    // Micro-kernels, written once in terms of the operations above; an instruction set with something better overrides them.
+    // Micro-kernels, written once in terms of the operations above; an instruction set with something better
+    // overrides them.
 
-    /// One panel of f32 weights times M vectors: `sums[m]` gains, column by column in order, `panel[k]` times `x[m][k]`.
+    /// One panel of f32 weights times M vectors: `sums[m]` gains, column by column in order, `panel[k]` times
+    /// `x[m][k]`.
     #[inline(always)]
     fn add_f32_tile<const M: usize>(
         self,
@@ -313,8 +317,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_tile::<_, M>(self, sums, panel, words)
     }
 
-    /// P panels of int8 weights times one vector: `sums[p]` gains [`dot4_u7`](Self::dot4_u7) of `words[k]` and both halves
-    /// of `panels[p][k]` for every step k, of which there are a multiple of four.
+    /// P panels of int8 weights times one vector: `sums[p]` gains [`dot4_u7`](Self::dot4_u7) of `words[k]` and both
+    /// halves of `panels[p][k]` for every step k, of which there are a multiple of four.
     #[inline(always)]
     fn add_i8_panels<const P: usize>(
         self,
@@ -325,9 +329,9 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_panels::<_, P>(self, sums, panels, words)
     }
 
-    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the sum over
-    /// the group's steps of [`dot4_u7`](Self::dot4_u7) of `words[8·g + k][m]` and `groups[g][k]`. `steps` is eight,
-    /// as a number that the compiler does not know.
+    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the
+    /// sum over the group's steps of [`dot4_u7`](Self::dot4_u7) of `words[8·g + k][m]` and `groups[g][k]`. `steps` is
+    /// eight, as a number that the compiler does not know.
     #[inline(always)]
     fn add_i8_groups<const M: usize>(
         self,
@@ -346,10 +350,10 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::start_u4::<Self>(sum)
     }
 
-    /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the group's scale
-    /// times the integer Σ u·x, exact, over its unsigned bytes u and the signed bytes x (in ±127) of `words[8·g..][m]`.
-    /// The integer starts at `sums[g][m]`, which [`start_u4`](Self::start_u4) made; with MINIMA it starts at 0, and the
-    /// output gains the group's minimum times `sums[g][m]`, an f32's bits. `steps` is eight,
+    /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the
+    /// group's scale times the integer Σ u·x, exact, over its unsigned bytes u and the signed bytes x (in ±127) of
+    /// `words[8·g..][m]`. The integer starts at `sums[g][m]`, which [`start_u4`](Self::start_u4) made; with MINIMA it
+    /// starts at 0, and the output gains the group's minimum times `sums[g][m]`, an f32's bits. `steps` is eight,
     /// as a number that the compiler does not know.
     #[inline(always)]
     fn add_u4_groups<const M: usize, const MINIMA: bool>(

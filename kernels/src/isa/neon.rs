@@ -1,8 +1,9 @@
-//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add to 32
-//! bits at once, by the extension DotProd.
+//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add
+//! to 32 bits at once, by the extension DotProd.
 //!
-//! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline. DotProd
-//! needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and nothing else uses it.
+//! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
+//! DotProd needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and
+//! nothing else uses it.
 
 use super::{Isa, sealed::Sealed};
 use core::arch::aarch64::*;
@@ -35,8 +36,8 @@ impl Neon {
         }
     }
 
-    /// The token with byte products, if the processor has them. Without the standard library, whose answer comes from the
-    /// operating system, only the build knows.
+    /// The token with byte products, if the processor has them. Without the standard library, whose answer comes from
+    /// the operating system, only the build knows.
     pub(crate) fn with_dotprod(self) -> Option<NeonDotprod> {
         #[cfg(any(feature = "std", test))]
         if !cfg!(miri) && std::arch::is_aarch64_feature_detected!("dotprod") {

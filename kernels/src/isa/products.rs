@@ -1,7 +1,7 @@
 //! The micro-kernels of products in terms of an instruction set's operations.
 //!
-//! [`Isa`] documents them: these are what its methods do where an instruction set does not override them, in functions so that
-//! one that overrides a method for some processors can still call it for the others.
+//! [`Isa`] documents them: these are what its methods do where an instruction set does not override them, in
+//! functions so that one that overrides a method for some processors can still call it for the others.
 
 use super::{GROUP_STEPS, Isa, U4Group};
 use half::f16;
@@ -259,7 +259,8 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
     let parameters = scales.iter().zip(minima);
     for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
     {
-        // A matrix in memory is read in one stream, page by page: the processor's own prefetching stops at each page's end.
+        // A matrix in memory is read in one stream, page by page: the processor's own prefetching stops at each
+        // page's end.
         for line in group {
             isa.prefetch(line, PREFETCH_BYTES);
         }

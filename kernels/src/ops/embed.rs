@@ -5,8 +5,8 @@ use half::f16;
 use crate::layout::{GROUP, PANEL, cols_padded};
 use crate::{Backend, Matrix, MatrixData, ShapeError};
 
-/// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale (+ minimum) rounded once for the
-/// integer ones.
+/// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale (+ minimum)
+/// rounded once for the integer ones.
 ///
 /// A row is spread over a panel, so no instruction set reads it faster than plain code does; `backend` changes nothing.
 ///

@@ -37,8 +37,8 @@ pub fn pack_i8_row(
     Integers::rounded(WeightFormat::I8Row, &source, scales, &[])?.write_i8_row(weights, corrections)
 }
 
-/// As [`pack_i8_row`] for a row-major matrix of integers in −128..=127, which keep their values. The scales are not needed:
-/// copy them.
+/// As [`pack_i8_row`] for a row-major matrix of integers in −128..=127, which keep their values. The scales are not
+/// needed: copy them.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length.
@@ -71,8 +71,8 @@ pub fn pack_i8_group32(
         .write_i8_group32(weights, corrections)
 }
 
-/// As [`pack_i8_group32`] for a row-major matrix of integers in −128..=127, which keep their values: what GGUF's Q8_0 holds,
-/// exactly.
+/// As [`pack_i8_group32`] for a row-major matrix of integers in −128..=127, which keep their values: what GGUF's Q8_0
+/// holds, exactly.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length or a scale that is not finite.
@@ -106,8 +106,8 @@ pub fn pack_i4_group32(
     Integers::rounded(WeightFormat::I4Group32, &source, scales, &[])?.write_nibbles(weights)
 }
 
-/// As [`pack_i4_group32`] for a row-major matrix of integers in −8..=7, which keep their values: what GGUF's Q4_0 holds,
-/// exactly. The scales are not needed: copy them.
+/// As [`pack_i4_group32`] for a row-major matrix of integers in −8..=7, which keep their values: what GGUF's Q4_0
+/// holds, exactly. The scales are not needed: copy them.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length or another integer.
@@ -120,8 +120,8 @@ pub fn pack_i4_group32_levels(
     Integers::given(WeightFormat::I4Group32, rows, cols, levels, &[])?.write_nibbles(weights)
 }
 
-/// Packs a row-major `(rows, cols)` matrix as [`WeightFormat::U4Group32`], with the scales and the minima in the place that
-/// [`scale_index`] states.
+/// Packs a row-major `(rows, cols)` matrix as [`WeightFormat::U4Group32`], with the scales and the minima in the
+/// place that [`scale_index`] states.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length, or an element, scale or minimum that is not finite.
@@ -137,8 +137,8 @@ pub fn pack_u4_group32(
     Integers::rounded(WeightFormat::U4Group32, &source, scales, minima)?.write_nibbles(weights)
 }
 
-/// As [`pack_u4_group32`] for a row-major matrix of integers in 0..=15, which keep their values: what GGUF's Q4_1 holds,
-/// exactly. Scales and minima are not needed: copy them.
+/// As [`pack_u4_group32`] for a row-major matrix of integers in 0..=15, which keep their values: what GGUF's Q4_1
+/// holds, exactly. Scales and minima are not needed: copy them.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length or another integer.

@@ -9,14 +9,16 @@ use crate::layout::{GROUP, PANEL, WeightFormat};
 
 const FORMAT: WeightFormat = WeightFormat::U4Group32;
 
-/// Chooses the scales and minima of a row-major `(rows, cols)` matrix for [`WeightFormat::U4Group32`], already rounded to f16.
+/// Chooses the scales and minima of a row-major `(rows, cols)` matrix for [`WeightFormat::U4Group32`], already
+/// rounded to f16.
 ///
 /// By [`ScaleMethod::AbsMax`] a group's smallest element becomes the level 0 and its largest 15; by
-/// [`ScaleMethod::LeastSquares`] both ends move inwards where that is better, and the best candidates are refined by the
-/// linear regression of the elements on their levels. The smallest scale but 0 is f16's, 2⁻²⁴.
+/// [`ScaleMethod::LeastSquares`] both ends move inwards where that is better, and the best candidates are refined by
+/// the linear regression of the elements on their levels. The smallest scale but 0 is f16's, 2⁻²⁴.
 ///
 /// # Errors
-/// [`PackError`] for a wrong length, an element or importance that is not finite, or a scale or minimum that f16 cannot hold.
+/// [`PackError`] for a wrong length, an element or importance that is not finite, or a scale or minimum that f16
+/// cannot hold.
 pub fn choose_scales_and_minima(
     rows: usize,
     cols: usize,

@@ -1,11 +1,12 @@
 //! Row-major f32 matrices into the packed formats: what a trainer needs to write a weights file.
 //!
 //! Quantizing takes two steps, so that a trainer may choose the scales itself (calibration, quantization-aware training):
-//! [`choose_scales`] (or [`choose_scales_and_minima`]) writes f16 scales, `pack_*` quantizes with the scales that it is given.
-//! A scale is rounded to f16 *before* the weights are divided by it, so what is trained against is what is run.
+//! [`choose_scales`] (or [`choose_scales_and_minima`]) writes f16 scales, `pack_*` quantizes with the scales that it
+//! is given. A scale is rounded to f16 *before* the weights are divided by it, so what is trained against is what is
+//! run.
 //!
-//! Weights that are integers already, of a file that somebody else quantized, keep their values: `pack_*_levels` only moves
-//! them, and the scales are copied to where [`scale_index`] says.
+//! Weights that are integers already, of a file that somebody else quantized, keep their values: `pack_*_levels` only
+//! moves them, and the scales are copied to where [`scale_index`] says.
 //!
 //! Plain safe code without allocation; nothing here is on the path of inference. Slices have the lengths that
 //! [`WeightFormat`] states.
@@ -144,8 +145,8 @@ fn check_shape(rows: usize, cols: usize, len: usize) -> Result<(), PackError> {
     check_eq("elements of the matrix", rows.saturating_mul(cols), len)
 }
 
-/// Place of the scale (and the minimum) of row `row`, column `col` in the scales of a matrix with `cols` columns; 0 for a format without
-/// scales.
+/// Place of the scale (and the minimum) of row `row`, column `col` in the scales of a matrix with `cols` columns; 0
+/// for a format without scales.
 pub const fn scale_index(format: WeightFormat, row: usize, col: usize, cols: usize) -> usize {
     match format {
         WeightFormat::F32 | WeightFormat::F16 => 0,

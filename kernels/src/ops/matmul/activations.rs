@@ -165,8 +165,9 @@ pub(super) fn cut(
     Ok([scales, words, sums])
 }
 
-/// Rounds the vectors of `x` (`(n, cols)`) to bytes in tiles of M, signed in ±127 (scale amax/127) or unsigned in 1..=127, 64
-/// being zero (scale amax/63), with the sums of their groups that SUMS asks for. Padding columns are zero.
+/// Rounds the vectors of `x` (`(n, cols)`) to bytes in tiles of M, signed in ±127 (scale amax/127) or unsigned in
+/// 1..=127, 64 being zero (scale amax/63), with the sums of their groups that SUMS asks for. Padding columns are
+/// zero.
 #[inline(always)]
 pub(super) fn quantize<'a, I: Isa, const M: usize, const SUMS: u8>(
     isa: I,

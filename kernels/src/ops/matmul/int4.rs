@@ -3,8 +3,8 @@
 //! A weight is stored as u = w + 8, unsigned as the x86 byte product wants it, and a group's products stay in i16: two
 //! 16-bit lanes make an output's sum, and each starts at −4·Σa, so that together they take off 8·Σa. A lane's value is
 //! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in magnitude,
-//! so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a minimum is multiplied
-//! by Σa, once a group.
+//! so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a minimum is
+//! multiplied by Σa, once a group.
 
 use half::f16;
 
