@@ -135,13 +135,19 @@ impl Backend {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx2(token) => crate::isa::run_avx2(token, kernel),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Level::AvxVnni(token) => crate::isa::run_avx_vnni(token, kernel),
+            Level::AvxVnni(token) if K::PRODUCTS => crate::isa::run_avx_vnni(token, kernel),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Level::Avx512(token) => crate::isa::run_avx512(token, kernel),
+            Level::AvxVnni(token) => crate::isa::run_avx2(token.narrow(), kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(token) if K::PRODUCTS => crate::isa::run_avx512(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(token) => crate::isa::run_avx2(token.narrow(), kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(token) => kernel.run(token),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::NeonDotprod(token) => kernel.run(token),
+            Level::NeonDotprod(token) if K::PRODUCTS => kernel.run(token),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(token) => kernel.run(token.narrow()),
         }
     }
 }

@@ -112,6 +112,11 @@ pub trait Kernel {
     /// What the computation returns.
     type Output;
 
+    /// Whether it multiplies matrices or bytes: what the instruction sets beyond AVX2 and NEON are good for. All other
+    /// kernels run on these, even where the processor has more: they are compiled once, and AVX-512's encodings, which
+    /// are longer, made attention in f32 slower by 8 % (Intel Sapphire Rapids).
+    const PRODUCTS: bool = false;
+
     /// Runs with the instruction set that `isa` proves. Implementations are `#[inline(always)]`.
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }

@@ -47,6 +47,13 @@ impl Neon {
     }
 }
 
+impl<const LEVEL: u8> Arm<LEVEL> {
+    /// The token of what every level has.
+    pub(crate) const fn narrow(self) -> Neon {
+        Arm(())
+    }
+}
+
 impl<const LEVEL: u8> Sealed for Arm<LEVEL> {}
 
 type F32 = [float32x4_t; 2];

@@ -14,6 +14,7 @@ struct Floats {
 
 impl Kernel for Floats {
     type Output = ();
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -99,6 +100,7 @@ struct Integers {
 
 impl Kernel for Integers {
     type Output = ();
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -54,6 +54,13 @@ impl Avx2 {
     }
 }
 
+impl<const LEVEL: u8> X86<LEVEL> {
+    /// The token of what every level has.
+    pub(crate) const fn narrow(self) -> Avx2 {
+        X86(())
+    }
+}
+
 impl<const LEVEL: u8> Sealed for X86<LEVEL> {}
 
 /// Calls the kernel where the compiler may use the features.

@@ -82,6 +82,7 @@ pub(super) struct Product<'a, W> {
 
 impl<W: Weight> Kernel for Product<'_, W> {
     type Output = ();
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

@@ -42,6 +42,7 @@ pub(super) struct Product<'a, const MINIMA: bool> {
 
 impl<const MINIMA: bool> Kernel for Product<'_, MINIMA> {
     type Output = Result<(), ShapeError>;
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {

@@ -40,6 +40,7 @@ pub(super) struct RowProduct<'a> {
 
 impl Kernel for RowProduct<'_> {
     type Output = Result<(), ShapeError>;
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
@@ -167,6 +168,7 @@ pub(super) struct GroupProduct<'a> {
 
 impl Kernel for GroupProduct<'_> {
     type Output = Result<(), ShapeError>;
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
