@@ -1,23 +1,60 @@
-//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes.
+//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add
+//! to 32 bits at once, by the extension DotProd.
 //!
 //! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
+//! DotProd needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and
+//! nothing else uses it.
 
 use super::{Isa, Kernel, sealed::Sealed};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use half::{bf16, f16};
 
-/// Proof that the build targets a processor with NEON.
+/// Proof that the build targets a processor with NEON; and beyond that what [`NeonDotprod`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neon(());
+pub struct Arm<const LEVEL: u8>(());
+
+const NEON: u8 = 0;
+const DOTPROD: u8 = 1;
+
+/// Proof of NEON.
+pub type Neon = Arm<NEON>;
+/// Proof of NEON and DotProd: `sdot`.
+pub type NeonDotprod = Arm<DOTPROD>;
 
 impl Neon {
     pub(crate) const fn new() -> Self {
         Self(())
     }
+
+    /// The token with byte products, if the whole build is compiled for them.
+    pub(crate) const fn with_dotprod_from_build(self) -> Option<NeonDotprod> {
+        if cfg!(target_feature = "dotprod") {
+            Some(Arm(()))
+        } else {
+            None
+        }
+    }
+
+    /// The token with byte products, if the processor has them. Without the standard library, whose answer comes from
+    /// the operating system, only the build knows.
+    pub(crate) fn with_dotprod(self) -> Option<NeonDotprod> {
+        #[cfg(any(feature = "std", test))]
+        if !cfg!(miri) && std::arch::is_aarch64_feature_detected!("dotprod") {
+            return Some(Arm(()));
+        }
+        self.with_dotprod_from_build()
+    }
 }
 
-impl Sealed for Neon {}
+impl<const LEVEL: u8> Arm<LEVEL> {
+    /// The token of what every level has.
+    pub(crate) const fn narrow(self) -> Neon {
+        Arm(())
+    }
+}
+
+impl<const LEVEL: u8> Sealed for Arm<LEVEL> {}
 
 type F32 = [float32x4_t; 2];
 type I32 = [int32x4_t; 2];
@@ -71,15 +108,38 @@ fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
 fn run_apart<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
     kernel.run(isa)
 }
+/// Lane i: `acc[i] + Σ_{c<4} a[4i+c] · b[4i+c]`, all signed, by `sdot`.
+///
+/// # Safety
+/// The processor must have DotProd.
+#[inline(always)]
+unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller has DotProd; the instruction only touches its registers.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
 
-impl Isa for Neon {
+impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     type F32 = F32;
     type I32 = I32;
     type I16 = I16;
     type Bytes = Bytes;
     type Mask = Mask;
 
-    const NAME: &'static str = "neon";
+    const NAME: &'static str = match LEVEL {
+        NEON => "neon",
+        _ => "dotprod",
+    };
+    const DOT4: bool = LEVEL == DOTPROD;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32 {
@@ -376,6 +436,11 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
+        // Below 128, unsigned bytes are signed ones.
+        if LEVEL == DOTPROD {
+            // SAFETY: `self` proves DotProd.
+            return unsafe { [sdot(acc[0], u[0], s[0]), sdot(acc[1], u[1], s[1])] };
+        }
         // SAFETY: `self` proves NEON.
         unsafe { [dot4_s8(acc[0], u[0], s[0]), dot4_s8(acc[1], u[1], s[1])] }
     }
@@ -394,14 +459,9 @@ impl Isa for Neon {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> I16 {
+    fn splat2_i16(self, x: u32) -> I16 {
         // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(x); 2] }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> I16 {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(0); 2] }
+        unsafe { [vreinterpretq_s16_u32(vdupq_n_u32(x)); 2] }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: I16, u: Bytes, s: Bytes) -> I16 {
@@ -419,12 +479,6 @@ impl Isa for Neon {
         unsafe {
             vst1q_s16_x2(to.as_mut_ptr(), int16x8x2_t(a[0], a[1]));
         }
-    }
-    #[inline(always)]
-    fn splat2_i16(self, from: [i16; 2]) -> I16 {
-        let [low, high] = from.map(|x| u32::from(x as u16));
-        // SAFETY: `self` proves NEON.
-        unsafe { [vreinterpretq_s16_u32(vdupq_n_u32(low | high << 16)); 2] }
     }
     #[inline(always)]
     fn narrow_i16(self, a: [I32; 2]) -> I16 {
@@ -470,6 +524,6 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Output {
-        run_apart(self, kernel)
+        run_apart(self.narrow(), kernel)
     }
 }

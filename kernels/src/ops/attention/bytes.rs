@@ -115,8 +115,8 @@ impl Width for Accurate {
     }
     #[inline(always)]
     fn dot_key<I: Isa>(isa: I, acc: I::I32, key: [I::I16; 2], [a, b, c, d]: [i16; 4]) -> I::I32 {
-        let acc = isa.dot2_i16(acc, key[0], isa.splat2_i16([a, b]));
-        isa.dot2_i16(acc, key[1], isa.splat2_i16([c, d]))
+        let acc = isa.dot2_i16(acc, key[0], isa.splat2_i16(word(a, b)));
+        isa.dot2_i16(acc, key[1], isa.splat2_i16(word(c, d)))
     }
     #[inline(always)]
     fn dot_value<I: Isa>(isa: I, acc: I::I32, value: [I::I16; 2], p: [i16; 4]) -> I::I32 {
@@ -126,6 +126,12 @@ impl Width for Accurate {
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
         exp2(isa, isa.max(isa.splat(LOWEST_COARSE), x))
     }
+}
+
+/// Two levels as a product takes them.
+#[inline(always)]
+fn word(low: i16, high: i16) -> u32 {
+    u32::from(low as u16) | u32::from(high as u16) << 16
 }
 
 /// An i8 cache.

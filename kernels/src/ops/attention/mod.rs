@@ -439,6 +439,8 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
 impl<W: Width> Kernel for AttendBytes<'_, W> {
     type Output = Option<()>;
 
+    const PRODUCTS: bool = true;
+
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<()> {
         let Self { attend, cache, .. } = self;
@@ -457,7 +459,12 @@ impl<W: Width> Kernel for AttendBytes<'_, W> {
                 walk(isa, &mut call, &plan, &mut method, $range)
             }};
         }
-        in_groups!(I, call.shape.q_len * call.group, groups, 4)
+        in_groups!(
+            I,
+            call.shape.q_len * call.group,
+            groups,
+            if I::DOT4 { 6 } else { 4 }
+        )
     }
 }
 
