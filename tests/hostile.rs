@@ -16,6 +16,7 @@ fn changed_files_with_sound_checksums_never_panic() {
         WeightFormat::I8Row,
         WeightFormat::I8Group32,
         WeightFormat::I4Group32,
+        WeightFormat::U4Group32,
     ];
     let mut random = Random(9);
     let (mut passed, mut refused) = (0, 0);

@@ -6,7 +6,7 @@ use crate::provenance::Provenance;
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::layout::WeightFormat;
-use attentive::kernels::pack::choose_scales;
+use attentive::kernels::pack::{choose_scales, choose_scales_and_minima};
 use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
 use half::f16;
@@ -42,7 +42,7 @@ impl Formats {
     }
 }
 
-/// Scales of each tensor in file order; empty for a format without.
+/// Scales of each tensor in file order, the minima of a format that has them behind; empty for a format without.
 pub type Scales = Vec<Vec<f16>>;
 
 /// Scales by least squares, weighed by the importance of each column where that is known.
@@ -59,17 +59,31 @@ pub fn scales(
     for ((shape, values), importance) in shapes.zip(&params.tensors).zip(importance) {
         let format = formats.of(&shape);
         let lens = attentive::kernels::layout::weight_lens(format, shape.rows, shape.cols);
-        let len = lens.context("a matrix beyond memory")?.scales;
-        let mut scales = vec![f16::ZERO; len];
-        if len > 0 {
-            let importance = importance.as_deref();
-            let method = ScaleMethod::LeastSquares { importance };
-            choose_scales(format, shape.rows, shape.cols, values, method, &mut scales)
-                .map_err(|error| anyhow!("{}: {error}", crate::params::name(&shape)))?;
-        }
-        out.push(scales);
+        let lens = lens.context("a matrix beyond memory")?;
+        let mut parameters = vec![f16::ZERO; lens.scales + lens.minima];
+        let (scales, minima) = parameters.split_at_mut(lens.scales);
+        let importance = importance.as_deref();
+        let method = ScaleMethod::LeastSquares { importance };
+        let (rows, cols) = (shape.rows, shape.cols);
+        let chosen = if lens.minima > 0 {
+            choose_scales_and_minima(rows, cols, values, method, scales, minima)
+        } else if lens.scales > 0 {
+            choose_scales(format, rows, cols, values, method, scales)
+        } else {
+            Ok(())
+        };
+        chosen.map_err(|error| anyhow!("{}: {error}", crate::params::name(&shape)))?;
+        out.push(parameters);
     }
     Ok(out)
+}
+
+/// The scale at that place of a tensor's [`Scales`], and its minimum: 0 for a format without.
+pub fn parameters(format: WeightFormat, scales: &[f16], at: usize) -> (f16, f16) {
+    match format {
+        WeightFormat::U4Group32 => (scales[at], scales[scales.len() / 2 + at]),
+        _ => (scales[at], f16::ZERO),
+    }
 }
 
 /// Packs a model with the given scales.

@@ -318,7 +318,7 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-        // A pair of products is at most 2·127·127 = 32 258, so `maddubs` does not saturate.
+        // A pair of products is at most 2·127·128 = 32 512 in magnitude, so `maddubs` does not saturate.
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe {
             _mm256_add_epi32(

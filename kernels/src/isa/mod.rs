@@ -200,7 +200,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn low_nibbles(self, a: Self::Bytes) -> Self::Bytes;
     /// The high four bits of each byte, moved down.
     fn high_nibbles(self, a: Self::Bytes) -> Self::Bytes;
-    /// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, u unsigned and at most 127, s signed and not −128. Exact.
+    /// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, u unsigned and at most 127, s signed. Exact.
     fn dot4_u7(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// As [`dot4_u7`](Self::dot4_u7), for any unsigned u and |s| ≤ 64. Exact.
     fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;

@@ -55,6 +55,8 @@ enum Format {
     Int8Group,
     /// A scale for each 32 columns of a row
     Int4,
+    /// A scale and a minimum for each 32 columns of a row
+    Int4Min,
 }
 
 impl Format {
@@ -65,6 +67,7 @@ impl Format {
             Self::Int8 => WeightFormat::I8Row,
             Self::Int8Group => WeightFormat::I8Group32,
             Self::Int4 => WeightFormat::I4Group32,
+            Self::Int4Min => WeightFormat::U4Group32,
         }
     }
 
@@ -75,6 +78,7 @@ impl Format {
             Self::Int8 => "int8",
             Self::Int8Group => "int8-group",
             Self::Int4 => "int4",
+            Self::Int4Min => "int4-min",
         }
     }
 

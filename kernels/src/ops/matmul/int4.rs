@@ -3,7 +3,8 @@
 //! A weight is stored as u = w + 8, unsigned as the x86 byte product wants it, and a group's products stay in i16: two
 //! 16-bit lanes make an output's sum, and each starts at −4·Σa, so that together they take off 8·Σa. A lane's value is
 //! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in magnitude,
-//! so wrapping sums are exact.
+//! so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a minimum is multiplied
+//! by Σa, once a group.
 
 use half::f16;
 
@@ -27,10 +28,12 @@ type PackedGroup = [Step<u8>; GROUP_STEPS / 2];
 /// The nibbles of a group as bytes.
 type Group = [Step<u8>; GROUP_STEPS];
 
-/// y = W x.
-pub(super) struct Product<'a> {
+/// y = W x, for weights scale · (u − 8), or with MINIMA scale · u + minimum.
+pub(super) struct Product<'a, const MINIMA: bool> {
     pub(super) weights: &'a [u8],
     pub(super) scales: &'a [f16],
+    /// In the place of the scales; without MINIMA any slice of that length, which nothing reads.
+    pub(super) minima: &'a [f16],
     pub(super) x: &'a [f32],
     pub(super) y: &'a mut [f32],
     pub(super) rows: usize,
@@ -38,7 +41,7 @@ pub(super) struct Product<'a> {
     pub(super) scratch: &'a mut [u32],
 }
 
-impl Kernel for Product<'_> {
+impl<const MINIMA: bool> Kernel for Product<'_, MINIMA> {
     type Output = Result<(), ShapeError>;
 
     #[inline(always)]
@@ -53,7 +56,7 @@ impl Kernel for Product<'_> {
     }
 }
 
-impl Product<'_> {
+impl<const MINIMA: bool> Product<'_, MINIMA> {
     /// One vector: nibbles are unpacked in registers.
     #[inline(always)]
     fn one<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
@@ -61,13 +64,18 @@ impl Product<'_> {
         let x = quantize::<I, 1, true>(isa, self.x, self.cols, self.scratch)?;
         let words = x.words.as_chunks::<GROUP_STEPS>().0;
         let x_scale = x.scales.first().map_or(0.0, |bits| f32::from_bits(*bits));
-        let panels = as_groups(self.weights)
+        let panels = as_groups(self.weights).chunks(groups);
+        let parameters = as_panels(self.scales)
             .chunks(groups)
-            .zip(as_panels(self.scales).chunks(groups));
-        for ((panel, scales), y) in panels.zip(self.y.chunks_mut(PANEL)) {
+            .zip(as_panels(self.minima).chunks(groups));
+        for ((panel, (scales, minima)), y) in panels.zip(parameters).zip(self.y.chunks_mut(PANEL)) {
             let mut outputs = [isa.splat(0.0); 2];
-            for (((group, words), sum), scales) in panel.iter().zip(words).zip(x.sums).zip(scales) {
-                let mut lanes = [start(isa, *sum); 2];
+            let activations = words.iter().zip(x.sums);
+            let parameters = scales.iter().zip(minima);
+            for ((group, (words, sum)), (scales, minima)) in
+                panel.iter().zip(activations).zip(parameters)
+            {
+                let mut lanes = [start::<I, MINIMA>(isa, *sum); 2];
                 for (bytes, [x0, x1]) in group.iter().zip(words.as_chunks::<2>().0) {
                     let (x0, x1) = (signed(isa, *x0), signed(isa, *x1));
                     for (lanes, bytes) in lanes.iter_mut().zip(bytes) {
@@ -77,6 +85,9 @@ impl Product<'_> {
                     }
                 }
                 add_group(isa, &mut outputs, lanes, load_f16(isa, scales));
+                if MINIMA {
+                    add_minima(isa, &mut outputs, *sum, load_f16(isa, minima));
+                }
             }
             let x_scale = isa.splat(x_scale);
             store(
@@ -94,21 +105,22 @@ impl Product<'_> {
         let groups = self.cols.div_ceil(GROUP).max(1);
         let x = quantize::<I, TILE, true>(isa, self.x, self.cols, self.scratch)?;
         let mut unpacked = [[[[0; 32]; 2]; GROUP_STEPS]; UNPACKED];
-        let panels = as_groups(self.weights)
+        let panels = as_groups(self.weights).chunks(groups);
+        let parameters = as_panels(self.scales)
             .chunks(groups)
-            .zip(as_panels(self.scales).chunks(groups));
-        for (p, (panel, scales)) in panels.enumerate() {
-            for (b, (packed, scales)) in panel
-                .chunks(UNPACKED)
-                .zip(scales.chunks(UNPACKED))
-                .enumerate()
+            .zip(as_panels(self.minima).chunks(groups));
+        for (p, (panel, (scales, minima))) in panels.zip(parameters).enumerate() {
+            let parameters = scales.chunks(UNPACKED).zip(minima.chunks(UNPACKED));
+            for (b, (packed, (scales, minima))) in
+                panel.chunks(UNPACKED).zip(parameters).enumerate()
             {
                 for (to, from) in unpacked.iter_mut().zip(packed) {
                     unpack(isa, from, to);
                 }
-                let block = Block {
+                let block = Block::<MINIMA> {
                     groups: unpacked.get(..packed.len()).unwrap_or_default(),
                     scales,
+                    minima,
                     rows: self.rows,
                     row: p * PANEL,
                     group: b * UNPACKED,
@@ -139,9 +151,10 @@ impl Product<'_> {
 }
 
 /// Some unpacked groups of one panel.
-struct Block<'a> {
+struct Block<'a, const MINIMA: bool> {
     groups: &'a [Group],
     scales: &'a [Panel<f16>],
+    minima: &'a [Panel<f16>],
     rows: usize,
     /// First row of the panel.
     row: usize,
@@ -151,7 +164,7 @@ struct Block<'a> {
     last: bool,
 }
 
-impl Block<'_> {
+impl<const MINIMA: bool> Block<'_, MINIMA> {
     /// Adds the groups' share to the outputs of M vectors.
     #[inline(always)]
     fn compute<I: Isa, const M: usize>(
@@ -180,12 +193,14 @@ impl Block<'_> {
                 *output = load(isa, y.get(self.row..).unwrap_or_default());
             }
         }
-        for (((group, words), sums), scales) in
-            self.groups.iter().zip(words).zip(sums).zip(self.scales)
+        let activations = words.iter().zip(sums);
+        let parameters = self.scales.iter().zip(self.minima);
+        for ((group, (words, sums)), (scales, minima)) in
+            self.groups.iter().zip(activations).zip(parameters)
         {
             let mut lanes = [[isa.zero_i16(); 2]; M];
             for (lanes, sum) in lanes.iter_mut().zip(sums) {
-                *lanes = [start(isa, *sum); 2];
+                *lanes = [start::<I, MINIMA>(isa, *sum); 2];
             }
             for (step, words) in group.iter().zip(words) {
                 let (w0, w1) = (isa.load_bytes_u8(&step[0]), isa.load_bytes_u8(&step[1]));
@@ -198,6 +213,12 @@ impl Block<'_> {
             let scales = load_f16(isa, scales);
             for (outputs, lanes) in outputs.iter_mut().zip(lanes) {
                 add_group(isa, outputs, lanes, scales);
+            }
+            if MINIMA {
+                let minima = load_f16(isa, minima);
+                for (outputs, sum) in outputs.iter_mut().zip(sums) {
+                    add_minima(isa, outputs, *sum, minima);
+                }
             }
         }
         for (([y0, y1], x_scale), y) in outputs
@@ -227,6 +248,15 @@ fn add_group<I: Isa>(isa: I, outputs: &mut [I::F32; 2], lanes: [I::I16; 2], scal
     }
 }
 
+/// Adds a group's minima times the sum of its activations, an integer below 2²⁴, to the outputs.
+#[inline(always)]
+fn add_minima<I: Isa>(isa: I, outputs: &mut [I::F32; 2], sum: u32, minima: [I::F32; 2]) {
+    let sum = isa.splat(sum as i32 as f32);
+    for (output, minimum) in outputs.iter_mut().zip(minima) {
+        *output = isa.fma(minimum, sum, *output);
+    }
+}
+
 #[inline(always)]
 fn unpack<I: Isa>(isa: I, from: &PackedGroup, to: &mut Group) {
     for ([low, high], bytes) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
@@ -238,10 +268,14 @@ fn unpack<I: Isa>(isa: I, from: &PackedGroup, to: &mut Group) {
     }
 }
 
-/// −4·Σa in each of an output's two lanes; |Σa| ≤ 32·127, so it fits.
+/// −4·Σa in each of an output's two lanes; |Σa| ≤ 32·127, so it fits. With minima, 0.
 #[inline(always)]
-fn start<I: Isa>(isa: I, sum: u32) -> I::I16 {
-    isa.splat_i16((sum as i16).wrapping_mul(-4))
+fn start<I: Isa, const MINIMA: bool>(isa: I, sum: u32) -> I::I16 {
+    if MINIMA {
+        isa.zero_i16()
+    } else {
+        isa.splat_i16((sum as i16).wrapping_mul(-4))
+    }
 }
 
 #[inline(always)]
