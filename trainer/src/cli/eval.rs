@@ -37,11 +37,15 @@ pub(crate) struct Request {
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = backend(&request.backend)?;
-    let file = match request.input.is_dir() {
-        true => Source::of_run(Run::load(&request.input)?)?.f32()?.file,
-        false => package::read(&request.input)?,
+    let (packed, mapped);
+    let bytes: &[u8] = if request.input.is_dir() {
+        packed = Source::of_run(Run::load(&request.input)?)?.f32()?.file;
+        Block::bytes(&packed)
+    } else {
+        mapped = package::open(&request.input)?;
+        &mapped
     };
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
     let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     let context = request.context.unwrap_or(model.config().context_len);

@@ -54,8 +54,8 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     );
     ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
     let backend = backend(&request.backend)?;
-    let file = package::read(&request.file)?;
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    let file = package::open(&request.file)?;
+    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let context = request.context.unwrap_or(model.config().context_len);
     let options = SessionOptions::new(context)
         .with_kv(request.kv.into())
