@@ -270,3 +270,186 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
         *out = d * f32::from(scales[i / 16] as i8) * q;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two blocks whose byte i is 37·i + 11, with 0.1 and −0.2 (in half precision) as scale and minimum.
+    fn sample(dtype: Dtype, halves: &[usize]) -> Vec<u8> {
+        let len = dtype.block_bytes();
+        let mut bytes: Vec<u8> = (0..2 * len).map(|i| (37 * i + 11) as u8).collect();
+        for block in bytes.chunks_exact_mut(len) {
+            for (&at, half) in halves.iter().zip([0x2e66u16, 0xb266]) {
+                block[at..at + 2].copy_from_slice(&half.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Element 0, 1 and 17, the last of the first block, the first of the second, the fifth from the end, and Σ (i + 1)·x_i,
+    /// by the PyPI package `gguf` 0.19.0 (`gguf.quants.dequantize`).
+    const KNOWN: [(Dtype, &[usize], [f64; 7]); 8] = [
+        (
+            Dtype::Q4_0,
+            &[0],
+            [
+                -0.2999267578125,
+                0.199951171875,
+                -0.0999755859375,
+                0.0,
+                0.6998291015625,
+                0.0,
+                -107.0738525390625,
+            ],
+        ),
+        (
+            Dtype::Q4_1,
+            &[0, 2],
+            [
+                1.2996826171875,
+                0.199951171875,
+                0.999755859375,
+                0.999755859375,
+                0.0999755859375,
+                -0.0999755859375,
+                1201.70654296875,
+            ],
+        ),
+        (
+            Dtype::Q5_0,
+            &[0],
+            [
+                0.8997802734375,
+                -0.199951171875,
+                0.0,
+                0.0999755859375,
+                0.6998291015625,
+                -0.599853515625,
+                -10.8973388671875,
+            ],
+        ),
+        (
+            Dtype::Q5_1,
+            &[0, 2],
+            [
+                1.6995849609375,
+                2.199462890625,
+                0.2999267578125,
+                0.2999267578125,
+                2.4993896484375,
+                0.199951171875,
+                2679.145751953125,
+            ],
+        ),
+        (
+            Dtype::Q8_0,
+            &[0],
+            [
+                8.4979248046875,
+                12.197021484375,
+                -5.398681640625,
+                -4.798828125,
+                6.2984619140625,
+                3.799072265625,
+                -1369.265625,
+            ],
+        ),
+        (
+            Dtype::Q4_K,
+            &[0, 2],
+            [
+                44.2891845703125,
+                10.197509765625,
+                10.197509765625,
+                13.5966796875,
+                52.2872314453125,
+                84.179443359375,
+                4262416.716796875,
+            ],
+        ),
+        (
+            Dtype::Q5_K,
+            &[0, 2],
+            [
+                93.8770751953125,
+                10.197509765625,
+                10.197509765625,
+                19.59521484375,
+                47.4884033203125,
+                43.789306640625,
+                6361899.22265625,
+            ],
+        ),
+        (
+            Dtype::Q6_K,
+            &[208],
+            [
+                -143.0650634765625,
+                169.55859375,
+                51.1875,
+                -5.99853515625,
+                -40.6900634765625,
+                -111.97265625,
+                180838.63916015625,
+            ],
+        ),
+    ];
+
+    #[test]
+    fn blocks_stand_for_what_ggml_reads() {
+        for (dtype, halves, want) in KNOWN {
+            let bytes = sample(dtype, halves);
+            let len = dtype.block_len();
+            let mut out = vec![0.0; 2 * len];
+            dtype.dequantize(&bytes, &mut out);
+            for (at, want) in [0, 1, 17, len - 1, len, 2 * len - 5].into_iter().zip(want) {
+                assert_eq!(f64::from(out[at]), want, "{dtype:?}, element {at}");
+            }
+            let terms = out.iter().zip(1u16..);
+            let sum: f64 = terms.map(|(x, i)| f64::from(i) * f64::from(*x)).sum();
+            assert!(
+                (sum - want[6]).abs() < 1e-9 * want[6].abs(),
+                "{dtype:?}: {sum}"
+            );
+        }
+        let mut out = [0.0; 2];
+        Dtype::F32.dequantize(&[0, 0, 128, 63, 0, 0, 0, 192], &mut out);
+        assert_eq!(out, [1.0, -2.0]);
+        Dtype::F16.dequantize(&[0, 60, 0, 192], &mut out);
+        assert_eq!(out, [1.0, -2.0]);
+        Dtype::BF16.dequantize(&[128, 63, 0, 192], &mut out);
+        assert_eq!(out, [1.0, -2.0]);
+    }
+
+    #[test]
+    fn levels_are_what_the_numbers_were_made_of() {
+        for (dtype, halves, _) in KNOWN {
+            if dtype.block_len() != 32 || dtype == Dtype::Q5_1 {
+                continue;
+            }
+            let bytes = sample(dtype, halves);
+            let block = &bytes[..dtype.block_bytes()];
+            let (mut numbers, mut levels) = ([0.0; 32], [0; 32]);
+            dtype.dequantize(block, &mut numbers);
+            let (scale, minimum) = dtype.levels(block, &mut levels);
+            for (number, level) in numbers.iter().zip(levels) {
+                assert_eq!(
+                    *number,
+                    f32::from(level) * scale.to_f32() + minimum.to_f32()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn types_have_ggmls_codes() {
+        for dtype in Dtype::ALL {
+            let code = (0..40).find(|code| Dtype::name_of(*code) == dtype.name());
+            assert_eq!(Dtype::of(code.expect("a code")), Some(dtype));
+        }
+        assert_eq!(Dtype::of(10), None);
+        assert_eq!(Dtype::name_of(10), "Q2_K");
+        assert!(Dtype::name_of(4).contains("unknown"));
+    }
+}
