@@ -1,6 +1,6 @@
 //! `attentive chat`.
 
-use super::{Kv, backend};
+use super::{Kv, PREFILL, backend};
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
 use attentive_trainer::chat::{Chat, Conversation, Ending};
@@ -50,8 +50,6 @@ pub(crate) struct Request {
 
 /// Room for a conversation, unless more is asked for.
 const CONTEXT: usize = 2048;
-/// Tokens of a question that are run at once.
-const PREFILL: usize = 128;
 /// Forgets the conversation.
 const RESET: &str = "/reset";
 
@@ -74,7 +72,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         .unwrap_or(model.config().context_len.min(CONTEXT));
     let options = SessionOptions::new(context)
         .with_kv(request.kv.into())
-        .with_prefill_len(PREFILL.min(context.max(1)));
+        .with_prefill_len(PREFILL.min(context));
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;

@@ -1,8 +1,9 @@
 //! `attentive generate`.
 
-use super::{Kv, backend};
+use super::{Kv, PREFILL, backend};
 use anyhow::{Result, anyhow, ensure};
 use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
 use std::io::Write;
@@ -42,7 +43,7 @@ pub(crate) struct Request {
     /// Element type of the key-value cache
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     kv: Kv,
-    /// Positions of the context; a longer text slides [default: the model's]
+    /// Positions of the context; a longer text slides [default: as many as the text needs, at most the model's]
     #[arg(long)]
     context: Option<usize>,
 }
@@ -56,9 +57,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = backend(&request.backend)?;
     let file = package::open(&request.file)?;
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
-    let context = request.context.unwrap_or(model.config().context_len);
+    // With what may begin the text.
+    let needed = encode(&model, &request.prompt)?.len() + 1 + request.tokens;
+    let context = request
+        .context
+        .unwrap_or(needed.min(model.config().context_len));
     let options = SessionOptions::new(context)
         .with_kv(request.kv.into())
+        .with_prefill_len(PREFILL.min(context))
         .with_when_full(attentive::WhenFull::Ring);
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)

@@ -17,6 +17,9 @@ use attentive_trainer::task::Task;
 use clap::ValueEnum;
 use std::path::Path;
 
+/// Tokens of a prompt that are run at once.
+pub(crate) const PREFILL: usize = 128;
+
 /// Element type of the key-value cache.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Kv {

@@ -104,7 +104,12 @@ fn source(request: &Request) -> Result<Source> {
     }
     let file = package::open(input)?;
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
-    let provenance = Provenance::parse(model.provenance())?;
+    let provenance = Provenance::parse(model.provenance()).with_context(|| {
+        format!(
+            "{} was not trained here, so there is no text to calibrate on; an imported model is rounded by import --format",
+            input.display()
+        )
+    })?;
     let path = directory(input).join(TOKENIZER);
     let json = std::fs::read_to_string(&path).with_context(|| {
         format!(
