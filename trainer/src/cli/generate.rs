@@ -76,9 +76,11 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         top_p: request.top_p,
         seed: request.seed,
     });
+    let start = Instant::now();
     session
         .prompt(&request.prompt)
         .map_err(|error| anyhow!("the prompt: {error}"))?;
+    let (read, read_seconds) = (session.position(), start.elapsed().as_secs_f64());
     let mut out = std::io::stdout().lock();
     out.write_all(request.prompt.as_bytes())?;
     let start = Instant::now();
@@ -93,9 +95,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         out.flush()?;
     }
     writeln!(out)?;
-    let speed = count as f64 / start.elapsed().as_secs_f64();
     eprintln!(
-        "{count} tokens, {speed:.0} tokens/s, backend {}",
+        "{read} tokens read, {:.0} tokens/s; {count} written, {:.0} tokens/s; backend {}",
+        read as f64 / read_seconds,
+        count as f64 / start.elapsed().as_secs_f64(),
         backend.name()
     );
     Ok(ExitCode::SUCCESS)
