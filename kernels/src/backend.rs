@@ -21,6 +21,10 @@ enum Level {
     Scalar(Scalar),
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx2(crate::isa::Avx2),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    AvxVnni(crate::isa::AvxVnni),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    Avx512(crate::isa::Avx512),
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon(crate::isa::Neon),
 }
@@ -53,17 +57,34 @@ impl Backend {
 
     /// The best that the processor has. Needs no operating system; costs microseconds under a hypervisor, so call it once.
     pub fn detect() -> Self {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        if let Some(token) = crate::isa::Avx2::detect() {
-            return Self(Level::Avx2(token));
-        }
-        Self::BASELINE
+        Self::found()
+            .into_iter()
+            .flatten()
+            .last()
+            .unwrap_or(Self::SCALAR)
     }
 
     /// Everything that the processor has, the slowest ([`SCALAR`](Self::SCALAR)) first.
     pub fn available() -> impl Iterator<Item = Self> {
-        let best = Self::detect();
-        core::iter::once(Self::SCALAR).chain((best != Self::SCALAR).then_some(best))
+        Self::found().into_iter().flatten()
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    fn found() -> [Option<Self>; 4] {
+        let avx2 = crate::isa::Avx2::detect();
+        let avx_vnni = avx2.and_then(crate::isa::Avx2::with_avx_vnni);
+        let avx512 = avx2.and_then(crate::isa::Avx2::with_avx512);
+        [
+            Some(Self::SCALAR),
+            avx2.map(|token| Self(Level::Avx2(token))),
+            avx_vnni.map(|token| Self(Level::AvxVnni(token))),
+            avx512.map(|token| Self(Level::Avx512(token))),
+        ]
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+    fn found() -> [Option<Self>; 2] {
+        let best = Self::BASELINE;
+        [Some(Self::SCALAR), (best != Self::SCALAR).then_some(best)]
     }
 
     /// The backend of that name, if the processor has it; see [`name`](Self::name).
@@ -71,12 +92,16 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// "scalar", "avx2" or "neon".
+    /// "scalar", "avx2", "avxvnni", "avx512" or "neon".
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar(_) => Scalar::NAME,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx2(_) => crate::isa::Avx2::NAME,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::AvxVnni(_) => crate::isa::AvxVnni::NAME,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(_) => crate::isa::Avx512::NAME,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(_) => crate::isa::Neon::NAME,
         }
@@ -89,6 +114,10 @@ impl Backend {
             Level::Scalar(token) => kernel.run(token),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx2(token) => crate::isa::run_avx2(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::AvxVnni(token) => crate::isa::run_avx_vnni(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(token) => crate::isa::run_avx512(token, kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(token) => kernel.run(token),
         }

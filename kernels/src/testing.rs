@@ -9,7 +9,7 @@ use crate::{Backend, Matrix, MatrixData};
 
 /// The backends to test, saying which the machine lacks.
 pub(crate) fn backends() -> Vec<Backend> {
-    for name in ["avx2", "neon"] {
+    for name in ["avx2", "avxvnni", "avx512", "neon"] {
         if Backend::by_name(name).is_none() {
             println!("skipped: {name} (this processor lacks it)");
         }

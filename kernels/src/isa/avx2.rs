@@ -1,15 +1,31 @@
-//! AVX2 with FMA and F16C (x86-64-v3): one 256-bit register for eight lanes.
+//! AVX2 with FMA and F16C (x86-64-v3): one 256-bit register for eight lanes. And the same with byte products that add to
+//! 32 bits at once, by AVX-VNNI or AVX-512.
 //!
 //! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions once
-//! inlined into [`run`]. (The attribute is required even where the whole build has the features.)
+//! inlined into a trampoline. (The attribute is required even where the whole build has the features.)
 
-use super::{Isa, Kernel, sealed::Sealed};
+use super::avx512;
+use super::products as generic;
+use super::{GROUP_STEPS, Isa, Kernel, U4Group, sealed::Sealed};
 use core::arch::x86_64::*;
 use half::f16;
 
-/// Proof that the processor has AVX2, FMA and F16C and the operating system saves their registers.
+/// Proof that the processor has AVX2, FMA and F16C and the operating system saves their registers; and beyond that what
+/// [`AvxVnni`] and [`Avx512`] say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2(());
+pub struct X86<const LEVEL: u8>(());
+
+const AVX2: u8 = 0;
+const AVX_VNNI: u8 = 1;
+const AVX512: u8 = 2;
+
+/// Proof of AVX2, FMA and F16C.
+pub type Avx2 = X86<AVX2>;
+/// Proof of AVX2, FMA, F16C and AVX-VNNI: `vpdpbusd` on 256 bits.
+pub type AvxVnni = X86<AVX_VNNI>;
+/// Proof of AVX2, FMA, F16C and AVX-512 F, BW, VL, VNNI: `vpdpbusd` on 512 bits. Everything but the integer products stays
+/// at 256 bits.
+pub type Avx512 = X86<AVX512>;
 
 impl Avx2 {
     /// The token if the whole build is compiled for these features.
@@ -33,20 +49,52 @@ impl Avx2 {
             None
         }
     }
+
+    /// The token with byte products of 256 bits, if the processor has them too.
+    pub(crate) fn with_avx_vnni(self) -> Option<AvxVnni> {
+        (!cfg!(miri) && cpu_has_avx_vnni()).then_some(X86(()))
+    }
+
+    /// The token with byte products of 512 bits, if the processor has them too.
+    pub(crate) fn with_avx512(self) -> Option<Avx512> {
+        (!cfg!(miri) && cpu_has_avx512_vnni()).then_some(X86(()))
+    }
 }
 
-impl Sealed for Avx2 {}
+impl<const LEVEL: u8> Sealed for X86<LEVEL> {}
 
 /// Calls the kernel where the compiler may use the features.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn trampoline<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+fn avx2<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn avx_vnni<K: Kernel>(isa: AvxVnni, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn avx512<K: Kernel>(isa: Avx512, kernel: K) -> K::Output {
     kernel.run(isa)
 }
 
 #[inline(always)]
-pub(crate) fn run<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
-    // SAFETY: `isa` proves AVX2, FMA and F16C.
-    unsafe { trampoline(isa, kernel) }
+pub(crate) fn run_avx2<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+    // SAFETY: `isa` proves the features.
+    unsafe { avx2(isa, kernel) }
+}
+
+#[inline(always)]
+pub(crate) fn run_avx_vnni<K: Kernel>(isa: AvxVnni, kernel: K) -> K::Output {
+    // SAFETY: `isa` proves the features.
+    unsafe { avx_vnni(isa, kernel) }
+}
+
+#[inline(always)]
+pub(crate) fn run_avx512<K: Kernel>(isa: Avx512, kernel: K) -> K::Output {
+    // SAFETY: `isa` proves the features.
+    unsafe { avx512(isa, kernel) }
 }
 
 /// Intel SDM vol. 1, 14.3 and 14.7: the processor's flags, and that the operating system saves the upper register halves.
@@ -65,6 +113,29 @@ fn cpu_has_avx2_fma_f16c() -> bool {
     saved & 0b110 == 0b110 && __cpuid_count(7, 0).ebx & AVX2 != 0
 }
 
+/// Intel SDM vol. 2, `CPUID`, leaf 7, subleaf 1. To be asked where AVX2 is known to be there.
+fn cpu_has_avx_vnni() -> bool {
+    const AVX_VNNI: u32 = 1 << 4;
+    __cpuid_count(7, 0).eax >= 1 && __cpuid_count(7, 1).eax & AVX_VNNI != 0
+}
+
+/// Intel SDM vol. 1, 15.2 to 15.4: the flags, and that the operating system saves opmasks, the upper halves of `zmm0` to
+/// `zmm15`, and `zmm16` to `zmm31`. To be asked where AVX2 is known to be there.
+fn cpu_has_avx512_vnni() -> bool {
+    const F: u32 = 1 << 16;
+    const BW: u32 = 1 << 30;
+    const VL: u32 = 1 << 31;
+    const VNNI: u32 = 1 << 11;
+    const SAVED: u64 = 0b1110_0110;
+    let leaf = __cpuid_count(7, 0);
+    if leaf.ebx & (F | BW | VL) != F | BW | VL || leaf.ecx & VNNI == 0 {
+        return false;
+    }
+    // SAFETY: AVX2 was found to be there, which includes that `xgetbv` is enabled.
+    let saved = unsafe { saved_registers() };
+    saved & SAVED == SAVED
+}
+
 /// The register sets that the operating system saves (XCR0).
 #[target_feature(enable = "xsave")]
 fn saved_registers() -> u64 {
@@ -72,14 +143,19 @@ fn saved_registers() -> u64 {
     unsafe { _xgetbv(0) }
 }
 
-impl Isa for Avx2 {
+impl<const LEVEL: u8> Isa for X86<LEVEL> {
     type F32 = __m256;
     type I32 = __m256i;
     type I16 = __m256i;
     type Bytes = __m256i;
     type Mask = __m256;
 
-    const NAME: &'static str = "avx2";
+    const NAME: &'static str = match LEVEL {
+        AVX2 => "avx2",
+        AVX_VNNI => "avxvnni",
+        _ => "avx512",
+    };
+    const WIDE: bool = LEVEL == AVX512;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -318,13 +394,17 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-        // A pair of products is at most 2·127·128 = 32 512 in magnitude, so `maddubs` does not saturate.
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe {
-            _mm256_add_epi32(
-                acc,
-                _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)),
-            )
+        match LEVEL {
+            // SAFETY: `self` proves AVX-VNNI.
+            AVX_VNNI => unsafe { _mm256_dpbusd_avx_epi32(acc, u, s) },
+            // SAFETY: `self` proves AVX-512 VNNI and VL.
+            AVX512 => unsafe { _mm256_dpbusd_epi32(acc, u, s) },
+            // A pair of products is at most 2·127·128 = 32 512 in magnitude, so `maddubs` does not saturate.
+            // SAFETY: `self` proves AVX2, FMA and F16C.
+            _ => unsafe {
+                let pairs = _mm256_maddubs_epi16(u, s);
+                _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            },
         }
     }
     #[inline(always)]
@@ -346,14 +426,9 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> __m256i {
+    fn splat2_i16(self, x: u32) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_set1_epi16(x) }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_setzero_si256() }
+        unsafe { _mm256_set1_epi32(x as i32) }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
@@ -371,6 +446,89 @@ impl Isa for Avx2 {
         if !cfg!(miri) {
             // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+    }
+    #[inline(always)]
+    fn add_i8_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; M],
+        panel: &[[[i8; 32]; 2]],
+        words: &[[u32; M]],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_tile(sums, panel, words) }
+        } else {
+            generic::add_i8_tile(self, sums, panel, words);
+        }
+    }
+    #[inline(always)]
+    fn add_i8_panels<const P: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; P],
+        panels: [&[[[i8; 32]; 2]]; P],
+        words: &[u32],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_panels(sums, panels, words) }
+        } else {
+            generic::add_i8_panels(self, sums, panels, words);
+        }
+    }
+    #[inline(always)]
+    fn add_i8_groups<const M: usize>(
+        self,
+        outputs: &mut [[__m256; 2]; M],
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[[u32; M]],
+        steps: usize,
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_groups(outputs, groups, scales, words, steps) }
+        } else {
+            generic::add_i8_groups(self, outputs, groups, scales, words, steps);
+        }
+    }
+    #[inline(always)]
+    fn start_u4(self, sum: i32) -> u32 {
+        if LEVEL == AVX512 {
+            sum.wrapping_mul(-8) as u32
+        } else {
+            generic::start_u4(sum)
+        }
+    }
+    #[inline(always)]
+    fn add_u4_groups<const M: usize, const MINIMA: bool>(
+        self,
+        outputs: &mut [[__m256; 2]; M],
+        groups: &[U4Group],
+        words: &[[u32; M]],
+        sums: &[[u32; M]],
+        steps: usize,
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, sums, steps) }
+        } else {
+            generic::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, sums, steps);
+        }
+    }
+    #[inline(always)]
+    fn dot_u4_panel<const MINIMA: bool>(
+        self,
+        groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
+        parameters: [&[[[f16; 8]; 2]]; 2],
+        words: &[u32],
+        sums: &[u32],
+    ) -> [__m256; 2] {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::dot_u4_panel::<MINIMA>(groups, parameters, words, sums) }
+        } else {
+            generic::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, sums)
         }
     }
 }

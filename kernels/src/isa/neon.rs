@@ -376,14 +376,9 @@ impl Isa for Neon {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> I16 {
+    fn splat2_i16(self, x: u32) -> I16 {
         // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(x); 2] }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> I16 {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(0); 2] }
+        unsafe { [vreinterpretq_s16_u32(vdupq_n_u32(x)); 2] }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: I16, u: Bytes, s: Bytes) -> I16 {

@@ -299,12 +299,8 @@ impl Isa for Scalar {
         out
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> [i16; 16] {
-        [x; 16]
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> [i16; 16] {
-        [0; 16]
+    fn splat2_i16(self, x: u32) -> [i16; 16] {
+        core::array::from_fn(|i| (x >> (i % 2 * 16)) as i16)
     }
     #[inline(always)]
     fn dot2_u4(self, mut acc: [i16; 16], u: [u8; 32], s: [u8; 32]) -> [i16; 16] {

@@ -143,7 +143,7 @@ impl Kernel for Integers {
         assert_eq!(out, u.map(|u| u & 15));
         isa.store_bytes(high, &mut out);
         assert_eq!(out, u.map(|u| u >> 4));
-        let mut pairs = isa.zero_i16();
+        let mut pairs = isa.splat2_i16(0);
         for _ in 0..4 {
             pairs = isa.dot2_u4(isa.dot2_u4(pairs, low, signed), high, signed);
         }
@@ -151,8 +151,9 @@ impl Kernel for Integers {
         let want = core::array::from_fn(|i| 4 * (dot(i, &both, &|k| i32::from(s[k])) - acc[i]));
         assert_eq!(ints(isa.sum_pairs(pairs)), want);
 
-        let same = isa.sum_pairs(isa.splat_i16(-4 * i16::from(s[0])));
-        assert_eq!(ints(same), [-8 * i32::from(s[0]); 8]);
+        let two = u32::from((-4 * i16::from(s[0])) as u16) | 5 << 16;
+        let same = isa.sum_pairs(isa.splat2_i16(two));
+        assert_eq!(ints(same), [5 - 4 * i32::from(s[0]); 8]);
         // Acc as it is saturates; shifted down, it does not.
         for shift in [0, 24] {
             let lanes: [[i32; 8]; 4] =
