@@ -211,7 +211,8 @@ fn a_template_becomes_the_texts_between() {
     );
 
     let of = |template: &str| Chat::from_template(template, "<s>", "</s>");
-    let mistral = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}\
+    let mistral = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}\
+                   {{ '[INST] ' + m['content'] + ' [/INST]' }}\
                    {% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% else %}\
                    {{ raise_exception('only users and assistants') }}{% endif %}{% endfor %}";
     let chat = of(mistral).expect("a chain");

@@ -3,7 +3,7 @@
 //! ```text
 //! ATTENTIVE_SMOLLM2=smollm2.gguf cargo test --profile trainer -p attentive-trainer --test smollm2
 //! ```
-//! README.md tells where the file comes from, `reference/smollm2.py` what llama.cpp was asked; its answers lie beside it.
+//! README.md tells where the file comes from, `reference/smollm2.py` what llama.cpp was asked; its answers are beside it.
 
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
@@ -235,8 +235,8 @@ fn as_floats_the_answers_are_llama_cpps() {
     assert!(distance.most < 1e-3, "{distance:?}");
 }
 
-/// The weights are the same integers and scales in both. Activations are rounded to eight bits in both too, but here with a
-/// scale for each vector, there with one for each 32 columns, which is what the difference comes from.
+/// The weights are the same integers and scales in both. Activations are rounded in both too, but here with a scale for
+/// each vector, there with one for each 32 columns, which is what the difference comes from.
 #[test]
 fn as_published_the_logits_are_near_llama_cpps() {
     let Some(gguf) = gguf() else { return };

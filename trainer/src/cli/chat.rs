@@ -63,7 +63,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let chat = Chat::of(&model).with_context(|| {
         format!(
-            "{} is no model to talk with: its record has no chat texts (import takes them from a model's chat template)",
+            "{} is no model to talk with: its record has no chat texts (import takes them from a model's template)",
             request.file.display()
         )
     })?;

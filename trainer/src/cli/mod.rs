@@ -116,8 +116,8 @@ pub(crate) fn task(named: Option<&Path>, recorded: &str) -> Result<Task> {
         Some(path) => Task::read(path),
         None if Path::new(recorded).exists() => Task::read(Path::new(recorded)),
         None => bail!(
-            "the text to measure on is that of the task {recorded:?}, which is not here: start from the directory that it \
-             counts from, or name a task file with --task"
+            "the text to measure on is that of the task {recorded:?}, which is not here: start from the directory that \
+             it counts from, or name a task file with --task"
         ),
     }
 }

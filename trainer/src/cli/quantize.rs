@@ -106,7 +106,7 @@ fn source(request: &Request) -> Result<Source> {
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let provenance = Provenance::parse(model.provenance()).with_context(|| {
         format!(
-            "{} was not trained here, so there is no text to calibrate on; an imported model is rounded by import --format",
+            "{} was not trained here, so no text calibrates it; an imported model is rounded by import --format",
             input.display()
         )
     })?;

@@ -287,8 +287,8 @@ mod tests {
         bytes
     }
 
-    /// Element 0, 1 and 17, the last of the first block, the first of the second, the fifth from the end, and Σ (i + 1)·x_i,
-    /// by the PyPI package `gguf` 0.19.0 (`gguf.quants.dequantize`).
+    /// Elements 0, 1 and 17, the last of the first block, the first of the second, the fifth from the end, and
+    /// Σ (i + 1)·x_i, by the PyPI package `gguf` 0.19.0 (`gguf.quants.dequantize`).
     const KNOWN: [(Dtype, &[usize], [f64; 7]); 8] = [
         (
             Dtype::Q4_0,

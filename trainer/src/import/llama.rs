@@ -141,8 +141,8 @@ pub fn plan<'g>(gguf: &'g Gguf<'g>, vocab_len: usize) -> Result<Plan<'g>> {
     }
     if let Some(left) = gguf.tensors().find(|tensor| !used.contains(tensor.name)) {
         bail!(
-            "tensor {} ({}, {}) has no place in the architecture {ARCHITECTURE} as it is supported: no biases, experts, \
-             adapters or tables of frequencies",
+            "tensor {} ({}, {}) has no place in the architecture {ARCHITECTURE}: biases, experts and tables of frequencies \
+             are not supported",
             left.name,
             left.shape(),
             left.dtype.name()
