@@ -151,6 +151,11 @@ fn bad_imports_and_conversations() {
         &["no/where.attn"],
     );
     assert_eq!(made(&directory), 0, "a file was left");
+    refused(
+        &directory,
+        &["import", "good.gguf", "-o", "good.gguf"],
+        &["good.gguf would be replaced", "--out"],
+    );
     let output = attentive(&directory, &["import", "good.gguf"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(made(&directory), 1);

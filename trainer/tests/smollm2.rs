@@ -15,6 +15,7 @@ use attentive_trainer::package::Formats;
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Once;
 
 mod common;
 
@@ -24,11 +25,14 @@ const REFERENCE: &str = include_str!("reference/smollm2.txt");
 /// The GGUF file, if there is one to test with.
 fn gguf() -> Option<impl std::ops::Deref<Target = [u8]>> {
     let Some(path) = std::env::var_os("ATTENTIVE_SMOLLM2") else {
-        // Not captured, so that a run without the model says so.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: set ATTENTIVE_SMOLLM2 to the path of SmolLM2-135M-Instruct.Q4_1.gguf to compare with llama.cpp"
-        );
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            // Not captured, so that a run without the model says so.
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: set ATTENTIVE_SMOLLM2 to the path of SmolLM2-135M-Instruct.Q4_1.gguf to compare with llama.cpp"
+            );
+        });
         return None;
     };
     Some(mapped::map(Path::new(&path)).expect("the file that ATTENTIVE_SMOLLM2 names"))

@@ -1,7 +1,7 @@
 //! `attentive import`.
 
 use super::Format;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use attentive::Block;
 use attentive_trainer::import::{Imported, import};
 use attentive_trainer::{mapped, package};
@@ -38,13 +38,19 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let formats = request
         .format
         .map(|format| format.formats(request.embedding));
+    let beside = || input.with_extension("attn");
+    let out = request.out.clone().unwrap_or_else(beside);
+    ensure!(
+        out != *input,
+        "{} would be replaced: name another file with --out",
+        input.display()
+    );
     let bytes = mapped::map(input)?;
     let Imported { file, report } =
         import(&bytes, &source, &command, formats).with_context(|| input.display().to_string())?;
     for line in report {
         println!("{line}");
     }
-    let out = request.out.unwrap_or_else(|| input.with_extension("attn"));
     package::write(&file, &out)?;
     println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
     Ok(ExitCode::SUCCESS)
