@@ -291,9 +291,9 @@ impl Entry {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct TokenizerHeader {
-    /// 0 none, 1 bytes, 2 byte-level BPE.
+    /// One of the constants below.
     pub(crate) kind: u8,
-    /// 0 none, 1 GPT-2.
+    /// 0 none, else [`Split::code`](crate::tokenizer::Split::code).
     pub(crate) split: u8,
     pub(crate) reserved: [u8; 2],
     pub(crate) byte_offset: u32,
@@ -306,6 +306,12 @@ pub(crate) struct TokenizerHeader {
 
 impl TokenizerHeader {
     pub(crate) const LEN: usize = 32;
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const BYTES: u8 = 1;
+    /// Byte-level BPE; a merge's rank is the token that it makes.
+    pub(crate) const BPE: u8 = 2;
+    /// The same with a table of the tokens that are made, by rank.
+    pub(crate) const BPE_RANKED: u8 = 3;
 
     pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
         transmute!(bytes)

@@ -526,11 +526,6 @@ pub enum PackError {
         /// Token or number of tokens found.
         have: usize,
     },
-    /// The merges are not in the order of the tokens that they make: renumber the tokens by rank.
-    MergeOrder {
-        /// Number of the merge.
-        index: usize,
-    },
     /// The same pair merges twice.
     MergeTwice,
     /// A special token without text.
@@ -561,12 +556,6 @@ impl fmt::Display for PackError {
             Self::Value(error) => write!(f, "{error}"),
             Self::Token { vocab_len, have } => {
                 write!(f, "token {have} is beyond a vocabulary of {vocab_len}")
-            }
-            Self::MergeOrder { index } => {
-                write!(
-                    f,
-                    "merge {index} makes a lower token than the one before: renumber by rank"
-                )
             }
             Self::MergeTwice => f.write_str("a pair of tokens merges twice"),
             Self::SpecialEmpty { id } => write!(f, "special token {id} has no text"),

@@ -4,8 +4,9 @@ mod common;
 
 use attentive::Block;
 use attentive::kernels::layout::WeightFormat;
+use attentive::tokenizer::Split;
 use common::hostile::{exercise, repair_checksum};
-use common::{Random, pack_bpe_variant, pack_variant, variants};
+use common::{Random, pack_bpe, pack_bpe_variant, pack_variant, ranked_bpe, variants};
 
 #[test]
 fn changed_files_with_sound_checksums_never_panic() {
@@ -24,6 +25,7 @@ fn changed_files_with_sound_checksums_never_panic() {
         for blocks in [
             pack_variant(&variant.config, format, 1),
             pack_bpe_variant(&variant.config, format, 1),
+            pack_bpe(&variant.config, format, 1, Split::Gpt2Digits, ranked_bpe()),
         ] {
             for _ in 0..150 {
                 let mut copy = blocks.clone();

@@ -1,16 +1,17 @@
-//! Weights files: reading them into aligned memory, packing them, writing them atomically.
+//! Weights files: mapping them into memory, packing them, writing them atomically.
 
 use crate::files::write_atomically;
+use crate::mapped;
 use crate::params::Params;
 use crate::provenance::Provenance;
 use crate::vocabulary::Vocabulary;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::pack::{choose_scales, choose_scales_and_minima};
 use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
 use half::f16;
-use std::io::Read;
+use memmap2::Mmap;
 use std::path::Path;
 
 /// The formats of a file.
@@ -133,20 +134,20 @@ pub fn write(file: &[Block], path: &Path) -> Result<()> {
     write_atomically(path, bytes)
 }
 
-/// Reads a file into memory that a session accepts, and verifies it.
+/// Maps a file into memory, as a session accepts it, and verifies it.
 ///
 /// # Errors
 /// When it cannot be read or is not a sound weights file.
-pub fn read(path: &Path) -> Result<Vec<Block>> {
-    let blocks = read_unchecked(path)?;
-    let checked = Model::parse(Block::bytes(&blocks)).and_then(|model| model.verify());
+pub fn open(path: &Path) -> Result<Mmap> {
+    let file = mapped::map(path)?;
+    let checked = Model::parse(&file).and_then(|model| model.verify());
     checked.map_err(|error| {
         anyhow!(
-            "{} is not a sound .attn file: {error}; make it again with train or quantize",
+            "{} is not a sound .attn file: {error}; make it again with train, quantize or import",
             path.display()
         )
     })?;
-    Ok(blocks)
+    Ok(file)
 }
 
 /// Memory for a session with these options.
@@ -161,20 +162,4 @@ pub fn session_memory(model: &Model<'_>, options: &SessionOptions) -> Result<Vec
         Block::ZERO;
         Block::len_for(model.session_bytes(options))
     ])
-}
-
-fn read_unchecked(path: &Path) -> Result<Vec<Block>> {
-    let context = || format!("reading {}", path.display());
-    let mut file = std::fs::File::open(path).with_context(context)?;
-    let len = file.metadata().with_context(context)?.len() as usize;
-    ensure!(
-        len.is_multiple_of(Block::LEN) && len > 0,
-        "{} is not a .attn file: its {len} bytes are not a multiple of {}",
-        path.display(),
-        Block::LEN
-    );
-    let mut blocks = vec![Block::ZERO; len / Block::LEN];
-    file.read_exact(Block::bytes_mut(&mut blocks))
-        .with_context(context)?;
-    Ok(blocks)
 }
