@@ -19,6 +19,7 @@ mod attention;
 mod config;
 mod decoder;
 mod error;
+mod executor;
 mod ffn;
 mod file;
 mod kv_cache;
@@ -27,10 +28,12 @@ mod memory;
 mod norm;
 mod options;
 pub mod pack;
+mod part;
 mod position;
 mod run;
 mod sampler;
 mod session;
+mod spread;
 mod tensors;
 pub mod tokenizer;
 mod weights;
@@ -40,6 +43,9 @@ pub use attentive_kernels as kernels;
 
 pub use config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
+#[cfg(feature = "rayon")]
+pub use executor::Rayon;
+pub use executor::{Executor, Sequential};
 #[cfg(target_has_atomic = "ptr")]
 pub use memory::Arena;
 pub use memory::Block;

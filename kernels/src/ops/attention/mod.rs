@@ -12,6 +12,7 @@
 //! exponential runs in registers at the end of each 4 × 16 tile of scores, which are never stored.
 
 mod append;
+mod heads;
 mod plan;
 mod prefill;
 mod source;

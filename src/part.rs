@@ -1,0 +1,230 @@
+//! Parts of a batch: consecutive tokens with the memory that is theirs alone.
+
+use core::ops::Range;
+
+use crate::config::{Config, Position};
+use crate::error::SessionError;
+use crate::executor::Executor;
+use crate::run::{Tokens, short};
+use crate::spread::{Spread, Work, share};
+
+/// Rows of a kernel's tile: cut elsewhere, both sides would compute on ragged tiles.
+const TILE: usize = 4;
+
+/// A multiply-add of attention, in floats, takes about as long as two of the integer products.
+pub(crate) const ATTENTION_COST: u64 = 2;
+
+/// Words of a cache line, so that two cores do not write to one.
+pub(crate) const LINE: usize = 16;
+
+impl Config {
+    /// What a token takes of [`Part::y`].
+    pub(crate) const fn y_dim(&self) -> usize {
+        max(self.dim, self.q_dim())
+    }
+
+    /// What a token takes of [`Part::wide`].
+    pub(crate) const fn wide_dim(&self) -> usize {
+        max(max(self.qkv_dim(), self.up_dim()), self.dim)
+    }
+
+    /// What a token takes of [`Part::angles`].
+    pub(crate) const fn angles_dim(&self) -> usize {
+        match self.position {
+            Position::Rotary { .. } => self.head_dim,
+            _ => 0,
+        }
+    }
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// Tokens of a batch and what is computed of them. Buffers are as long as these tokens take; rows lie together at the
+/// head of a buffer, whatever their width.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) tokens: Tokens,
+    pub(crate) ids: &'a [u32],
+    /// (n, dim): the residual stream.
+    pub(crate) x: &'a mut [f32],
+    /// (n, [`Config::y_dim`]): a block's input, the attention's output.
+    pub(crate) y: &'a mut [f32],
+    /// (n, [`Config::wide_dim`]): what a block computes inside.
+    pub(crate) wide: &'a mut [f32],
+    /// (n, head_dim) with rotary positions.
+    pub(crate) angles: &'a mut [f32],
+    /// (head_dim / 2) with rotary positions.
+    pub(crate) frequencies: &'a [f32],
+    /// What a kernel needs for the moment.
+    pub(crate) scratch: &'a mut [u32],
+}
+
+impl<'a> Part<'a> {
+    /// The same for a while.
+    pub(crate) fn lend(&mut self) -> Part<'_> {
+        Part {
+            tokens: self.tokens,
+            ids: self.ids,
+            x: self.x,
+            y: self.y,
+            wide: self.wide,
+            angles: self.angles,
+            frequencies: self.frequencies,
+            scratch: self.scratch,
+        }
+    }
+
+    /// The first `n` tokens and the rest, with `scratch` words of the scratch and the rest.
+    fn split(self, config: &Config, n: usize, scratch: usize) -> Option<(Self, Self)> {
+        let Tokens { first, len } = self.tokens;
+        let (left_ids, right_ids) = self.ids.split_at_checked(n)?;
+        let (left_x, right_x) = split(self.x, n, config.dim)?;
+        let (left_y, right_y) = split(self.y, n, config.y_dim())?;
+        let (left_wide, right_wide) = split(self.wide, n, config.wide_dim())?;
+        let (left_angles, right_angles) = split(self.angles, n, config.angles_dim())?;
+        let (left_scratch, right_scratch) = self.scratch.split_at_mut_checked(scratch)?;
+        let left = Part {
+            tokens: Tokens { first, len: n },
+            ids: left_ids,
+            x: left_x,
+            y: left_y,
+            wide: left_wide,
+            angles: left_angles,
+            frequencies: self.frequencies,
+            scratch: left_scratch,
+        };
+        let right = Part {
+            tokens: Tokens {
+                first: first.saturating_add(n),
+                len: len.saturating_sub(n),
+            },
+            ids: right_ids,
+            x: right_x,
+            y: right_y,
+            wide: right_wide,
+            angles: right_angles,
+            frequencies: self.frequencies,
+            scratch: right_scratch,
+        };
+        Some((left, right))
+    }
+}
+
+fn split(rows: &mut [f32], n: usize, width: usize) -> Option<(&mut [f32], &mut [f32])> {
+    rows.split_at_mut_checked(n.saturating_mul(width))
+}
+
+/// How the tokens of a batch are shared out: by cost, since later tokens see more keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Cuts {
+    tokens: Tokens,
+    /// Multiply-adds of a token in a layer's products.
+    token_work: u64,
+    /// And for each key that it sees.
+    key_work: u64,
+    parts: usize,
+}
+
+impl Cuts {
+    #[inline(always)]
+    pub(crate) fn new<E: Executor>(
+        config: &Config,
+        spread: &Spread<'_, E>,
+        tokens: Tokens,
+    ) -> Self {
+        let products = [
+            (config.qkv_dim(), config.dim),
+            (config.q_dim(), config.dim),
+            (config.up_dim(), config.dim),
+            (config.hidden_dim, config.dim),
+        ];
+        let mut cuts = Self {
+            tokens,
+            token_work: products
+                .iter()
+                .map(|&(rows, cols)| rows as u64 * cols as u64)
+                .sum(),
+            key_work: 2 * ATTENTION_COST * config.q_dim() as u64,
+            parts: 1,
+        };
+        cuts.parts = spread.parts(cuts.work(tokens.len), tokens.len / TILE);
+        cuts
+    }
+
+    /// Into how many parts.
+    pub(crate) const fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// The first token of part `index`; the number of tokens for the index behind the last.
+    pub(crate) fn at(&self, index: usize) -> usize {
+        let len = self.tokens.len;
+        if index >= self.parts {
+            return len;
+        }
+        let wanted = self.work(len) / self.parts.max(1) as u64 * index as u64;
+        let (mut low, mut high) = (0, len);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.work(middle) < wanted {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        // To the nearest tile.
+        let tiles = low.saturating_add(TILE / 2) / TILE;
+        tiles.saturating_mul(TILE).min(len)
+    }
+
+    /// The tokens of part `index`, counted from the batch's first.
+    pub(crate) fn range(&self, index: usize) -> Range<usize> {
+        self.at(index)..self.at(index.saturating_add(1))
+    }
+
+    /// Does `job` to each part of `all`.
+    #[inline(always)]
+    pub(crate) fn over<E: Executor>(
+        &self,
+        config: &Config,
+        spread: Spread<'_, E>,
+        all: Part<'_>,
+        job: impl Fn(Part<'_>) -> Result<(), SessionError> + Sync,
+    ) -> Result<(), SessionError> {
+        let all = Batch {
+            config,
+            cuts: self,
+            part: all,
+        };
+        spread.over(self.parts, all, |batch| job(batch.part))
+    }
+
+    /// Cost of the first `n` tokens.
+    fn work(&self, n: usize) -> u64 {
+        let (n, first) = (n as u64, self.tokens.first as u64);
+        let keys = n.saturating_mul(first).saturating_add(n * (n + 1) / 2);
+        let products = n.saturating_mul(self.token_work);
+        products.saturating_add(keys.saturating_mul(self.key_work))
+    }
+}
+
+/// Parts of a batch that are not yet cut, and where that is to be done.
+struct Batch<'a> {
+    config: &'a Config,
+    cuts: &'a Cuts,
+    part: Part<'a>,
+}
+
+impl Work for Batch<'_> {
+    fn cut(self, parts: &Range<usize>, middle: usize) -> Result<(Self, Self), SessionError> {
+        let Self { config, cuts, part } = self;
+        let n = cuts.at(middle).saturating_sub(cuts.at(parts.start));
+        let have = part.scratch.len();
+        let scratch = share(have, parts, middle, LINE);
+        let (left, right) = part.split(config, n, scratch).ok_or(short(n, have))?;
+        let batch = |part| Self { config, cuts, part };
+        Ok((batch(left), batch(right)))
+    }
+}
