@@ -22,7 +22,7 @@ pub(crate) fn remember<E: Executor>(
     run: Run<'_>,
     spread: Spread<'_, E>,
     layer: usize,
-    cuts: &Cuts,
+    cuts: &Cuts<'_, E>,
     all: &Part<'_>,
     kv: &mut KvCache<'_>,
 ) -> Result<(), SessionError> {
@@ -170,13 +170,18 @@ pub(crate) fn attend<E: Executor>(
         let q_heads = group.saturating_mul(heads.range.len());
         let call = AttentionShape::new(&kv_shape, q_heads, n, kv_len, mask);
         let first = heads.range.start.saturating_mul(group_dim);
+        // One core needs no part of the cache, and no code for it in flash.
+        let cache = match spread.most() {
+            0 | 1 => cache,
+            _ => cache.heads_part(shape, heads.range)?,
+        };
         attention(
             run.backend,
             &kv_shape,
             &call,
             part(wide, first, usize::MAX)?,
             stride,
-            cache.heads_part(shape, heads.range)?,
+            cache,
             heads.out,
             q_dim,
             floats(heads.scratch)?,

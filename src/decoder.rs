@@ -37,20 +37,16 @@ pub(crate) fn forward<E: Executor>(
     let config = run.model.config();
     let shape = *kv.shape();
     let mut all = activations.part(config, first, ids)?;
-    let cuts = Cuts::new(config, &spread, all.tokens);
-    let inner = if cuts.parts() > 1 {
-        spread.alone()
-    } else {
-        spread
-    };
-    cuts.over(config, spread, all.lend(), |mut part| {
+    let cuts = Cuts::new(config, spread, all.tokens);
+    let inner = cuts.inner();
+    cuts.over(all.lend(), |mut part| {
         embed(run, &mut part)?;
         before_attention(run, inner, 0, &mut part)
     })?;
     for layer in 0..config.layers {
         remember(run, spread, layer, &cuts, &all, kv)?;
         let cache = kv.layer(layer)?;
-        cuts.over(config, spread, all.lend(), |mut part| {
+        cuts.over(all.lend(), |mut part| {
             attend(run, inner, &shape, cache.as_kv(), &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
             feed_forward(run, inner, layer, &mut part)?;

@@ -117,36 +117,20 @@ fn split(rows: &mut [f32], n: usize, width: usize) -> Option<(&mut [f32], &mut [
 }
 
 /// How the tokens of a batch are shared out: by cost, since later tokens see more keys.
-#[derive(Clone, Copy)]
-pub(crate) struct Cuts {
+pub(crate) struct Cuts<'a, E> {
+    config: &'a Config,
+    spread: Spread<'a, E>,
     tokens: Tokens,
-    /// Multiply-adds of a token in a layer's products.
-    token_work: u64,
-    /// And for each key that it sees.
-    key_work: u64,
     parts: usize,
 }
 
-impl Cuts {
+impl<'a, E: Executor> Cuts<'a, E> {
     #[inline(always)]
-    pub(crate) fn new<E: Executor>(
-        config: &Config,
-        spread: &Spread<'_, E>,
-        tokens: Tokens,
-    ) -> Self {
-        let products = [
-            (config.qkv_dim(), config.dim),
-            (config.q_dim(), config.dim),
-            (config.up_dim(), config.dim),
-            (config.hidden_dim, config.dim),
-        ];
+    pub(crate) fn new(config: &'a Config, spread: Spread<'a, E>, tokens: Tokens) -> Self {
         let mut cuts = Self {
+            config,
+            spread,
             tokens,
-            token_work: products
-                .iter()
-                .map(|&(rows, cols)| rows as u64 * cols as u64)
-                .sum(),
-            key_work: 2 * ATTENTION_COST * config.q_dim() as u64,
             parts: 1,
         };
         cuts.parts = spread.parts(cuts.work(tokens.len), tokens.len / TILE);
@@ -154,12 +138,50 @@ impl Cuts {
     }
 
     /// Into how many parts.
-    pub(crate) const fn parts(&self) -> usize {
-        self.parts
+    #[inline(always)]
+    pub(crate) fn parts(&self) -> usize {
+        if self.spread.most() <= 1 {
+            1
+        } else {
+            self.parts
+        }
+    }
+
+    /// For work inside a part: what is cut once is not cut again, a lone token is.
+    #[inline(always)]
+    pub(crate) fn inner(&self) -> Spread<'a, E> {
+        if self.parts() > 1 {
+            self.spread.alone()
+        } else {
+            self.spread
+        }
+    }
+
+    /// Does `job` to each part of `all`.
+    #[inline(always)]
+    pub(crate) fn over(
+        &self,
+        all: Part<'_>,
+        job: impl Fn(Part<'_>) -> Result<(), SessionError> + Sync,
+    ) -> Result<(), SessionError> {
+        let all = Batch {
+            cuts: self,
+            part: all,
+        };
+        self.spread.over(self.parts, all, |batch| job(batch.part))
+    }
+
+    /// The tokens of part `index`, counted from the batch's first.
+    #[inline(always)]
+    pub(crate) fn range(&self, index: usize) -> Range<usize> {
+        if self.parts() <= 1 {
+            return 0..self.tokens.len;
+        }
+        self.at(index)..self.at(index.saturating_add(1))
     }
 
     /// The first token of part `index`; the number of tokens for the index behind the last.
-    pub(crate) fn at(&self, index: usize) -> usize {
+    fn at(&self, index: usize) -> usize {
         let len = self.tokens.len;
         if index >= self.parts {
             return len;
@@ -179,52 +201,37 @@ impl Cuts {
         tiles.saturating_mul(TILE).min(len)
     }
 
-    /// The tokens of part `index`, counted from the batch's first.
-    pub(crate) fn range(&self, index: usize) -> Range<usize> {
-        self.at(index)..self.at(index.saturating_add(1))
-    }
-
-    /// Does `job` to each part of `all`.
-    #[inline(always)]
-    pub(crate) fn over<E: Executor>(
-        &self,
-        config: &Config,
-        spread: Spread<'_, E>,
-        all: Part<'_>,
-        job: impl Fn(Part<'_>) -> Result<(), SessionError> + Sync,
-    ) -> Result<(), SessionError> {
-        let all = Batch {
-            config,
-            cuts: self,
-            part: all,
-        };
-        spread.over(self.parts, all, |batch| job(batch.part))
-    }
-
-    /// Cost of the first `n` tokens.
+    /// Multiply-adds of the first `n` tokens in a layer.
     fn work(&self, n: usize) -> u64 {
+        let Config {
+            dim, hidden_dim, ..
+        } = *self.config;
+        let q_dim = self.config.q_dim();
+        let rows = self.config.qkv_dim() + q_dim + self.config.up_dim() + hidden_dim;
+        let products = rows as u64 * dim as u64;
+        let attention = 2 * ATTENTION_COST * q_dim as u64;
         let (n, first) = (n as u64, self.tokens.first as u64);
         let keys = n.saturating_mul(first).saturating_add(n * (n + 1) / 2);
-        let products = n.saturating_mul(self.token_work);
-        products.saturating_add(keys.saturating_mul(self.key_work))
+        n.saturating_mul(products)
+            .saturating_add(keys.saturating_mul(attention))
     }
 }
 
 /// Parts of a batch that are not yet cut, and where that is to be done.
-struct Batch<'a> {
-    config: &'a Config,
-    cuts: &'a Cuts,
+struct Batch<'a, E> {
+    cuts: &'a Cuts<'a, E>,
     part: Part<'a>,
 }
 
-impl Work for Batch<'_> {
+impl<E: Executor> Work for Batch<'_, E> {
     fn cut(self, parts: &Range<usize>, middle: usize) -> Result<(Self, Self), SessionError> {
-        let Self { config, cuts, part } = self;
+        let Self { cuts, part } = self;
         let n = cuts.at(middle).saturating_sub(cuts.at(parts.start));
         let have = part.scratch.len();
         let scratch = share(have, parts, middle, LINE);
-        let (left, right) = part.split(config, n, scratch).ok_or(short(n, have))?;
-        let batch = |part| Self { config, cuts, part };
+        let halves = part.split(cuts.config, n, scratch);
+        let (left, right) = halves.ok_or(short(n, have))?;
+        let batch = |part| Self { cuts, part };
         Ok((batch(left), batch(right)))
     }
 }

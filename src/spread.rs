@@ -41,10 +41,17 @@ impl<'a, E: Executor> Spread<'a, E> {
         }
     }
 
+    /// The most parts of anything. With [`Sequential`](crate::Sequential) the compiler knows that it is one, and drops what
+    /// is for more.
+    #[inline(always)]
+    pub(crate) fn most(&self) -> usize {
+        self.parts_max.min(self.executor.width())
+    }
+
     /// How many parts are worthwhile for so many multiply-adds that fall into so many pieces; 1 at least.
     #[inline(always)]
     pub(crate) fn parts(&self, work: u64, pieces: usize) -> usize {
-        let most = self.parts_max.min(self.executor.width());
+        let most = self.most();
         if most <= 1 {
             return 1;
         }
@@ -63,7 +70,7 @@ impl<'a, E: Executor> Spread<'a, E> {
         work: W,
         job: impl Fn(W) -> Result<(), SessionError> + Sync,
     ) -> Result<(), SessionError> {
-        if parts <= 1 {
+        if parts <= 1 || self.most() <= 1 {
             return job(work);
         }
         halve(self.executor, 0..parts, work, &job)
