@@ -235,3 +235,104 @@ impl<E: Executor> Work for Batch<'_, E> {
         Ok((batch(left), batch(right)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Cuts, Executor, TILE, Tokens};
+    use crate::config::{Architecture, Biases, Ffn, Norm, NormPlace, Position};
+    use crate::spread::Spread;
+
+    const CONFIG: Config = Config {
+        architecture: Architecture::Decoder,
+        vocab_len: 256,
+        dim: 64,
+        layers: 1,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        hidden_dim: 128,
+        context_len: 4096,
+        norm: Norm::Rms,
+        norm_place: NormPlace::Pre,
+        norm_eps: 0.0,
+        final_norm: false,
+        ffn: Ffn::Relu,
+        position: Position::None,
+        tied: true,
+        biases: Biases::NONE,
+        embedding_scale: 1.0,
+        begin_of_text: None,
+        end_of_text: None,
+    };
+
+    /// So wide, and each piece worth so many multiply-adds at least.
+    struct Wide(usize, usize);
+
+    impl Executor for Wide {
+        fn width(&self) -> usize {
+            self.0
+        }
+
+        fn join<A: Send, B: Send>(
+            &self,
+            a: impl FnOnce() -> A + Send,
+            b: impl FnOnce() -> B + Send,
+        ) -> (A, B) {
+            (a(), b())
+        }
+
+        fn grain(&self) -> usize {
+            self.1
+        }
+    }
+
+    #[test]
+    fn cuts_are_tiles_in_order_that_cost_the_same() {
+        for (first, len) in [(0, 2048), (2000, 512), (5, 131)] {
+            for parts in 1..12 {
+                let executor = Wide(parts, 1);
+                let spread = Spread::new(&executor, 64);
+                let cuts = Cuts::new(&CONFIG, spread, Tokens { first, len });
+                assert_eq!(cuts.parts(), parts);
+                let mut end = 0;
+                for index in 0..parts {
+                    let range = cuts.range(index);
+                    assert_eq!(range.start, end);
+                    assert!(range.start <= range.end && range.start.is_multiple_of(TILE));
+                    end = range.end;
+                    let cost = cuts.work(range.end) - cuts.work(range.start);
+                    let fair = cuts.work(len) / parts as u64;
+                    // Half a tile on either side.
+                    let slack = cuts.work(len) - cuts.work(len - TILE);
+                    assert!(
+                        cost.abs_diff(fair) <= slack,
+                        "{first} {len} {parts} {index}"
+                    );
+                }
+                assert_eq!(end, len);
+            }
+        }
+        // Late tokens see more keys, so the first half of a long prompt is the longer one.
+        let executor = Wide(2, 1);
+        let cuts = |first| {
+            let tokens = Tokens { first, len: 2048 };
+            Cuts::new(&CONFIG, Spread::new(&executor, 2), tokens).range(0)
+        };
+        assert!((1350..1440).contains(&cuts(0).end) && (1024..1100).contains(&cuts(1 << 16).end));
+    }
+
+    #[test]
+    fn parts_are_the_least_of_what_there_is() {
+        let tokens = Tokens { first: 0, len: 23 };
+        let parts = |width, grain, most| {
+            let executor = Wide(width, grain);
+            Cuts::new(&CONFIG, Spread::new(&executor, most), tokens).parts()
+        };
+        assert_eq!(parts(3, 1, 8), 3, "the executor's width");
+        assert_eq!(parts(8, 1, 2), 2, "the room");
+        assert_eq!(parts(64, 1, 64), 5, "the tiles");
+        assert_eq!(parts(8, 200_000, 8), 3, "the grain");
+        assert_eq!(parts(8, usize::MAX, 8), 1);
+        assert_eq!(parts(0, 0, 0), 1);
+    }
+}

@@ -195,6 +195,15 @@ fn rayon_gives_the_bits_of_one_core() {
     assert!(got == want);
     let got = pool.install(|| bits(&model, &options, Backend::detect(), Rayon::current(), &ids));
     assert!(got == want);
+    // Sessions that share a pool, some of them on its own threads, neither mix nor wait for each other without end.
+    let executor = Rayon::new(&pool);
+    let run = || bits(&model, &options, Backend::detect(), executor, &ids);
+    std::thread::scope(|scope| {
+        let outside = [(); 3].map(|()| scope.spawn(run));
+        let inside = pool.broadcast(|_| run());
+        let outside = outside.map(|thread| thread.join().expect("no panic"));
+        assert!(inside.iter().chain(&outside).all(|got| *got == want));
+    });
 }
 
 /// A ring that has turned runs tokens one by one, over every key there is.
