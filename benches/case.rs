@@ -2,6 +2,7 @@
 
 use crate::data::Rng;
 use crate::probe::Arithmetic;
+use attentive::{Config, TensorShape};
 use attentive_kernels::Backend;
 use core::fmt;
 
@@ -98,6 +99,62 @@ impl fmt::Debug for Case {
     }
 }
 
+/// What a prepared case computes, told to other programs that compute the same beside it.
+#[derive(Debug)]
+pub enum Problem<'a> {
+    /// softmax(q·kᵀ / √head_dim)·v of `group` query heads on one key-value head.
+    Attention {
+        /// Element type of the cache: f32, f16, bf16 or i8.
+        kv: &'static str,
+        /// Whether query i sees only the keys up to its own position, the last query being the last key.
+        causal: bool,
+        /// Elements of a head.
+        head_dim: usize,
+        /// Query heads.
+        group: usize,
+        /// (q_len, group, head_dim)
+        q: &'a [f32],
+        /// (kv_len, head_dim), before any rounding.
+        k: &'a [f32],
+        /// (kv_len, head_dim), before any rounding.
+        v: &'a [f32],
+        /// (q_len, group, head_dim): what the last run computed.
+        out: &'a [f32],
+    },
+    /// y = x·wᵀ.
+    Product {
+        /// Element type of the weights: f32, f16, i8 or i4.
+        format: &'static str,
+        /// Of the weights.
+        rows: usize,
+        /// Of the weights.
+        cols: usize,
+        /// Equal matrices that one run goes through, each elsewhere in memory.
+        copies: usize,
+        /// (rows, cols), before any rounding.
+        weights: &'a [f32],
+        /// (n, cols)
+        x: &'a [f32],
+        /// (n, rows): what the last run computed.
+        y: &'a [f32],
+    },
+    /// A model that reads a prompt or writes an answer.
+    Generation {
+        /// Shape of the model.
+        config: &'a Config,
+        /// Element type of the weights, as in the case's name.
+        weights: &'a str,
+        /// Every weight before any rounding, in file order; empty when the model was read from a file.
+        tensors: &'a [(TensorShape, Vec<f32>)],
+        /// The prompt that is read, or whose first token begins the answer.
+        prompt: &'a [u32],
+        /// Tokens of the answer; 0 when the prompt is read.
+        answer: usize,
+        /// Logits after the whole prompt.
+        logits: &'a [f32],
+    },
+}
+
 /// A case that is set up.
 pub trait Workload {
     /// Does the work once.
@@ -111,6 +168,12 @@ pub trait Workload {
     /// # Errors
     /// A sentence with the place and the size of the difference.
     fn check(&mut self) -> Outcome;
+
+    /// What it computes, if other programs can be asked to compute the same; the results are those of the last
+    /// [`Workload::check`].
+    fn problem(&self) -> Option<Problem<'_>> {
+        None
+    }
 
     /// The bytes that the work streams through, for [`Bound::Reading`].
     fn streams(&self) -> Vec<&[u8]>;

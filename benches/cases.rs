@@ -1,7 +1,7 @@
 //! The list of cases.
 
 mod attention;
-mod e2e;
+pub mod e2e;
 mod limits;
 mod matmul;
 

@@ -7,6 +7,7 @@
 
 pub mod case;
 pub mod cases;
+pub mod contest;
 pub mod data;
 pub mod machine;
 pub mod measure;

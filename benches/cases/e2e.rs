@@ -1,6 +1,7 @@
 //! Whole models: reading a prompt of 128 tokens (`pp128`) and writing 128 (`tg128`), as llama.cpp's benchmark names them.
 
-use crate::case::{Bound, Case, Outcome, Unit, Workload};
+use crate::case::{Bound, Case, Outcome, Problem, Unit, Workload};
+use crate::cases::matmul::short;
 use crate::data::Rng;
 use crate::probe::Arithmetic;
 use crate::verdict::Verdict;
@@ -11,9 +12,12 @@ use attentive::{
     Architecture, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, Role, RotaryStyle,
     Sampler, SamplerOptions, Session, SessionOptions, TensorKind, TensorShape,
 };
+use std::rc::Rc;
 
 /// Tokens of a prompt, and of an answer.
 const TOKENS: usize = 128;
+/// A model of this size is held against the scalar kernels on a few tokens only.
+const LARGE_BYTES: usize = 32 << 20;
 /// The whole prompt in one pass, as the peers do by default.
 const OPTIONS: SessionOptions = SessionOptions::new(2 * TOKENS).with_prefill_len(TOKENS);
 
@@ -65,14 +69,10 @@ enum Job {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (model, config) in [("austen-1m", &AUSTEN_1M), ("llama-15m", &LLAMA_15M)] {
-        for (weights, format) in [("i8", WeightFormat::I8Row), ("i4", WeightFormat::I4Group32)] {
+        for format in [WeightFormat::I8Row, WeightFormat::I4Group32] {
             for (job, suffix) in [(Job::Prompt, "pp128"), (Job::Answer, "tg128")] {
-                cases.push(case(
-                    format!("e2e/{model}/{weights}/{suffix}"),
-                    config,
-                    format,
-                    job,
-                ));
+                let name = format!("e2e/{model}/{}/{suffix}", short(format));
+                cases.push(case(name, config, format, job));
             }
         }
     }
@@ -84,10 +84,7 @@ fn case(name: String, config: &'static Config, format: WeightFormat, job: Job) -
     let weight_bytes = matrices(config)
         .map(|shape| bytes(&shape, format))
         .sum::<usize>();
-    let layer_products = matrices(config)
-        .filter(|shape| shape.layer.is_some())
-        .map(|shape| 2 * shape.rows * shape.cols)
-        .sum::<usize>();
+    let layer_products = layer_products(config);
     let (bound, bound_work) = match job {
         Job::Prompt => (Bound::Arithmetic(Arithmetic::I8), TOKENS * layer_products),
         Job::Answer => (Bound::Reading, TOKENS * weight_bytes),
@@ -105,6 +102,49 @@ fn case(name: String, config: &'static Config, format: WeightFormat, job: Job) -
             )?))
         }),
     }
+}
+
+/// The same two cases for a model in a weights file, `e2e/<model>/<weights>/…`; `weights` is only a name.
+///
+/// # Errors
+/// When `file` is no weights file of a decoder with room for 256 tokens.
+pub fn of_file(model: &str, weights: &'static str, file: &[u8]) -> Outcome<Vec<Case>> {
+    let mut blocks = vec![Block::ZERO; Block::len_for(file.len())];
+    Block::bytes_mut(&mut blocks)[..file.len()].copy_from_slice(file);
+    let blocks: Rc<[Block]> = blocks.into();
+    let len = file.len();
+    let config = *Model::parse(&Block::bytes(&blocks)[..len])?.config();
+    let layer_products = layer_products(&config);
+    let cases = [(Job::Prompt, "pp128"), (Job::Answer, "tg128")].map(|(job, suffix)| {
+        let blocks = blocks.clone();
+        let (bound, bound_work) = match job {
+            Job::Prompt => (Bound::Arithmetic(Arithmetic::I8), TOKENS * layer_products),
+            Job::Answer => (Bound::Reading, TOKENS * len),
+        };
+        Case {
+            name: format!("e2e/{model}/{weights}/{suffix}"),
+            unit: Unit::Tokens,
+            work: TOKENS as f64,
+            bound,
+            bound_work: bound_work as f64,
+            bytes: len * if job == Job::Prompt { 1 } else { TOKENS },
+            prepare: Box::new(move |backend, rng| {
+                let parts = (blocks.clone(), len);
+                let generation =
+                    Generation::of_file(parts, weights, Vec::new(), job, backend, rng)?;
+                Ok(Box::new(generation))
+            }),
+        }
+    });
+    Ok(cases.into())
+}
+
+/// Operations that a token's layers need in matrix products.
+fn layer_products(config: &Config) -> usize {
+    matrices(config)
+        .filter(|shape| shape.layer.is_some())
+        .map(|shape| 2 * shape.rows * shape.cols)
+        .sum()
 }
 
 /// The matrices that a token is multiplied with: every one, the embedding being the logits' when tied.
@@ -126,10 +166,17 @@ fn bytes(shape: &TensorShape, format: WeightFormat) -> usize {
 struct Generation {
     job: Job,
     backend: Backend,
-    file: Vec<Block>,
+    config: Config,
+    weights: &'static str,
+    /// Every weight before packing, where it is known.
+    tensors: Vec<(TensorShape, Vec<f32>)>,
+    file: Rc<[Block]>,
+    file_bytes: usize,
     memory: Vec<Block>,
     prompt: Vec<u32>,
     sampler: Sampler,
+    /// What the check computed.
+    checked: Vec<f32>,
 }
 
 impl Generation {
@@ -150,6 +197,7 @@ impl Generation {
             },
         };
         let mut file = vec![Block::ZERO; Block::len_for(recipe.file_bytes()?)];
+        let mut tensors = Vec::new();
         recipe.write::<PackError>(Block::bytes_mut(&mut file), |mut tensor| {
             let shape = tensor.shape;
             let len = shape.rows * shape.cols;
@@ -159,9 +207,32 @@ impl Generation {
                 (_, Role::TokenEmbedding) => rng.normals(len, 0.5),
                 _ => rng.normals(len, 1.0 / (shape.cols as f32).sqrt()),
             };
-            tensor.write(&values, ScaleMethod::AbsMax)
+            tensor.write(&values, ScaleMethod::AbsMax)?;
+            tensors.push((shape, values));
+            Ok(())
         })?;
-        let model = Model::parse(Block::bytes(&file))?;
+        let len = Block::bytes(&file).len();
+        Self::of_file(
+            (file.into(), len),
+            short(format),
+            tensors,
+            job,
+            backend,
+            rng,
+        )
+    }
+
+    /// Of a weights file and its length in bytes.
+    fn of_file(
+        (file, file_bytes): (Rc<[Block]>, usize),
+        weights: &'static str,
+        tensors: Vec<(TensorShape, Vec<f32>)>,
+        job: Job,
+        backend: Backend,
+        rng: &mut Rng,
+    ) -> Outcome<Self> {
+        let model = Model::parse(&Block::bytes(&file)[..file_bytes])?;
+        let config = *model.config();
         let memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&OPTIONS))];
         let prompt = (0..TOKENS)
             .map(|_| rng.below(config.vocab_len) as u32)
@@ -169,26 +240,28 @@ impl Generation {
         Ok(Self {
             job,
             backend,
+            config,
+            weights,
+            tensors,
             file,
+            file_bytes,
             memory,
             prompt,
             sampler: Sampler::new(SamplerOptions::GREEDY),
+            checked: Vec::new(),
         })
     }
 
-    /// Logits at the end.
-    fn logits(&mut self, backend: Backend) -> Outcome<Vec<f32>> {
-        let model = Model::parse(Block::bytes(&self.file))?;
+    /// Logits after the work of `job` on this prompt.
+    fn logits(&mut self, job: Job, backend: Backend, prompt_len: usize) -> Outcome<Vec<f32>> {
+        let model = Model::parse(&Block::bytes(&self.file)[..self.file_bytes])?;
         let memory = Block::bytes_mut(&mut self.memory);
         let mut session = Session::new(&model, &OPTIONS, memory, backend)?;
-        match self.job {
-            Job::Prompt => session.prompt_tokens(&self.prompt)?,
-            Job::Answer => {
-                session.prompt_tokens(&self.prompt[..1])?;
-                // A step runs the token of the step before: one more than there are passes.
-                for _ in 0..TOKENS {
-                    session.step(&mut self.sampler)?;
-                }
+        session.prompt_tokens(&self.prompt[..prompt_len])?;
+        if job == Job::Answer {
+            // A step runs the token of the step before: one more than there are passes.
+            for _ in 0..TOKENS {
+                session.step(&mut self.sampler)?;
             }
         }
         Ok(session.logits().to_vec())
@@ -197,24 +270,47 @@ impl Generation {
 
 impl Workload for Generation {
     fn run(&mut self) -> Outcome {
-        self.logits(self.backend).map(|_| ())
+        let prompt_len = match self.job {
+            Job::Prompt => TOKENS,
+            Job::Answer => 1,
+        };
+        self.logits(self.job, self.backend, prompt_len).map(|_| ())
     }
 
     /// A model has no naive twin here (the core's tests have); the scalar kernels, which have, are the reference.
     fn check(&mut self) -> Outcome {
-        let job = std::mem::replace(&mut self.job, Job::Prompt);
-        let got = self.logits(self.backend)?;
-        let want = self.logits(Backend::SCALAR)?;
-        self.job = job;
+        // The scalar kernels would take minutes for the whole prompt of a large model.
+        let checked = match self.file_bytes > LARGE_BYTES {
+            true => 8,
+            false => TOKENS,
+        };
+        let got = self.logits(Job::Prompt, self.backend, checked)?;
+        let want = self.logits(Job::Prompt, Backend::SCALAR, checked)?;
         let want: Vec<f64> = want.into_iter().map(f64::from).collect();
         let mut verdict = Verdict::default();
         verdict.row("logits", &got, &want);
         // Both round the activations; a sum's last bit can turn a rounding, and layers pass it on.
-        verdict.judge(0.05)
+        verdict.judge(0.05)?;
+        self.checked = self.logits(Job::Prompt, self.backend, TOKENS)?;
+        Ok(())
+    }
+
+    fn problem(&self) -> Option<Problem<'_>> {
+        Some(Problem::Generation {
+            config: &self.config,
+            weights: self.weights,
+            tensors: &self.tensors,
+            prompt: &self.prompt,
+            answer: match self.job {
+                Job::Prompt => 0,
+                Job::Answer => TOKENS,
+            },
+            logits: &self.checked,
+        })
     }
 
     fn streams(&self) -> Vec<&[u8]> {
-        vec![Block::bytes(&self.file)]
+        vec![&Block::bytes(&self.file)[..self.file_bytes]]
     }
 
     fn scratch_bytes(&self) -> usize {
