@@ -52,6 +52,8 @@ pub enum Bound {
     /// The rate at which the machine reads the very bytes that the case reads ([`Workload::streams`]): the bandwidth
     /// of the cache level that holds them, whatever the machine's caches are.
     Reading,
+    /// So many times what one core does ([`Workload::run_alone`]): a fraction of 1 is perfect scaling.
+    Cores(usize),
     /// Nothing: the case measures a limit itself.
     Itself,
 }
@@ -65,6 +67,8 @@ impl Bound {
             Self::Arithmetic(Arithmetic::I8) => "i8 peak",
             Self::Arithmetic(Arithmetic::I16) => "i16 peak",
             Self::Reading => "read",
+            Self::Cores(2) => "2 x 1",
+            Self::Cores(_) => "n x 1",
             Self::Itself => "",
         }
     }
@@ -162,6 +166,14 @@ pub trait Workload {
     /// # Errors
     /// Whatever the product refuses; the shapes are the case's own, so this is a defect.
     fn run(&mut self) -> Outcome;
+
+    /// The same work on one core, for [`Bound::Cores`].
+    ///
+    /// # Errors
+    /// As [`Workload::run`].
+    fn run_alone(&mut self) -> Outcome {
+        self.run()
+    }
 
     /// Runs once and holds sampled rows of the result against a naive computation in f64.
     ///

@@ -196,7 +196,7 @@ impl Stopwatch {
         let mut goes_on = true;
         while goes_on {
             self.sample_machine(&mut canary, &mut peak);
-            self.sample_limit(case.bound, workload, &mut limit);
+            self.sample_limit(case.bound, workload, runs, &mut limit)?;
             if warm {
                 workload.run()?;
             }
@@ -248,7 +248,13 @@ impl Stopwatch {
         }
     }
 
-    fn sample_limit(&self, bound: Bound, workload: &dyn Workload, samples: &mut Samples) {
+    fn sample_limit(
+        &self,
+        bound: Bound,
+        workload: &mut dyn Workload,
+        runs: usize,
+        samples: &mut Samples,
+    ) -> Outcome {
         match bound {
             Bound::Arithmetic(kind) => {
                 let clock = Clock::start();
@@ -267,8 +273,16 @@ impl Stopwatch {
                 }
                 samples.push(clock, (bytes * passes) as f64);
             }
+            Bound::Cores(_) => {
+                let clock = Clock::start();
+                for _ in 0..runs {
+                    workload.run_alone()?;
+                }
+                samples.push(clock, runs as f64);
+            }
             Bound::Itself => {}
         }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::case::{Bound, Case, Outcome, Problem, Unit, Workload};
 use crate::cases::matmul::short;
+use crate::cores::{self, CORES};
 use crate::data::Rng;
 use crate::probe::Arithmetic;
 use crate::verdict::Verdict;
@@ -9,8 +10,9 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{
-    Architecture, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, Role, RotaryStyle,
-    Sampler, SamplerOptions, Session, SessionOptions, TensorKind, TensorShape,
+    Architecture, Biases, Block, Config, Executor, Ffn, Model, Norm, NormPlace, Position, Rayon,
+    Role, RotaryStyle, Sampler, SamplerOptions, Session, SessionError, SessionOptions, TensorKind,
+    TensorShape,
 };
 use std::rc::Rc;
 
@@ -72,34 +74,51 @@ pub(super) fn cases() -> Vec<Case> {
         for format in [WeightFormat::I8Row, WeightFormat::I4Group32] {
             for (job, suffix) in [(Job::Prompt, "pp128"), (Job::Answer, "tg128")] {
                 let name = format!("e2e/{model}/{}/{suffix}", short(format));
-                cases.push(case(name, config, format, job));
+                let one = case(name, config, format, job, 1);
+                if model == "llama-15m" {
+                    let name = format!("{}/{CORES}cores", one.name);
+                    cases.push(one);
+                    cases.push(case(name, config, format, job, CORES));
+                } else {
+                    cases.push(one);
+                }
             }
         }
     }
     cases
 }
 
-/// A prompt is bound by the products of its layers, an answer by reading all weights once a token.
-fn case(name: String, config: &'static Config, format: WeightFormat, job: Job) -> Case {
+/// A prompt is bound by the products of its layers, an answer by reading all weights once a token, several cores by one.
+fn case(
+    name: String,
+    config: &'static Config,
+    format: WeightFormat,
+    job: Job,
+    cores: usize,
+) -> Case {
     let weight_bytes = matrices(config)
         .map(|shape| bytes(&shape, format))
         .sum::<usize>();
     let layer_products = layer_products(config);
     let (bound, bound_work) = match job {
-        Job::Prompt => (Bound::Arithmetic(Arithmetic::I8), TOKENS * layer_products),
-        Job::Answer => (Bound::Reading, TOKENS * weight_bytes),
+        _ if cores > 1 => (Bound::Cores(cores), 1.0 / cores as f64),
+        Job::Prompt => {
+            let operations = TOKENS * layer_products;
+            (Bound::Arithmetic(Arithmetic::I8), operations as f64)
+        }
+        Job::Answer => (Bound::Reading, (TOKENS * weight_bytes) as f64),
     };
     Case {
         name,
         unit: Unit::Tokens,
         work: TOKENS as f64,
         bound,
-        bound_work: bound_work as f64,
+        bound_work,
         bytes: weight_bytes * if job == Job::Prompt { 1 } else { TOKENS },
         prepare: Box::new(move |backend, rng| {
-            Ok(Box::new(Generation::new(
-                config, format, job, backend, rng,
-            )?))
+            let mut generation = Generation::new(config, format, job, backend, rng)?;
+            generation.set_cores(cores)?;
+            Ok(Box::new(generation))
         }),
     }
 }
@@ -175,6 +194,7 @@ struct Generation {
     memory: Vec<Block>,
     prompt: Vec<u32>,
     sampler: Sampler,
+    cores: usize,
     /// What the check computed.
     checked: Vec<f32>,
 }
@@ -248,33 +268,79 @@ impl Generation {
             memory,
             prompt,
             sampler: Sampler::new(SamplerOptions::GREEDY),
+            cores: 1,
             checked: Vec::new(),
         })
     }
 
-    /// Logits after the work of `job` on this prompt.
-    fn logits(&mut self, job: Job, backend: Backend, prompt_len: usize) -> Outcome<Vec<f32>> {
+    /// Runs on so many cores from now on.
+    fn set_cores(&mut self, cores: usize) -> Outcome {
+        if cores > 1 {
+            cores::pool()?;
+        }
+        let model = Model::parse(&Block::bytes(&self.file)[..self.file_bytes])?;
+        let bytes = model.session_bytes(&OPTIONS.with_parts(cores));
+        self.memory = vec![Block::ZERO; Block::len_for(bytes)];
+        self.cores = cores;
+        Ok(())
+    }
+
+    /// Logits after the work of `job` on this prompt, on so many cores.
+    fn logits(
+        &mut self,
+        job: Job,
+        backend: Backend,
+        prompt_len: usize,
+        cores: usize,
+    ) -> Outcome<Vec<f32>> {
         let model = Model::parse(&Block::bytes(&self.file)[..self.file_bytes])?;
         let memory = Block::bytes_mut(&mut self.memory);
-        let mut session = Session::new(&model, &OPTIONS, memory, backend)?;
-        session.prompt_tokens(&self.prompt[..prompt_len])?;
-        if job == Job::Answer {
-            // A step runs the token of the step before: one more than there are passes.
-            for _ in 0..TOKENS {
-                session.step(&mut self.sampler)?;
+        let session = Session::new(&model, &OPTIONS.with_parts(cores), memory, backend)?;
+        let prompt = &self.prompt[..prompt_len];
+        let logits = match cores {
+            1 => logits(session, job, prompt, &mut self.sampler),
+            _ => {
+                let session = session.with_executor(Rayon::current());
+                logits(session, job, prompt, &mut self.sampler)
             }
-        }
-        Ok(session.logits().to_vec())
+        };
+        Ok(logits?)
     }
-}
 
-impl Workload for Generation {
-    fn run(&mut self) -> Outcome {
+    fn run_on(&mut self, cores: usize) -> Outcome {
         let prompt_len = match self.job {
             Job::Prompt => TOKENS,
             Job::Answer => 1,
         };
-        self.logits(self.job, self.backend, prompt_len).map(|_| ())
+        self.logits(self.job, self.backend, prompt_len, cores)
+            .map(|_| ())
+    }
+}
+
+/// Logits at the end of the work.
+fn logits<E: Executor>(
+    mut session: Session<'_, E>,
+    job: Job,
+    prompt: &[u32],
+    sampler: &mut Sampler,
+) -> Result<Vec<f32>, SessionError> {
+    session.prompt_tokens(prompt)?;
+    if job == Job::Answer {
+        // A step runs the token of the step before: one more than there are passes.
+        for _ in 0..TOKENS {
+            session.step(sampler)?;
+        }
+    }
+    Ok(session.logits().to_vec())
+}
+
+impl Workload for Generation {
+    fn run(&mut self) -> Outcome {
+        self.run_on(self.cores)
+    }
+
+    fn run_alone(&mut self) -> Outcome {
+        self.run_on(1)
     }
 
     /// A model has no naive twin here (the core's tests have); the scalar kernels, which have, are the reference.
@@ -284,19 +350,23 @@ impl Workload for Generation {
             true => 8,
             false => TOKENS,
         };
-        let got = self.logits(Job::Prompt, self.backend, checked)?;
-        let want = self.logits(Job::Prompt, Backend::SCALAR, checked)?;
+        let got = self.logits(Job::Prompt, self.backend, checked, 1)?;
+        let want = self.logits(Job::Prompt, Backend::SCALAR, checked, 1)?;
         let want: Vec<f64> = want.into_iter().map(f64::from).collect();
         let mut verdict = Verdict::default();
         verdict.row("logits", &got, &want);
         // Both round the activations; a sum's last bit can turn a rounding, and layers pass it on.
         verdict.judge(0.05)?;
-        self.checked = self.logits(Job::Prompt, self.backend, TOKENS)?;
+        self.checked = self.logits(Job::Prompt, self.backend, TOKENS, 1)?;
+        if self.logits(Job::Prompt, self.backend, TOKENS, self.cores)? != self.checked {
+            return Err("several cores give other bits than one".into());
+        }
         Ok(())
     }
 
     fn problem(&self) -> Option<Problem<'_>> {
-        Some(Problem::Generation {
+        // Others are asked on one core.
+        (self.cores == 1).then_some(Problem::Generation {
             config: &self.config,
             weights: self.weights,
             tensors: &self.tensors,
