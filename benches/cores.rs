@@ -16,7 +16,8 @@ pub fn pool() -> Outcome<&'static ThreadPool> {
     static POOL: OnceLock<Result<ThreadPool, String>> = OnceLock::new();
     let pool = POOL
         .get_or_init(|| {
-            // The measuring thread is one of the pool's: it works instead of waiting, and its clock sees all of its work.
+            // The measuring thread is one of the pool's: it works instead of waiting, and its clock sees all of its
+            // work.
             let builder = ThreadPoolBuilder::new()
                 .num_threads(CORES)
                 .use_current_thread();

@@ -14,8 +14,8 @@ use crate::spread::{Spread, Work, share};
 /// Scattering an element into the cache takes about as long as this many multiply-adds.
 const APPEND_COST: u64 = 16;
 
-/// Writes the keys and values of a batch into a layer of the cache. The parts' fused projections, (n, qkv_dim) each, lie in
-/// `wide`, rotated where the model rotates.
+/// Writes the keys and values of a batch into a layer of the cache. The parts' fused projections, (n, qkv_dim) each,
+/// lie in `wide`, rotated where the model rotates.
 ///
 /// Cut by heads: tokens of two parts share blocks of the cache, heads never do.
 pub(crate) fn remember<E: Executor>(
@@ -131,8 +131,8 @@ impl Work for Heads<'_> {
 
 /// Attention of a part's tokens, whose queries lie in `wide`, to a layer of the cache; `y` gets (n, heads·head_dim).
 ///
-/// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would take
-/// the places of keys that the first of them still has to see.
+/// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would
+/// take the places of keys that the first of them still has to see.
 pub(crate) fn attend<E: Executor>(
     run: Run<'_>,
     spread: Spread<'_, E>,

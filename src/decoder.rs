@@ -24,8 +24,8 @@ const FFN_NORM: (Role, Role) = (Role::FfnNormGain, Role::FfnNormBias);
 /// Runs `ids` at the positions from `first` on: writes their keys and values into the cache and leaves the residual
 /// stream, (n, dim), in `activations.x`.
 ///
-/// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next one's
-/// alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
+/// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next
+/// one's alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
 pub(crate) fn forward<E: Executor>(
     run: Run<'_>,
     spread: Spread<'_, E>,

@@ -251,7 +251,8 @@ pub enum SessionError {
         /// Batch asked for.
         have: usize,
     },
-    /// A pass is cut into at least one part and no more than [`SessionOptions::PARTS_MAX`](crate::SessionOptions::PARTS_MAX).
+    /// A pass is cut into at least one part and no more than
+    /// [`SessionOptions::PARTS_MAX`](crate::SessionOptions::PARTS_MAX).
     Parts {
         /// Most parts.
         most: usize,

@@ -8,10 +8,11 @@ pub use rayon::Rayon;
 
 /// Runs two pieces of work at the same time, if it can: a thread pool, a second core.
 ///
-/// The core has no threads. It cuts a pass into parts that share nothing they write and hands them to its caller's executor,
-/// two at a time: a prompt by its tokens, a single token by the rows of the matrices and the heads of the cache. How many parts
-/// there are is the least of [`SessionOptions::parts`](crate::SessionOptions::parts), for which memory was set aside,
-/// [`Executor::width`], and what is worth cutting ([`Executor::grain`]). The results are the same bits for any number.
+/// The core has no threads. It cuts a pass into parts that share nothing they write and hands them to its caller's
+/// executor, two at a time: a prompt by its tokens, a single token by the rows of the matrices and the heads of the
+/// cache. How many parts there are is the least of [`SessionOptions::parts`](crate::SessionOptions::parts), for which
+/// memory was set aside, [`Executor::width`], and what is worth cutting ([`Executor::grain`]). The results are the same
+/// bits for any number.
 ///
 /// ```
 /// use attentive::Executor;
@@ -45,13 +46,14 @@ pub trait Executor: Sync {
         b: impl FnOnce() -> B + Send,
     ) -> (A, B);
 
-    /// Runs a pass, which will [`join`](Executor::join) many times: the place to move to a pool's thread once, not each time.
+    /// Runs a pass, which will [`join`](Executor::join) many times: the place to move to a pool's thread once, not each
+    /// time.
     fn enter<R: Send>(&self, pass: impl FnOnce() -> R + Send) -> R {
         pass()
     }
 
-    /// The least multiply-adds of a piece that make a [`join`](Executor::join) pay; a core does about 50 a nanosecond with
-    /// AVX2.
+    /// The least multiply-adds of a piece that make a [`join`](Executor::join) pay; a core does some 50 a nanosecond in
+    /// integers with AVX2.
     fn grain(&self) -> usize {
         1 << 17
     }

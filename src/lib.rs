@@ -7,11 +7,12 @@
 //! 4. Work is done in bounded pieces: [`Session::step`] draws one token and returns.
 //!
 //! # The way of a token
-//! [`Session`] turns a text into tokens ([`Tokenizer`]) and runs them in batches: `decoder` takes them through the layers,
-//! `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of and `run` what they share. Each calls a kernel of
-//! [`kernels`], which reads the weights where they lie ([`Model`]) and writes the session's memory (`workspace`, `kv_cache`).
-//! A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes from `workspace`, bytes of a
-//! file from `file`: each in one place. [`pack`] writes files.
+//! [`Session`] turns a text into tokens ([`Tokenizer`]) and runs them in batches: `decoder` takes them through the
+//! layers, `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of and `run`
+//! what they share. Each calls a kernel of [`kernels`], which reads the weights where they lie ([`Model`]) and writes
+//! the session's memory (`workspace`, `kv_cache`). `part` and `spread` cut all that for an [`Executor`], which by
+//! default keeps it whole. A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes
+//! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files.
 #![no_std]
 #![forbid(unsafe_code)]
 

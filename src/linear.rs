@@ -48,7 +48,8 @@ impl Work for Rows<'_> {
     }
 }
 
-/// `x` is (n, cols), `y` (n, rows) of the role's matrix; `bias` is added where the model has it. A lone token is cut by rows.
+/// `x` is (n, cols), `y` (n, rows) of the role's matrix; `bias` is added where the model has it. A lone token is cut by
+/// rows.
 #[allow(
     clippy::too_many_arguments,
     reason = "a matrix, its input, its output: a struct would only rename them"

@@ -84,9 +84,10 @@ impl SessionOptions {
         Self { when_full, ..self }
     }
 
-    /// The same with passes cut into up to `parts` parts, usually the number of cores. The session needs an executor for that
-    /// ([`Session::with_executor`](crate::Session::with_executor)), and prompts gain from it only in batches of several
-    /// times as many tokens.
+    /// The same with passes cut into up to `parts` parts, usually the number of cores.
+    ///
+    /// The session needs an executor for that ([`Session::with_executor`](crate::Session::with_executor)), and prompts
+    /// gain only in batches of several times as many tokens.
     pub const fn with_parts(self, parts: usize) -> Self {
         Self { parts, ..self }
     }
@@ -94,7 +95,8 @@ impl SessionOptions {
     /// Whether a session of that model can have these options.
     ///
     /// # Errors
-    /// The context, the prefill batch or the parts are out of range, or a ring is asked of a model with learned positions.
+    /// The context, the prefill batch or the parts are out of range, or a ring is asked of a model with learned
+    /// positions.
     pub const fn check(&self, config: &Config) -> Result<(), SessionError> {
         let learned = matches!(config.position, Position::Learned);
         if learned && matches!(self.when_full, WhenFull::Ring) {

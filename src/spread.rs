@@ -41,8 +41,8 @@ impl<'a, E: Executor> Spread<'a, E> {
         }
     }
 
-    /// The most parts of anything. With [`Sequential`](crate::Sequential) the compiler knows that it is one, and drops what
-    /// is for more.
+    /// The most parts of anything. With [`Sequential`](crate::Sequential) the compiler knows that it is one, and drops
+    /// what is for more.
     #[inline(always)]
     pub(crate) fn most(&self) -> usize {
         self.parts_max.min(self.executor.width())

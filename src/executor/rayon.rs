@@ -1,9 +1,9 @@
 //! An executor on rayon's pools.
 //!
-//! Rayon's idle threads sleep after some microseconds, and waking one takes longer than most parts of a pass (measured under a
-//! hypervisor: 50 µs and more, while the matrices of a small model take 5). So during a pass, threads do not sleep: those that
-//! have nothing to do look for work again and again ([`watch`]), and one that waits for its other half does so too. Both are
-//! calls of [`rayon::yield_now`], which runs a piece of whatever work there is in the pool.
+//! Rayon's idle threads sleep after some microseconds, and waking one takes longer than most parts of a pass (measured
+//! under a hypervisor: 50 µs and more, while the matrices of a small model take 5). So during a pass, threads do not
+//! sleep: those that have nothing to do look for work again and again ([`watch`]), and one that waits for its other
+//! half does so too. Both are calls of [`rayon::yield_now`], which runs a piece of whatever work there is in the pool.
 
 extern crate std;
 
@@ -21,15 +21,15 @@ use super::Executor;
 const LINGER: Duration = Duration::from_micros(200);
 
 std::thread_local! {
-    /// Whether this thread runs a pass or watches one. Work that it takes on meanwhile must not make it watch another, whose
-    /// end might depend on what it has left lying.
+    /// Whether this thread runs a pass or watches one. Work that it takes on meanwhile must not make it watch another,
+    /// whose end might depend on what it has left lying.
     static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs pieces on a rayon pool (feature `rayon`).
 ///
-/// During a pass, and for a fifth of a millisecond after it, the pool's threads are kept awake, so give a session a pool of its
-/// own, with as many threads as there are idle cores.
+/// During a pass, and for a fifth of a millisecond after it, the pool's threads are kept awake, so give a session a
+/// pool of its own, with as many threads as there are idle cores.
 ///
 /// ```
 /// use attentive::{Executor, Rayon};
