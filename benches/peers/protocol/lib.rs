@@ -22,7 +22,7 @@ pub enum Request {
         /// How many threads may work.
         threads: usize,
         /// What is to be done.
-        task: Task,
+        task: Box<Task>,
     },
     /// Do the work so often. Answered by [`Reply::Seconds`].
     Run {
