@@ -8,30 +8,39 @@ usage: attentive-peers [OPTION…] [FILTER…]
 
 Measures the cases whose name contains a FILTER (`*` stands for anything) beside the peers that know them; without a
 FILTER, those of the table of targets. `cargo xtask perf --peers` calls this with workers that it built.
-  --worker COMMAND   a program that runs peers, its words separated by spaces; as often as there are workers
+  --worker COMMAND   a program that runs peers, its words as a JSON array; as often as there are workers
   --missing REASON   a sentence about a peer that is not there, for the report
   --json             one JSON object a line
   --backend NAME     our kernels' instruction set; the best one without it
   --tries N          so many tries while something else disturbs the machine (default 2)
   --scratch DIR      where inputs and generated models are put (default target/peers)
   --smollm2 GGUF ATTN  the published model as GGUF, and the weights file imported from it
-  --train OURS TORCH TASK  the trainer's example `speed`, the command that times PyTorch, and the task file
+  --train OURS TORCH TASK  the trainer's example `speed` and the command that times PyTorch, both as JSON arrays, and
+                     the task file
   --doc PATH         writes the report there, and its charts into a directory `performance` beside it
   --command TEXT     the command that the report names";
 
 /// A disturbed machine is met again once.
 const TRIES: usize = 2;
 
+/// The two commands that time training steps, and the task.
+#[derive(Debug)]
+pub(crate) struct Training {
+    pub(crate) ours: Vec<String>,
+    pub(crate) torch: Vec<String>,
+    pub(crate) task: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) workers: Vec<String>,
+    pub(crate) workers: Vec<Vec<String>>,
     pub(crate) missing: Vec<String>,
     pub(crate) json: bool,
     pub(crate) backend: Backend,
     pub(crate) tries: usize,
     pub(crate) scratch: PathBuf,
     pub(crate) smollm2: Option<[PathBuf; 2]>,
-    pub(crate) train: Option<[String; 3]>,
+    pub(crate) train: Option<Training>,
     pub(crate) doc: Option<PathBuf>,
     pub(crate) command: String,
     pub(crate) filters: Vec<String>,
@@ -59,7 +68,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
                 .ok_or_else(|| format!("{word} needs a value\n{USAGE}"))
         };
         match word.as_str() {
-            "--worker" => options.workers.push(next()?),
+            "--worker" => options.workers.push(words_of(&next()?)?),
             "--missing" => options.missing.push(next()?),
             "--json" => options.json = true,
             "--backend" => {
@@ -75,7 +84,13 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
             }
             "--scratch" => options.scratch = next()?.into(),
             "--smollm2" => options.smollm2 = Some([next()?.into(), next()?.into()]),
-            "--train" => options.train = Some([next()?, next()?, next()?]),
+            "--train" => {
+                options.train = Some(Training {
+                    ours: words_of(&next()?)?,
+                    torch: words_of(&next()?)?,
+                    task: next()?,
+                });
+            }
             "--doc" => options.doc = Some(next()?.into()),
             "--command" => options.command = next()?,
             "--help" | "-h" => return Ok(None),
@@ -84,4 +99,9 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
         }
     }
     Ok(Some(options))
+}
+
+fn words_of(text: &str) -> Result<Vec<String>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("a command is a JSON array of words, not {text} ({error})"))
 }

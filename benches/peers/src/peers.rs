@@ -29,7 +29,9 @@ impl Peers {
         for command in &options.workers {
             match Worker::start(command) {
                 Ok(worker) => peers.workers.push(Rc::new(RefCell::new(worker))),
-                Err(error) => peers.missing.push(format!("`{command}`: {error:#}")),
+                Err(error) => peers
+                    .missing
+                    .push(format!("`{}`: {error:#}", command.join(" "))),
             }
         }
         peers

@@ -1,5 +1,6 @@
 //! A training step of the trainer beside PyTorch's, in alternating runs of a few steps.
 
+use crate::options::Training;
 use crate::row::Row;
 use anyhow::{Context, Result, bail};
 use attentive_benches::contest::Standing;
@@ -14,7 +15,7 @@ const STEPS: usize = 10;
 const ROUNDS: usize = 3;
 
 /// Tokens a second of the best step of each side.
-pub(crate) fn measure([ours, torch, task]: &[String; 3]) -> Result<Row> {
+pub(crate) fn measure(Training { ours, torch, task }: &Training) -> Result<Row> {
     let (mut best, mut peer) = (0.0_f64, 0.0_f64);
     let mut version = String::new();
     let mut failure = None;
@@ -46,9 +47,8 @@ pub(crate) fn measure([ours, torch, task]: &[String; 3]) -> Result<Row> {
 }
 
 /// Tokens a second of the best step, and the last line that the program printed.
-fn run(command: &str, task: &str) -> Result<(f64, String)> {
-    let mut words = command.split_whitespace();
-    let program = words.next().context("a command without a word")?;
+fn run(command: &[String], task: &str) -> Result<(f64, String)> {
+    let (program, words) = command.split_first().context("a command without a word")?;
     let output = Command::new(program)
         .args(words)
         .args([task, THREADS, &STEPS.to_string()])
@@ -59,7 +59,7 @@ fn run(command: &str, task: &str) -> Result<(f64, String)> {
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         bail!(
-            "`{command}` ended with {}: {}",
+            "`{program}` ended with {}: {}",
             output.status,
             text.lines().last().unwrap_or("")
         );
@@ -70,7 +70,7 @@ fn run(command: &str, task: &str) -> Result<(f64, String)> {
         .filter_map(tokens_per_second)
         .fold(0.0, f64::max);
     if best == 0.0 {
-        bail!("`{command}` told of no step");
+        bail!("`{program}` told of no step");
     }
     Ok((best, text.lines().last().unwrap_or("").to_owned()))
 }

@@ -20,7 +20,7 @@ const THREAD_VARIABLES: [&str; 4] = [
 
 /// A worker, started again when it died.
 pub(crate) struct Worker {
-    command: String,
+    command: Vec<String>,
     process: Option<Process>,
     pub(crate) peers: Vec<Peer>,
 }
@@ -33,7 +33,7 @@ struct Process {
 
 impl Worker {
     /// Starts it and asks who is there.
-    pub(crate) fn start(command: &str) -> Result<Self> {
+    pub(crate) fn start(command: &[String]) -> Result<Self> {
         let mut worker = Self {
             command: command.to_owned(),
             process: None,
@@ -41,7 +41,7 @@ impl Worker {
         };
         match worker.ask(&Request::Hello)? {
             Reply::Peers { peers } => worker.peers = peers,
-            other => bail!("`{command}` answered {other:?} when asked who is there"),
+            other => bail!("it answered {other:?} when asked who is there"),
         }
         Ok(worker)
     }
@@ -71,9 +71,10 @@ impl Worker {
 }
 
 impl Process {
-    fn start(command: &str) -> Result<Self> {
-        let mut words = command.split_whitespace();
-        let program = words.next().context("a worker without a command")?;
+    fn start(command: &[String]) -> Result<Self> {
+        let (program, words) = command
+            .split_first()
+            .context("a worker without a command")?;
         let mut command = Command::new(program);
         command
             .args(words)
