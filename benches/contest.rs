@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_slow_have_few_turns_and_the_fast_have_many() {
-        for (seconds, turns) in [(1.0, TURNS_MIN), (0.05, 10), (1e-3, TURNS_MAX)] {
+        for (seconds, turns) in [(1.0, TURNS_MIN), (0.0625, 8), (1e-3, TURNS_MAX)] {
             let mut entrant = Entrant::new(Box::new(Steady(vec![seconds; 100])));
             (0..100).for_each(|_| entrant.turn());
             assert_eq!(entrant.turns, turns, "{seconds} s");
