@@ -1,9 +1,11 @@
 //! Weights as the kernels read them: borrowed, packed, lengths checked once.
 
+mod parts;
+
 use half::f16;
 
 use crate::error::ShapeError;
-use crate::layout::{PANEL, WeightFormat, WeightLens, weight_lens};
+use crate::layout::{WeightFormat, weight_lens};
 
 /// A weights matrix W of shape `(rows, cols)` in one of the packed layouts; a product computes y = W x.
 ///
@@ -61,39 +63,6 @@ impl MatrixData<'_> {
             MatrixData::I8Group32 { .. } => WeightFormat::I8Group32,
             MatrixData::I4Group32 { .. } => WeightFormat::I4Group32,
         }
-    }
-
-    /// The elements after the first `before`, as many as `lens` says; `None` where there are fewer.
-    fn part(self, before: WeightLens, lens: WeightLens) -> Option<Self> {
-        fn cut<T>(all: &[T], before: usize, len: usize) -> Option<&[T]> {
-            all.get(before..)?.get(..len)
-        }
-        Some(match self {
-            MatrixData::F32(weights) => MatrixData::F32(cut(weights, before.data, lens.data)?),
-            MatrixData::F16(weights) => MatrixData::F16(cut(weights, before.data, lens.data)?),
-            MatrixData::I8Row {
-                weights,
-                scales,
-                corrections,
-            } => MatrixData::I8Row {
-                weights: cut(weights, before.data, lens.data)?,
-                scales: cut(scales, before.scales, lens.scales)?,
-                corrections: cut(corrections, before.corrections, lens.corrections)?,
-            },
-            MatrixData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => MatrixData::I8Group32 {
-                weights: cut(weights, before.data, lens.data)?,
-                scales: cut(scales, before.scales, lens.scales)?,
-                corrections: cut(corrections, before.corrections, lens.corrections)?,
-            },
-            MatrixData::I4Group32 { weights, scales } => MatrixData::I4Group32 {
-                weights: cut(weights, before.data, lens.data)?,
-                scales: cut(scales, before.scales, lens.scales)?,
-            },
-        })
     }
 
     /// Lengths of the weights, the scales and the corrections.
@@ -172,31 +141,6 @@ impl<'a> Matrix<'a> {
         Ok(Matrix { rows, cols, data })
     }
 
-    /// The matrix of the rows `from..to` alone, borrowed from the same memory: a product with it gives the bits that the
-    /// whole product gives for these rows, so that several cores can share one.
-    ///
-    /// # Errors
-    /// [`ShapeError`] when the range is empty or reaches beyond the matrix, `from` is no multiple of [`PANEL`], or `to`
-    /// is neither a multiple of it nor the last row's end.
-    pub fn rows_part(&self, from: usize, to: usize) -> Result<Self, ShapeError> {
-        ShapeError::check_at_most("end of a matrix' part", self.rows, to)?;
-        ShapeError::check_eq("first row of a matrix' part", from - from % PANEL, from)?;
-        if to != self.rows {
-            ShapeError::check_eq("end of a matrix' part", to - to % PANEL, to)?;
-        }
-        let rows = to.saturating_sub(from);
-        let format = self.format();
-        weight_lens(format, from, self.cols)
-            .zip(weight_lens(format, rows, self.cols))
-            .and_then(|(before, lens)| self.data.part(before, lens))
-            .ok_or(ShapeError {
-                what: "elements of a matrix' part",
-                need: to,
-                have: self.rows,
-            })
-            .and_then(|data| Self::new(rows, self.cols, data))
-    }
-
     /// Number of outputs of the product.
     pub const fn rows(&self) -> usize {
         self.rows
@@ -227,23 +171,7 @@ pub enum Vector<'a> {
     F16(&'a [f16]),
 }
 
-impl<'a> Vector<'a> {
-    /// The elements `from..to`.
-    ///
-    /// # Errors
-    /// [`ShapeError`] when there are fewer.
-    pub fn part(&self, from: usize, to: usize) -> Result<Self, ShapeError> {
-        let part = match *self {
-            Vector::F32(v) => v.get(from..to).map(Vector::F32),
-            Vector::F16(v) => v.get(from..to).map(Vector::F16),
-        };
-        part.ok_or(ShapeError {
-            what: "end of a vector's part",
-            need: self.len(),
-            have: to,
-        })
-    }
-
+impl Vector<'_> {
     /// Number of elements.
     pub const fn len(&self) -> usize {
         match self {
@@ -257,6 +185,3 @@ impl<'a> Vector<'a> {
         self.len() == 0
     }
 }
-
-#[cfg(test)]
-mod tests;

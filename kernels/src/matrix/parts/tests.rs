@@ -2,10 +2,9 @@
 
 use std::{vec, vec::Vec};
 
-use super::Vector;
-use crate::ShapeError;
 use crate::ops::matmul::{matmul, matmul_scratch_len};
 use crate::testing::{FORMATS, Packed, Rng, backends};
+use crate::{ShapeError, Vector};
 
 #[test]
 fn parts_of_a_matrix_give_the_bits_of_the_whole() {
