@@ -2,6 +2,7 @@
 
 use crate::data::Rng;
 use crate::probe::Arithmetic;
+use attentive::{Config, TensorShape};
 use attentive_kernels::Backend;
 use core::fmt;
 
@@ -51,6 +52,8 @@ pub enum Bound {
     /// The rate at which the machine reads the very bytes that the case reads ([`Workload::streams`]): the bandwidth
     /// of the cache level that holds them, whatever the machine's caches are.
     Reading,
+    /// So many times what one core does ([`Workload::run_alone`]): a fraction of 1 is perfect scaling.
+    Cores(usize),
     /// Nothing: the case measures a limit itself.
     Itself,
 }
@@ -64,6 +67,8 @@ impl Bound {
             Self::Arithmetic(Arithmetic::I8) => "i8 peak",
             Self::Arithmetic(Arithmetic::I16) => "i16 peak",
             Self::Reading => "read",
+            Self::Cores(2) => "2 x 1",
+            Self::Cores(_) => "n x 1",
             Self::Itself => "",
         }
     }
@@ -98,6 +103,62 @@ impl fmt::Debug for Case {
     }
 }
 
+/// What a prepared case computes, told to other programs that compute the same beside it.
+#[derive(Debug)]
+pub enum Problem<'a> {
+    /// softmax(q·kᵀ / √head_dim)·v of `group` query heads on one key-value head.
+    Attention {
+        /// Element type of the cache: f32, f16, bf16 or i8.
+        kv: &'static str,
+        /// Whether query i sees only the keys up to its own position, the last query being the last key.
+        causal: bool,
+        /// Elements of a head.
+        head_dim: usize,
+        /// Query heads.
+        group: usize,
+        /// (q_len, group, head_dim)
+        q: &'a [f32],
+        /// (kv_len, head_dim), before any rounding.
+        k: &'a [f32],
+        /// (kv_len, head_dim), before any rounding.
+        v: &'a [f32],
+        /// (q_len, group, head_dim): what the last run computed.
+        out: &'a [f32],
+    },
+    /// y = x·wᵀ.
+    Product {
+        /// Element type of the weights: f32, f16, i8 or i4.
+        format: &'static str,
+        /// Of the weights.
+        rows: usize,
+        /// Of the weights.
+        cols: usize,
+        /// Equal matrices that one run goes through, each elsewhere in memory.
+        copies: usize,
+        /// (rows, cols), before any rounding.
+        weights: &'a [f32],
+        /// (n, cols)
+        x: &'a [f32],
+        /// (n, rows): what the last run computed.
+        y: &'a [f32],
+    },
+    /// A model that reads a prompt or writes an answer.
+    Generation {
+        /// Shape of the model.
+        config: &'a Config,
+        /// Element type of the weights, as in the case's name.
+        weights: &'a str,
+        /// Every weight before any rounding, in file order; empty when the model was read from a file.
+        tensors: &'a [(TensorShape, Vec<f32>)],
+        /// The prompt that is read, or whose first token begins the answer.
+        prompt: &'a [u32],
+        /// Tokens of the answer; 0 when the prompt is read.
+        answer: usize,
+        /// Logits after the whole prompt.
+        logits: &'a [f32],
+    },
+}
+
 /// A case that is set up.
 pub trait Workload {
     /// Does the work once.
@@ -106,11 +167,25 @@ pub trait Workload {
     /// Whatever the product refuses; the shapes are the case's own, so this is a defect.
     fn run(&mut self) -> Outcome;
 
+    /// The same work on one core, for [`Bound::Cores`].
+    ///
+    /// # Errors
+    /// As [`Workload::run`].
+    fn run_alone(&mut self) -> Outcome {
+        self.run()
+    }
+
     /// Runs once and holds sampled rows of the result against a naive computation in f64.
     ///
     /// # Errors
     /// A sentence with the place and the size of the difference.
     fn check(&mut self) -> Outcome;
+
+    /// What it computes, if other programs can be asked to compute the same; the results are those of the last
+    /// [`Workload::check`].
+    fn problem(&self) -> Option<Problem<'_>> {
+        None
+    }
 
     /// The bytes that the work streams through, for [`Bound::Reading`].
     fn streams(&self) -> Vec<&[u8]>;

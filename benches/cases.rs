@@ -1,7 +1,7 @@
 //! The list of cases.
 
 mod attention;
-mod e2e;
+pub mod e2e;
 mod limits;
 mod matmul;
 
@@ -57,7 +57,13 @@ mod tests {
             }
         }
         assert!(names.contains("gemm/f32/512x512/k64"));
-        for case in ["i8/pp128", "i8/tg128", "i4/pp128", "i4/tg128"] {
+        for case in [
+            "i8/pp128",
+            "i8/tg128",
+            "i4/pp128",
+            "i4/tg128",
+            "i8/pp128/2cores",
+        ] {
             assert!(
                 names.contains(format!("e2e/llama-15m/{case}").as_str()),
                 "{case} is missing"

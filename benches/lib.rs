@@ -7,6 +7,8 @@
 
 pub mod case;
 pub mod cases;
+pub mod contest;
+pub mod cores;
 pub mod data;
 pub mod machine;
 pub mod measure;

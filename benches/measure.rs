@@ -1,6 +1,7 @@
 //! The stopwatch: batches, rounds, and the limit measured in the same breath.
 
 use crate::case::{Bound, Case, Outcome, Workload};
+use crate::contest::{self, Entrant, Invite, Standing};
 use crate::data::Rng;
 use crate::machine;
 use crate::probe::{Arithmetic, Canary, Probe};
@@ -16,7 +17,7 @@ const READ_BYTES: usize = 16 << 20;
 const TRY: Duration = Duration::from_millis(250);
 const ROUNDS: core::ops::RangeInclusive<usize> = 16..=200;
 /// Of the batches, in order of time, this share is faster than the one reported.
-const PERCENTILE: f64 = 0.10;
+pub(crate) const PERCENTILE: f64 = 0.10;
 /// The canary reaches .97 and more of the FMA peak on a quiet core, whatever its clock.
 const CANARY_QUIET: f64 = 0.92;
 
@@ -47,28 +48,38 @@ pub struct Figure {
 
 /// Batches of one kind.
 #[derive(Default)]
-struct Samples(Vec<Sample>);
+pub(crate) struct Samples(Vec<Sample>);
 
 #[derive(Clone, Copy)]
-struct Sample {
+pub(crate) struct Sample {
     /// Of the batch, divided by what the batch did.
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// Whether another thread ran on the core in the meantime.
     interrupted: bool,
 }
 
 impl Samples {
-    fn push(&mut self, clock: Clock, amount: f64) {
+    /// Returns the seconds of the whole batch.
+    fn push(&mut self, clock: Clock, amount: f64) -> f64 {
         let (elapsed, interrupted) = clock.stop();
-        let seconds = elapsed.as_secs_f64() / amount;
+        let elapsed = elapsed.as_secs_f64();
+        self.0.push(Sample {
+            seconds: elapsed / amount,
+            interrupted,
+        });
+        elapsed
+    }
+
+    /// A sample that was taken elsewhere.
+    pub(crate) fn push_seconds(&mut self, seconds: f64) {
         self.0.push(Sample {
             seconds,
-            interrupted,
+            interrupted: false,
         });
     }
 
     /// The sample below which `share` of all lie; infinite when there is none.
-    fn percentile(&mut self, share: f64) -> Sample {
+    pub(crate) fn percentile(&mut self, share: f64) -> Sample {
         self.0.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let index = (self.0.len() as f64 * share) as usize;
         self.0.get(index).copied().unwrap_or(Sample {
@@ -120,12 +131,31 @@ impl Stopwatch {
     /// # Errors
     /// A wrong result, or whatever the product refuses.
     pub fn measure(&self, case: &Case, backend: Backend) -> Outcome<Figure> {
+        let (figure, _) = self.measure_beside(case, backend, &mut |_| Ok(Vec::new()))?;
+        Ok(figure)
+    }
+
+    /// The same, with contenders that take turns with the case; each keeps its best try.
+    ///
+    /// # Errors
+    /// A wrong result, whatever the product refuses, or what `invite` returns.
+    pub fn measure_beside(
+        &self,
+        case: &Case,
+        backend: Backend,
+        invite: Invite<'_>,
+    ) -> Outcome<(Figure, Vec<Standing>)> {
         let mut best: Option<Figure> = None;
+        let mut standings: Vec<Standing> = Vec::new();
         for attempt in 0..self.tries {
             machine::pin(attempt);
             let mut workload = (case.prepare)(backend, &mut Rng::new(attempt as u64))?;
             workload.check()?;
-            let figure = self.attempt(case, workload.as_mut())?;
+            let mut contenders: Vec<Entrant> = invite(workload.as_ref())?
+                .into_iter()
+                .map(Entrant::new)
+                .collect();
+            let figure = self.attempt(case, workload.as_mut(), &mut contenders)?;
             // Both sides keep their best: what a disturbance took from one of them is not what is measured.
             let merged = best.map_or(figure, |best| Figure {
                 value: best.value.max(figure.value),
@@ -133,28 +163,57 @@ impl Stopwatch {
                 ..figure
             });
             best = Some(merged);
+            for entrant in contenders {
+                contest::merge(&mut standings, entrant.standing(case));
+            }
             if !figure.disturbed {
                 break;
             }
         }
-        best.ok_or_else(|| "no try was made".into())
+        let figure = best.ok_or("no try was made")?;
+        Ok((figure, standings))
     }
 
-    fn attempt(&self, case: &Case, workload: &mut dyn Workload) -> Outcome<Figure> {
-        let runs = runs_per_batch(workload)?;
+    fn attempt(
+        &self,
+        case: &Case,
+        workload: &mut dyn Workload,
+        contenders: &mut [Entrant],
+    ) -> Outcome<Figure> {
+        let (runs, seconds_per_run) = runs_per_batch(|runs| {
+            let clock = Instant::now();
+            for _ in 0..runs {
+                workload.run()?;
+            }
+            Ok(black_box(clock.elapsed()).as_secs_f64())
+        })?;
+        let alone = contenders.is_empty();
+        let warm = !alone && contest::is_warmed(seconds_per_run);
         let (mut own, mut limit) = (Samples::default(), Samples::default());
         let (mut canary, mut peak) = (Samples::default(), Samples::default());
         let begin = Instant::now();
-        while own.0.len() < *ROUNDS.start()
-            || (begin.elapsed() < TRY && own.0.len() < *ROUNDS.end())
-        {
+        let mut spent = 0.0;
+        let mut goes_on = true;
+        while goes_on {
             self.sample_machine(&mut canary, &mut peak);
-            self.sample_limit(case.bound, workload, &mut limit);
+            self.sample_limit(case.bound, workload, runs, &mut limit)?;
+            if warm {
+                workload.run()?;
+            }
             let clock = Clock::start();
             for _ in 0..runs {
                 workload.run()?;
             }
-            own.push(clock, runs as f64);
+            spent += own.push(clock, runs as f64);
+            contenders.iter_mut().for_each(Entrant::turn);
+            let turns = own.0.len();
+            goes_on = match alone {
+                true => turns < *ROUNDS.start() || (begin.elapsed() < TRY && turns < *ROUNDS.end()),
+                false => {
+                    contest::has_turns_left(turns, spent)
+                        || contenders.iter().any(Entrant::has_turns_left)
+                }
+            };
         }
         let chosen = own.percentile(PERCENTILE);
         let value = case.work / chosen.seconds * case.unit.scale();
@@ -189,7 +248,13 @@ impl Stopwatch {
         }
     }
 
-    fn sample_limit(&self, bound: Bound, workload: &dyn Workload, samples: &mut Samples) {
+    fn sample_limit(
+        &self,
+        bound: Bound,
+        workload: &mut dyn Workload,
+        runs: usize,
+        samples: &mut Samples,
+    ) -> Outcome {
         match bound {
             Bound::Arithmetic(kind) => {
                 let clock = Clock::start();
@@ -208,24 +273,29 @@ impl Stopwatch {
                 }
                 samples.push(clock, (bytes * passes) as f64);
             }
+            Bound::Cores(_) => {
+                let clock = Clock::start();
+                for _ in 0..runs {
+                    workload.run_alone()?;
+                }
+                samples.push(clock, runs as f64);
+            }
             Bound::Itself => {}
         }
+        Ok(())
     }
 }
 
-/// So many runs that a batch is no shorter than [`BATCH`].
-fn runs_per_batch(workload: &mut dyn Workload) -> Outcome<usize> {
+/// So many runs that a batch, whose seconds `time` tells, is no shorter than [`BATCH`]; and the seconds of one.
+pub(crate) fn runs_per_batch(mut time: impl FnMut(usize) -> Outcome<f64>) -> Outcome<(usize, f64)> {
+    let batch = BATCH.as_secs_f64();
     let mut runs = 1;
     loop {
-        let clock = Instant::now();
-        for _ in 0..runs {
-            workload.run()?;
+        let elapsed = time(runs)?;
+        if elapsed >= batch {
+            return Ok((runs, elapsed / runs as f64));
         }
-        let elapsed = black_box(clock.elapsed());
-        if elapsed >= BATCH {
-            return Ok(runs);
-        }
-        let factor = BATCH.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+        let factor = batch / elapsed.max(1e-9);
         runs = (runs as f64 * factor.clamp(1.1, 100.0)).ceil() as usize;
     }
 }

@@ -1,60 +1,191 @@
 //! Self-attention between its two projections: the cache and fused attention.
 
-use crate::error::SessionError;
-use crate::kernels::ops::attention::{AttentionShape, Mask, append, attention};
-use crate::kv_cache::KvCache;
-use crate::run::{Run, Tokens, part, part_mut};
+use core::ops::Range;
 
-/// `qkv` holds (n, qkv_dim), the fused projection, rotated where the model rotates; `out` gets (n, heads·head_dim).
+use crate::error::SessionError;
+use crate::executor::Executor;
+use crate::kernels::layout::KvShape;
+use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, Mask, append, attention};
+use crate::kv_cache::KvCache;
+use crate::part::{ATTENTION_COST, Cuts, LINE, Part};
+use crate::run::{Run, floats, part, part_mut, short};
+use crate::spread::{Spread, Work, share};
+
+/// Scattering an element into the cache takes about as long as this many multiply-adds.
+const APPEND_COST: u64 = 16;
+
+/// Writes the keys and values of a batch into a layer of the cache. The parts' fused projections, (n, qkv_dim) each,
+/// lie in `wide`, rotated where the model rotates.
 ///
-/// The caller sees to it that several tokens never cross the end of a ring: they would take the places of keys that the
-/// first of them still has to see.
-pub(crate) fn attend(
+/// Cut by heads: tokens of two parts share blocks of the cache, heads never do.
+pub(crate) fn remember<E: Executor>(
     run: Run<'_>,
+    spread: Spread<'_, E>,
     layer: usize,
-    tokens: Tokens,
-    qkv: &[f32],
+    cuts: &Cuts<'_, E>,
+    all: &Part<'_>,
     kv: &mut KvCache<'_>,
-    out: &mut [f32],
-    scratch: &mut [f32],
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let (n, stride) = (tokens.len, config.qkv_dim());
-    let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
-    let keys = part(qkv, q_dim, usize::MAX)?;
-    let values = part(qkv, q_dim + kv_dim, usize::MAX)?;
     let shape = *kv.shape();
-    let cache = kv.layer(layer)?;
-    let seen = tokens.first.saturating_add(n);
-    append(
-        run.backend,
-        &shape,
-        cache,
-        tokens.first,
-        n,
-        keys,
-        values,
-        stride,
-    )?;
+    let (first, wide) = (all.tokens.first, &*all.wide);
+    let elements = 2 * config.kv_dim() as u64 * all.tokens.len as u64;
+    let parts = spread.parts(APPEND_COST * elements, config.kv_heads);
+    let all = Cached {
+        shape: &shape,
+        heads: 0..config.kv_heads,
+        cache: kv.layer(layer)?,
+    };
+    spread.over(parts, all, |some| {
+        let Cached {
+            heads, mut cache, ..
+        } = some;
+        let shape = shape.heads_part(heads.len())?;
+        let key = config.q_dim() + heads.start.saturating_mul(config.head_dim);
+        for index in 0..cuts.parts() {
+            let tokens = cuts.range(index);
+            let row = tokens.start.saturating_mul(config.wide_dim());
+            let keys = part(wide, row.saturating_add(key), usize::MAX)?;
+            let values = part(keys, config.kv_dim(), usize::MAX)?;
+            let (slot, stride) = (first.saturating_add(tokens.start), config.qkv_dim());
+            append(
+                run.backend,
+                &shape,
+                cache.reborrow(),
+                slot,
+                tokens.len(),
+                keys,
+                values,
+                stride,
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Some key-value heads of a layer.
+struct Cached<'a> {
+    /// Of the whole layer.
+    shape: &'a KvShape,
+    heads: Range<usize>,
+    cache: KvMut<'a>,
+}
+
+impl Work for Cached<'_> {
+    fn cut(self, parts: &Range<usize>, middle: usize) -> Result<(Self, Self), SessionError> {
+        let Self {
+            shape,
+            heads: Range { start, end },
+            cache,
+        } = self;
+        let left = share(end.saturating_sub(start), parts, middle, 1);
+        let at = start.saturating_add(left);
+        let (left, right) = cache.split_at_head(shape, left)?;
+        let some = |heads, cache| Self {
+            shape,
+            heads,
+            cache,
+        };
+        Ok((some(start..at, left), some(at..end, right)))
+    }
+}
+
+/// Some key-value heads, what their queries' outputs are written to, scratch.
+struct Heads<'a> {
+    range: Range<usize>,
+    /// Elements of the queries of a key-value head.
+    group_dim: usize,
+    out: &'a mut [f32],
+    scratch: &'a mut [u32],
+}
+
+/// Cuts the heads of a lone token, whose outputs lie together.
+impl Work for Heads<'_> {
+    fn cut(self, parts: &Range<usize>, middle: usize) -> Result<(Self, Self), SessionError> {
+        let Self {
+            range: Range { start, end },
+            group_dim,
+            out,
+            scratch,
+        } = self;
+        let heads = share(end.saturating_sub(start), parts, middle, 1);
+        let at = start.saturating_add(heads);
+        let (need, have) = (heads.saturating_mul(group_dim), out.len());
+        let words = share(scratch.len(), parts, middle, LINE);
+        let (left, right) = out.split_at_mut_checked(need).ok_or(short(need, have))?;
+        let have = scratch.len();
+        let scratch = scratch.split_at_mut_checked(words);
+        let (left_scratch, right_scratch) = scratch.ok_or(short(words, have))?;
+        let some = |range, out, scratch| Self {
+            range,
+            group_dim,
+            out,
+            scratch,
+        };
+        Ok((
+            some(start..at, left, left_scratch),
+            some(at..end, right, right_scratch),
+        ))
+    }
+}
+
+/// Attention of a part's tokens, whose queries lie in `wide`, to a layer of the cache; `y` gets (n, heads·head_dim).
+///
+/// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would
+/// take the places of keys that the first of them still has to see.
+pub(crate) fn attend<E: Executor>(
+    run: Run<'_>,
+    spread: Spread<'_, E>,
+    shape: &KvShape,
+    cache: Kv<'_>,
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let config = run.model.config();
+    let n = tokens.tokens.len;
+    let seen = tokens.tokens.first.saturating_add(n);
     // Past the end of a ring there is one query, and it sees every key there is.
     let (kv_len, mask) = if seen > shape.capacity() {
         (shape.capacity(), Mask::Full)
     } else {
         (seen, Mask::Causal)
     };
-    let call = AttentionShape::new(&shape, config.heads, n, kv_len, mask);
-    let out = part_mut(out, 0, n.saturating_mul(q_dim))?;
-    let cache = kv.layer(layer)?;
-    attention(
-        run.backend,
-        &shape,
-        &call,
-        qkv,
-        stride,
-        cache.as_kv(),
-        out,
-        q_dim,
-        scratch,
-    )?;
-    Ok(())
+    let (q_dim, stride) = (config.q_dim(), config.qkv_dim());
+    let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
+    let group_dim = group.saturating_mul(config.head_dim);
+    let parts = if n == 1 {
+        let work = 2 * ATTENTION_COST * q_dim as u64 * kv_len as u64;
+        spread.parts(work, config.kv_heads)
+    } else {
+        1
+    };
+    let wide = &*tokens.wide;
+    let all = Heads {
+        range: 0..config.kv_heads,
+        group_dim,
+        out: part_mut(tokens.y, 0, n.saturating_mul(q_dim))?,
+        scratch: tokens.scratch,
+    };
+    spread.over(parts, all, |heads| {
+        let kv_shape = shape.heads_part(heads.range.len())?;
+        let q_heads = group.saturating_mul(heads.range.len());
+        let call = AttentionShape::new(&kv_shape, q_heads, n, kv_len, mask);
+        let first = heads.range.start.saturating_mul(group_dim);
+        // One core needs no part of the cache, and no code for it in flash.
+        let cache = match spread.most() {
+            0 | 1 => cache,
+            _ => cache.heads_part(shape, heads.range)?,
+        };
+        attention(
+            run.backend,
+            &kv_shape,
+            &call,
+            part(wide, first, usize::MAX)?,
+            stride,
+            cache,
+            heads.out,
+            q_dim,
+            floats(heads.scratch)?,
+        )?;
+        Ok(())
+    })
 }

@@ -1,17 +1,20 @@
 //! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the variants are
 //! those of [`Config`](crate::Config)).
 
-use crate::attention::attend;
+use crate::attention::{attend, remember};
 use crate::config::NormPlace;
 use crate::error::SessionError;
+use crate::executor::Executor;
 use crate::ffn::activate;
 use crate::kernels::ops::elementwise::add;
 use crate::kernels::ops::embed::dequantize_row;
 use crate::kv_cache::KvCache;
 use crate::linear::linear;
 use crate::norm::norm;
+use crate::part::{Cuts, Part};
 use crate::position::{add_positions, rotate, set_angles};
-use crate::run::{Run, Tokens, floats, part, part_mut};
+use crate::run::{Run, part, part_mut};
+use crate::spread::Spread;
 use crate::tensors::Role;
 use crate::workspace::Activations;
 
@@ -20,73 +23,119 @@ const FFN_NORM: (Role, Role) = (Role::FfnNormGain, Role::FfnNormBias);
 
 /// Runs `ids` at the positions from `first` on: writes their keys and values into the cache and leaves the residual
 /// stream, (n, dim), in `activations.x`.
-pub(crate) fn forward(
+///
+/// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next
+/// one's alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
+pub(crate) fn forward<E: Executor>(
     run: Run<'_>,
+    spread: Spread<'_, E>,
     first: usize,
     ids: &[u32],
     kv: &mut KvCache<'_>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let n = ids.len();
-    let tokens = Tokens { first, len: n };
-    let pre = config.norm_place == NormPlace::Pre;
-    let Activations {
-        x,
-        y,
-        wide,
-        angles,
-        frequencies,
-        scratch,
-    } = activations;
-    let x = part_mut(x, 0, n.saturating_mul(config.dim))?; // (n, dim)
-    let y_dim = n.saturating_mul(config.dim);
-    let y_heads = n.saturating_mul(config.q_dim());
-    let qkv_len = n.saturating_mul(config.qkv_dim());
-    let up_len = n.saturating_mul(config.up_dim());
-    let hidden_len = n.saturating_mul(config.hidden_dim);
-
-    embed(run, ids, x)?;
-    add_positions(run, first, x, part_mut(y, 0, config.dim)?)?;
-    set_angles(run, first, n, frequencies, angles)?;
-
+    let shape = *kv.shape();
+    let mut all = activations.part(config, first, ids)?;
+    let cuts = Cuts::new(config, spread, all.tokens);
+    let inner = cuts.inner();
+    cuts.over(all.lend(), |mut part| {
+        embed(run, &mut part)?;
+        before_attention(run, inner, 0, &mut part)
+    })?;
     for layer in 0..config.layers {
-        let at = Some(layer);
-        if pre {
-            norm(run, ATTN_NORM, at, x, part_mut(y, 0, y_dim)?)?;
-        }
-        let input = if pre { part(y, 0, y_dim)? } else { &*x };
-        let qkv = part_mut(wide, 0, qkv_len)?; // (n, qkv_dim)
-        let roles = (Role::QkvWeight, Role::QkvBias);
-        linear(run, roles, at, input, n, qkv, scratch)?;
-        rotate(run, n, qkv, angles)?;
-        attend(run, layer, tokens, qkv, kv, y, floats(scratch)?)?;
-        let heads = part(y, 0, y_heads)?; // (n, heads·head_dim)
-        let out = part_mut(wide, 0, y_dim)?;
-        let roles = (Role::OutWeight, Role::OutBias);
-        linear(run, roles, at, heads, n, out, scratch)?;
-        join(run, ATTN_NORM, layer, x, out)?;
-
-        if pre {
-            norm(run, FFN_NORM, at, x, part_mut(y, 0, y_dim)?)?;
-        }
-        let input = if pre { part(y, 0, y_dim)? } else { &*x };
-        let up = part_mut(wide, 0, up_len)?; // (n, up_dim)
-        let roles = (Role::UpWeight, Role::UpBias);
-        linear(run, roles, at, input, n, up, scratch)?;
-        activate(run, n, up)?;
-        let hidden = part(wide, 0, hidden_len)?; // (n, hidden_dim)
-        let out = part_mut(y, 0, y_dim)?;
-        let roles = (Role::DownWeight, Role::DownBias);
-        linear(run, roles, at, hidden, n, out, scratch)?;
-        join(run, FFN_NORM, layer, x, out)?;
+        remember(run, spread, layer, &cuts, &all, kv)?;
+        let cache = kv.layer(layer)?;
+        cuts.over(all.lend(), |mut part| {
+            attend(run, inner, &shape, cache.as_kv(), &mut part)?;
+            after_attention(run, inner, layer, &mut part)?;
+            feed_forward(run, inner, layer, &mut part)?;
+            let next = layer.saturating_add(1);
+            if next < config.layers {
+                before_attention(run, inner, next, &mut part)?;
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
-/// Logits, (vocab), of token `index` of the batch that [`forward`] ran last.
-pub(crate) fn logits(
+/// Queries, keys and values, (n, qkv_dim), at the head of `wide`: norm, fused projection, rotation.
+fn before_attention<E: Executor>(
     run: Run<'_>,
+    spread: Spread<'_, E>,
+    layer: usize,
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let n = tokens.tokens.len;
+    let input = block_input(run, ATTN_NORM, layer, tokens.x, tokens.y)?;
+    let qkv_len = n.saturating_mul(run.model.config().qkv_dim());
+    let qkv = part_mut(tokens.wide, 0, qkv_len)?;
+    let roles = (Role::QkvWeight, Role::QkvBias);
+    let scratch = &mut *tokens.scratch;
+    linear(run, spread, roles, Some(layer), input, n, qkv, scratch)?;
+    rotate(run, qkv, tokens.angles)
+}
+
+/// The heads' outputs in `y`, (n, heads·head_dim), through their projection into the residual stream.
+fn after_attention<E: Executor>(
+    run: Run<'_>,
+    spread: Spread<'_, E>,
+    layer: usize,
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let config = run.model.config();
+    let n = tokens.tokens.len;
+    let heads = part(tokens.y, 0, n.saturating_mul(config.q_dim()))?;
+    let out = part_mut(tokens.wide, 0, n.saturating_mul(config.dim))?;
+    let roles = (Role::OutWeight, Role::OutBias);
+    let scratch = &mut *tokens.scratch;
+    linear(run, spread, roles, Some(layer), heads, n, out, scratch)?;
+    add_residual(run, ATTN_NORM, layer, tokens.x, out)
+}
+
+/// The feed-forward block.
+fn feed_forward<E: Executor>(
+    run: Run<'_>,
+    spread: Spread<'_, E>,
+    layer: usize,
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let config = run.model.config();
+    let n = tokens.tokens.len;
+    let input = block_input(run, FFN_NORM, layer, tokens.x, tokens.y)?;
+    let up = part_mut(tokens.wide, 0, n.saturating_mul(config.up_dim()))?; // (n, up_dim)
+    let roles = (Role::UpWeight, Role::UpBias);
+    let scratch = &mut *tokens.scratch;
+    linear(run, spread, roles, Some(layer), input, n, up, scratch)?;
+    activate(run, n, up)?;
+    let hidden = part(up, 0, n.saturating_mul(config.hidden_dim))?; // (n, hidden_dim)
+    let out = part_mut(tokens.y, 0, n.saturating_mul(config.dim))?;
+    let roles = (Role::DownWeight, Role::DownBias);
+    linear(run, spread, roles, Some(layer), hidden, n, out, scratch)?;
+    add_residual(run, FFN_NORM, layer, tokens.x, out)
+}
+
+/// What a block works on, (n, dim): the stream, or its norm, in `y`, where norms come first.
+fn block_input<'a>(
+    run: Run<'_>,
+    roles: (Role, Role),
+    layer: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+) -> Result<&'a [f32], SessionError> {
+    if run.model.config().norm_place == NormPlace::Post {
+        return Ok(x);
+    }
+    let y = part_mut(y, 0, x.len())?;
+    norm(run, roles, Some(layer), x, y)?;
+    Ok(y)
+}
+
+/// Logits, (vocab), of token `index` of the batch that [`forward`] ran last.
+pub(crate) fn logits<E: Executor>(
+    run: Run<'_>,
+    spread: Spread<'_, E>,
     index: usize,
     activations: &mut Activations<'_>,
     logits: &mut [f32],
@@ -105,14 +154,15 @@ pub(crate) fn logits(
         Role::OutputWeight
     };
     let roles = (weight, Role::OutputBias);
-    linear(run, roles, None, input, 1, logits, scratch)
+    linear(run, spread, roles, None, input, 1, logits, scratch)
 }
 
-/// x = embedding · scale, (n, dim).
-fn embed(run: Run<'_>, ids: &[u32], x: &mut [f32]) -> Result<(), SessionError> {
+/// x = embedding · scale + position, (n, dim); and the angles of the positions.
+fn embed(run: Run<'_>, tokens: &mut Part<'_>) -> Result<(), SessionError> {
     let config = run.model.config();
     let table = run.model.matrix(Role::TokenEmbedding, None)?;
-    for (&id, x) in ids.iter().zip(x.chunks_mut(config.dim.max(1))) {
+    let rows = tokens.x.chunks_mut(config.dim.max(1));
+    for (&id, x) in tokens.ids.iter().zip(rows) {
         dequantize_row(run.backend, &table, id as usize, x)?;
         if config.embedding_scale != 1.0 {
             for x in x {
@@ -120,11 +170,12 @@ fn embed(run: Run<'_>, ids: &[u32], x: &mut [f32]) -> Result<(), SessionError> {
             }
         }
     }
-    Ok(())
+    add_positions(run, tokens)?;
+    set_angles(run, tokens)
 }
 
 /// The residual connection: x = x + delta, or x = norm(x + delta), for which `delta` is overwritten.
-fn join(
+fn add_residual(
     run: Run<'_>,
     roles: (Role, Role),
     layer: usize,

@@ -251,6 +251,14 @@ pub enum SessionError {
         /// Batch asked for.
         have: usize,
     },
+    /// A pass is cut into at least one part and no more than
+    /// [`SessionOptions::PARTS_MAX`](crate::SessionOptions::PARTS_MAX).
+    Parts {
+        /// Most parts.
+        most: usize,
+        /// Parts asked for.
+        have: usize,
+    },
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
     /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
@@ -298,6 +306,9 @@ impl fmt::Display for SessionError {
             }
             Self::PrefillLen { most, have } => {
                 write!(f, "a prefill batch of {have} tokens is not in 1..={most}")
+            }
+            Self::Parts { most, have } => {
+                write!(f, "{have} parts of a pass are not in 1..={most}")
             }
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")

@@ -7,11 +7,12 @@
 //! 4. Work is done in bounded pieces: [`Session::step`] draws one token and returns.
 //!
 //! # The way of a token
-//! [`Session`] turns a text into tokens ([`Tokenizer`]) and runs them in batches: `decoder` takes them through the layers,
-//! `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of and `run` what they share. Each calls a kernel of
-//! [`kernels`], which reads the weights where they lie ([`Model`]) and writes the session's memory (`workspace`, `kv_cache`).
-//! A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes from `workspace`, bytes of a
-//! file from `file`: each in one place. [`pack`] writes files.
+//! [`Session`] turns a text into tokens ([`Tokenizer`]) and runs them in batches: `decoder` takes them through the
+//! layers, `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of and `run`
+//! what they share. Each calls a kernel of [`kernels`], which reads the weights where they lie ([`Model`]) and writes
+//! the session's memory (`workspace`, `kv_cache`). `part` and `spread` cut all that for an [`Executor`], which by
+//! default keeps it whole. A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes
+//! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod attention;
 mod config;
 mod decoder;
 mod error;
+mod executor;
 mod ffn;
 mod file;
 mod kv_cache;
@@ -27,10 +29,12 @@ mod memory;
 mod norm;
 mod options;
 pub mod pack;
+mod part;
 mod position;
 mod run;
 mod sampler;
 mod session;
+mod spread;
 mod tensors;
 pub mod tokenizer;
 mod weights;
@@ -40,6 +44,9 @@ pub use attentive_kernels as kernels;
 
 pub use config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
+#[cfg(feature = "rayon")]
+pub use executor::Rayon;
+pub use executor::{Executor, Sequential};
 #[cfg(target_has_atomic = "ptr")]
 pub use memory::Arena;
 pub use memory::Block;

@@ -38,14 +38,19 @@ pub struct SessionOptions {
     pub kv: KvDtype,
     /// What happens when the context is full.
     pub when_full: WhenFull,
+    /// Most parts that a pass is cut into for an [`Executor`](crate::Executor): each has scratch memory of its own.
+    pub parts: usize,
 }
 
 impl SessionOptions {
     /// Tokens of a prefill batch unless something else is asked for.
     pub const PREFILL_LEN: usize = 16;
 
+    /// Most parts of a pass.
+    pub const PARTS_MAX: usize = 256;
+
     /// A context of that many positions: key-value cache in f32, prompts in batches of [`Self::PREFILL_LEN`] tokens, an
-    /// error when full.
+    /// error when full, one core.
     pub const fn new(context_len: usize) -> Self {
         let prefill_len = if context_len < Self::PREFILL_LEN {
             context_len
@@ -57,6 +62,7 @@ impl SessionOptions {
             prefill_len,
             kv: KvDtype::F32,
             when_full: WhenFull::Error,
+            parts: 1,
         }
     }
 
@@ -78,10 +84,19 @@ impl SessionOptions {
         Self { when_full, ..self }
     }
 
+    /// The same with passes cut into up to `parts` parts, usually the number of cores.
+    ///
+    /// The session needs an executor for that ([`Session::with_executor`](crate::Session::with_executor)), and prompts
+    /// gain only in batches of several times as many tokens.
+    pub const fn with_parts(self, parts: usize) -> Self {
+        Self { parts, ..self }
+    }
+
     /// Whether a session of that model can have these options.
     ///
     /// # Errors
-    /// The context or the prefill batch is out of range, or a ring is asked of a model with learned positions.
+    /// The context, the prefill batch or the parts are out of range, or a ring is asked of a model with learned
+    /// positions.
     pub const fn check(&self, config: &Config) -> Result<(), SessionError> {
         let learned = matches!(config.position, Position::Learned);
         if learned && matches!(self.when_full, WhenFull::Ring) {
@@ -102,6 +117,12 @@ impl SessionOptions {
             return Err(SessionError::PrefillLen {
                 most: self.context_len,
                 have: self.prefill_len,
+            });
+        }
+        if self.parts == 0 || self.parts > Self::PARTS_MAX {
+            return Err(SessionError::Parts {
+                most: Self::PARTS_MAX,
+                have: self.parts,
             });
         }
         Ok(())

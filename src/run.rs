@@ -14,7 +14,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The place of the tokens that are run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Tokens {
     /// Position of the first.
     pub(crate) first: usize,
@@ -47,7 +47,7 @@ pub(crate) fn floats(words: &mut [u32]) -> Result<&mut [f32], SessionError> {
 }
 
 /// The workspace is cut to fit, so this is a defect of the crate.
-fn short(need: usize, have: usize) -> ShapeError {
+pub(crate) fn short(need: usize, have: usize) -> ShapeError {
     ShapeError {
         what: "activations",
         need,

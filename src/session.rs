@@ -2,11 +2,13 @@
 
 use crate::decoder::{forward, logits};
 use crate::error::{SessionError, TokenizeError};
+use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
 use crate::run::{Run, floats};
 use crate::sampler::Sampler;
+use crate::spread::Spread;
 use crate::weights::Model;
 use crate::workspace::Workspace;
 
@@ -50,9 +52,12 @@ use crate::workspace::Workspace;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Session<'m> {
+pub struct Session<'m, E = Sequential> {
     model: &'m Model<'m>,
     backend: Backend,
+    executor: E,
+    /// Parts that there is scratch for.
+    parts: usize,
     when_full: WhenFull,
     workspace: Workspace<'m>,
     /// Tokens that were run since the beginning.
@@ -81,12 +86,49 @@ impl<'m> Session<'m> {
         Ok(Self {
             model,
             backend,
+            executor: Sequential,
+            parts: options.parts,
             when_full: options.when_full,
             workspace,
             position: 0,
             tokens_len: 0,
             is_last_pending: false,
         })
+    }
+}
+
+impl<'m, E: Executor> Session<'m, E> {
+    /// The same session, its work spread over several cores by an executor: up to [`SessionOptions::parts`] parts of a
+    /// prompt's batch, or of a token's matrices. Texts and logits stay the same, to the bit.
+    ///
+    /// ```
+    /// # fn example(model: &attentive::Model<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "rayon")] {
+    /// use attentive::kernels::Backend;
+    /// use attentive::{Block, Executor, Rayon, Session, SessionOptions};
+    ///
+    /// let executor = Rayon::current();
+    /// let options = SessionOptions::new(1024).with_prefill_len(128).with_parts(executor.width());
+    /// let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    /// let session = Session::new(model, &options, Block::bytes_mut(&mut memory), Backend::detect())?;
+    /// let mut session = session.with_executor(executor);
+    /// session.prompt("It is a truth")?;
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_executor<F: Executor>(self, executor: F) -> Session<'m, F> {
+        Session {
+            model: self.model,
+            backend: self.backend,
+            executor,
+            parts: self.parts,
+            when_full: self.when_full,
+            workspace: self.workspace,
+            position: self.position,
+            tokens_len: self.tokens_len,
+            is_last_pending: self.is_last_pending,
+        }
     }
 
     /// Appends a text and runs it, in batches. At the beginning, the model's begin-of-text token goes before it.
@@ -310,33 +352,39 @@ impl<'m> Session<'m> {
 
     /// Runs the first `n` tokens of the batch.
     fn run_batch(&mut self, n: usize) -> Result<(), SessionError> {
-        let ids = self.workspace.batch.get(..n).unwrap_or_default();
-        forward(
-            Run {
-                model: self.model,
-                backend: self.backend,
-            },
-            self.position,
-            ids,
-            &mut self.workspace.kv,
-            &mut self.workspace.activations,
-        )?;
+        let (run, position) = (self.run(), self.position);
+        let spread = Spread::new(&self.executor, self.parts);
+        let Workspace {
+            kv,
+            activations,
+            batch,
+            ..
+        } = &mut self.workspace;
+        let ids = batch.get(..n).unwrap_or_default();
+        self.executor
+            .enter(|| forward(run, spread, position, ids, kv, activations))?;
         self.position = self.position.saturating_add(n);
         Ok(())
     }
 
     /// The logits after token `index` of the batch.
     fn set_logits(&mut self, index: usize) -> Result<(), SessionError> {
-        let run = Run {
+        let run = self.run();
+        let spread = Spread::new(&self.executor, self.parts);
+        let Workspace {
+            activations,
+            logits: to,
+            ..
+        } = &mut self.workspace;
+        self.executor
+            .enter(|| logits(run, spread, index, activations, to))
+    }
+
+    const fn run(&self) -> Run<'m> {
+        Run {
             model: self.model,
             backend: self.backend,
-        };
-        logits(
-            run,
-            index,
-            &mut self.workspace.activations,
-            self.workspace.logits,
-        )
+        }
     }
 
     /// Appends to the context; in a full ring the oldest token goes.

@@ -1,12 +1,14 @@
 //! A session's memory: one aligned slice, split once into named buffers.
 
-use crate::config::{Config, Position};
+use crate::config::Config;
 use crate::error::SessionError;
 use crate::file::ALIGN;
 use crate::kernels::ops::attention::attention_scratch_len;
 use crate::kernels::ops::matmul::matmul_scratch_len;
 use crate::kv_cache::{KvCache, take};
 use crate::options::{SessionOptions, WhenFull};
+use crate::part::{LINE, Part};
+use crate::run::{Tokens, part_mut};
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 use crate::weights::Model;
 
@@ -29,9 +31,9 @@ struct Sizes {
     kv_bytes: usize,
     /// (prefill, dim): the residual stream.
     x: usize,
-    /// (prefill, max(dim, heads·head_dim)): a block's input, the attention's output.
+    /// (prefill, [`Config::y_dim`]): a block's input, the attention's output.
     y: usize,
-    /// (prefill, max(qkv, up, dim)): what a block computes inside.
+    /// (prefill, [`Config::wide_dim`]): what a block computes inside.
     wide: usize,
     /// (vocab).
     logits: usize,
@@ -45,7 +47,7 @@ struct Sizes {
     batch: usize,
     /// One word of the tokenizer.
     encode: usize,
-    /// What a kernel or the sampler needs for the moment.
+    /// What a kernel needs for the moment, for each part of a pass; or the sampler.
     scratch: usize,
 }
 
@@ -58,25 +60,25 @@ impl Sizes {
             return None;
         };
         let n = options.prefill_len;
-        let (dim, hidden) = (config.dim, config.hidden_dim);
-        let q_dim = config.q_dim();
-        let widest_input = max(max(dim, q_dim), hidden);
-        let head_dim = match config.position {
-            Position::Rotary { .. } => config.head_dim,
-            _ => 0,
-        };
+        let widest_input = max(config.y_dim(), config.hidden_dim);
         let scratch = max(
             attention_scratch_len(&kv, options.kv, config.heads, n),
             matmul_scratch_len(widest_input, n),
         );
+        // Parts are cut at cache lines, so that two cores do not write to one.
+        let scratch = match (options.parts, scratch.checked_next_multiple_of(LINE)) {
+            (1, _) => scratch,
+            (parts, Some(lines)) => lines.saturating_mul(parts),
+            (_, None) => usize::MAX,
+        };
         Some(Self {
             kv_bytes: kv.bytes(options.kv).saturating_mul(config.layers),
-            x: n.saturating_mul(dim),
-            y: n.saturating_mul(max(dim, q_dim)),
-            wide: n.saturating_mul(max(max(config.qkv_dim(), config.up_dim()), dim)),
+            x: n.saturating_mul(config.dim),
+            y: n.saturating_mul(config.y_dim()),
+            wide: n.saturating_mul(config.wide_dim()),
             logits: config.vocab_len,
-            angles: n.saturating_mul(head_dim),
-            frequencies: head_dim / 2,
+            angles: n.saturating_mul(config.angles_dim()),
+            frequencies: config.angles_dim() / 2,
             tokens: match options.when_full {
                 WhenFull::Error => options.context_len,
                 WhenFull::Ring => kv.capacity(),
@@ -144,6 +146,28 @@ pub(crate) struct Activations<'m> {
     pub(crate) angles: &'m mut [f32],
     pub(crate) frequencies: &'m mut [f32],
     pub(crate) scratch: &'m mut [u32],
+}
+
+impl Activations<'_> {
+    /// What the tokens `ids`, at the positions from `first` on, take of each buffer, and all of the scratch.
+    pub(crate) fn part<'a>(
+        &'a mut self,
+        config: &Config,
+        first: usize,
+        ids: &'a [u32],
+    ) -> Result<Part<'a>, SessionError> {
+        let len = ids.len();
+        Ok(Part {
+            tokens: Tokens { first, len },
+            ids,
+            x: part_mut(self.x, 0, len.saturating_mul(config.dim))?,
+            y: part_mut(self.y, 0, len.saturating_mul(config.y_dim()))?,
+            wide: part_mut(self.wide, 0, len.saturating_mul(config.wide_dim()))?,
+            angles: part_mut(self.angles, 0, len.saturating_mul(config.angles_dim()))?,
+            frequencies: self.frequencies,
+            scratch: self.scratch,
+        })
+    }
 }
 
 impl<'m> Workspace<'m> {

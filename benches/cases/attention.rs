@@ -1,6 +1,6 @@
 //! Fused attention: many queries (prefill), one query (decode), one query of eight heads that share keys and values.
 
-use crate::case::{Bound, Case, Outcome, Unit, Workload};
+use crate::case::{Bound, Case, Outcome, Problem, Unit, Workload};
 use crate::cases::{typed, typed_mut};
 use crate::data::{Buffer, Rng};
 use crate::probe::Arithmetic;
@@ -310,6 +310,19 @@ impl Workload for Attention {
             );
         }
         verdict.judge(self.shape.tolerance())
+    }
+
+    fn problem(&self) -> Option<Problem<'_>> {
+        Some(Problem::Attention {
+            kv: short(self.shape.dtype, self.shape.precision),
+            causal: matches!(self.shape.mask, Mask::Causal),
+            head_dim: self.shape.head_dim,
+            group: self.shape.group,
+            q: &self.q,
+            k: &self.k,
+            v: &self.v,
+            out: &self.out,
+        })
     }
 
     fn streams(&self) -> Vec<&[u8]> {

@@ -1,6 +1,7 @@
 //! The limits themselves, for the report: what 100 % means on this machine.
 
 use crate::case::{Bound, Case, Outcome, Unit, Workload};
+use crate::cores::{self, CORES};
 use crate::data::{Buffer, Rng};
 use crate::probe::{Arithmetic, Probe};
 use half::f16;
@@ -30,6 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(name, unit, kind)| peak(name, unit, kind))
         .collect();
+    cases.push(cores());
     for (pattern, read) in [
         ("read", Probe::read as fn(Probe, &[u8])),
         ("read-quarters", Probe::read_quarters),
@@ -56,6 +58,34 @@ fn peak(name: &str, unit: Unit, kind: Arithmetic) -> Case {
             Ok(Box::new(Loop(move || {
                 probe.arithmetic(kind, STEPS);
             })))
+        }),
+    }
+}
+
+/// Multiply-adds on two cores at once, against two times those of one: what the machine lets anything scale to. Two hardware
+/// threads of one core reach half of it.
+fn cores() -> Case {
+    let probe = Probe::detect();
+    // Milliseconds, beside which the start of a thread is nothing.
+    let steps = 400 * STEPS;
+    let work = CORES as f64 * probe.arithmetic(Arithmetic::F32, steps);
+    Case {
+        name: format!("limit/peak/f32/{CORES}cores"),
+        unit: Unit::Gflops,
+        work,
+        bound: Bound::Cores(CORES),
+        bound_work: 1.0 / CORES as f64,
+        bytes: 0,
+        prepare: Box::new(move |_, _| {
+            let pool = cores::pool()?;
+            Ok(Box::new(Cores {
+                together: move || {
+                    pool.broadcast(|_| probe.arithmetic(Arithmetic::F32, steps));
+                },
+                alone: move || {
+                    probe.arithmetic(Arithmetic::F32, CORES * steps);
+                },
+            }))
         }),
     }
 }
@@ -99,6 +129,36 @@ fn fill<T: Copy>(data: &mut [T], rng: &mut Rng, mut draw: impl FnMut(&mut Rng) -
     let page: Vec<T> = (0..4096).map(|_| draw(rng)).collect();
     for part in data.chunks_mut(page.len()) {
         part.copy_from_slice(&page[..part.len()]);
+    }
+}
+
+/// Work without a result, on several cores or one.
+struct Cores<F, G> {
+    together: F,
+    alone: G,
+}
+
+impl<F: FnMut(), G: FnMut()> Workload for Cores<F, G> {
+    fn run(&mut self) -> Outcome {
+        (self.together)();
+        Ok(())
+    }
+
+    fn run_alone(&mut self) -> Outcome {
+        (self.alone)();
+        Ok(())
+    }
+
+    fn check(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    fn streams(&self) -> Vec<&[u8]> {
+        Vec::new()
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        0
     }
 }
 

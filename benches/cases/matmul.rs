@@ -1,6 +1,6 @@
 //! Products of packed weights with one vector (`gemv`) or many (`gemm`).
 
-use crate::case::{Bound, Case, Outcome, Unit, Workload};
+use crate::case::{Bound, Case, Outcome, Problem, Unit, Workload};
 use crate::cases::{typed, typed_mut};
 use crate::data::{Buffer, Rng};
 use crate::probe::Arithmetic;
@@ -88,7 +88,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn short(format: WeightFormat) -> &'static str {
+pub(super) fn short(format: WeightFormat) -> &'static str {
     match format {
         WeightFormat::F32 => "f32",
         WeightFormat::F16 => "f16",
@@ -166,6 +166,8 @@ fn case(name: String, shape: Shape) -> Case {
 struct Product {
     shape: Shape,
     backend: Backend,
+    /// (rows, cols) before packing.
+    source: Vec<f32>,
     weights: Vec<Packed>,
     x: Buffer<f32>,
     y: Buffer<f32>,
@@ -182,6 +184,7 @@ impl Product {
         Ok(Self {
             shape,
             backend,
+            source,
             weights,
             x: Buffer::copied_anywhere(&rng.normals(shape.n * shape.cols, 1.0), rng),
             y: Buffer::anywhere(shape.n * shape.rows, rng),
@@ -227,6 +230,18 @@ impl Workload for Product {
             }
         }
         verdict.judge(self.shape.tolerance())
+    }
+
+    fn problem(&self) -> Option<Problem<'_>> {
+        Some(Problem::Product {
+            format: short(self.shape.format),
+            rows: self.shape.rows,
+            cols: self.shape.cols,
+            copies: self.shape.copies(),
+            weights: &self.source,
+            x: &self.x,
+            y: &self.y,
+        })
     }
 
     fn streams(&self) -> Vec<&[u8]> {

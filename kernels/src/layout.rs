@@ -190,6 +190,21 @@ impl KvShape {
         }
     }
 
+    /// The shape of `kv_heads` of the heads.
+    ///
+    /// # Errors
+    /// None, or more than there are.
+    pub const fn heads_part(&self, kv_heads: usize) -> Result<Self, ShapeError> {
+        if kv_heads == 0 || kv_heads > self.kv_heads {
+            return Err(ShapeError {
+                what: "kv_heads of a part",
+                need: self.kv_heads,
+                have: kv_heads,
+            });
+        }
+        Ok(Self { kv_heads, ..*self })
+    }
+
     /// Key-value heads.
     pub const fn kv_heads(&self) -> usize {
         self.kv_heads

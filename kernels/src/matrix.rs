@@ -1,5 +1,7 @@
 //! Weights as the kernels read them: borrowed, packed, lengths checked once.
 
+mod parts;
+
 use half::f16;
 
 use crate::error::ShapeError;

@@ -5,6 +5,7 @@
 
 mod demo;
 mod firmware;
+mod peers;
 mod process;
 mod readme;
 mod report;
@@ -52,8 +53,10 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Measure the kernels and the machine's limits
+    /// Measure the kernels and the machine's limits; with --peers, other people's programs beside them
     Perf {
+        #[command(flatten)]
+        peers: peers::Options,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -104,7 +107,12 @@ fn run(command: Command) -> Result<bool> {
             eprintln!("status {}, {:.1} s", run.status, run.seconds);
             return Ok(run.status == 0);
         }
-        Command::Perf { json, filters } => {
+        Command::Perf {
+            json,
+            filters,
+            peers,
+        } if peers.peers => peers::run(&peers, json, &filters)?,
+        Command::Perf { json, filters, .. } => {
             let mut perf =
                 process::cargo("run --quiet --release --package attentive-benches --bin perf --");
             let flag = json.then(|| PathBuf::from("--json"));

@@ -22,6 +22,8 @@ pub(crate) const AARCH64: &str = "aarch64-unknown-linux-gnu";
 const QEMU_SYSTEM: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
 const QEMU_USER: (&str, &str) = ("qemu-aarch64", "qemu-user");
 const CROSS_GCC: (&str, &str) = ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu");
+const CMAKE: (&str, &str) = ("cmake", "cmake");
+const CXX: (&str, &str) = ("c++", "g++");
 /// Comes without a program: the C library that the cross-compiled tests start from.
 const CROSS_LIBC: (&str, &str) = (
     "/usr/aarch64-linux-gnu/lib/libc.so.6",
@@ -46,6 +48,36 @@ pub(crate) fn for_tests() -> Result<()> {
     add_targets(&targets)?;
     add_components()?;
     add_packages(&[QEMU_SYSTEM, QEMU_USER, CROSS_GCC, CROSS_LIBC])
+}
+
+/// What llama.cpp is built with.
+pub(crate) fn for_llama() -> Result<()> {
+    add_packages(&[CMAKE, CXX])?;
+    if std::env::var_os("LIBCLANG_PATH").is_some() || has_libclang() {
+        return Ok(());
+    }
+    add_packages(&[("/usr/include/clang-c/Index.h", "libclang-dev")])?;
+    match has_libclang() {
+        true => Ok(()),
+        false => bail!("libclang is missing (Debian: libclang-dev; elsewhere set LIBCLANG_PATH)"),
+    }
+}
+
+/// Where Debian's and other Linux systems' packages put it.
+fn has_libclang() -> bool {
+    let holds = |dir: &std::path::Path, begin: &str| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|name| name.starts_with(begin))
+    };
+    let versions = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut dirs: Vec<_> = versions.map(|entry| entry.path().join("lib")).collect();
+    dirs.extend(["/usr/lib", "/usr/lib64"].map(std::path::PathBuf::from));
+    dirs.iter()
+        .any(|dir| holds(dir, "libclang.so") || holds(dir, "libclang-"))
 }
 
 /// Whether Miri can run here.

@@ -26,7 +26,7 @@ const AARCH64_RUNNER: (&str, &str) = (
 const MIRI_SECONDS: u32 = 6 * 60;
 
 /// Everything but the trainer, which waits for burn.
-const PACKAGES: &str = "--package attentive --package attentive-kernels --package attentive-benches --package xtask --features attentive/std";
+const PACKAGES: &str = "--package attentive --package attentive-kernels --package attentive-benches --package xtask --features attentive/rayon";
 /// What runs on other processors.
 const PORTABLE: &str = "--package attentive --package attentive-kernels --features attentive/std";
 

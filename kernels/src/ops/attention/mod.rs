@@ -15,6 +15,7 @@ mod append;
 mod bytes;
 mod call;
 mod float;
+mod heads;
 mod plan;
 mod tile;
 mod walk;
