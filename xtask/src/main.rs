@@ -1,8 +1,9 @@
-//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | size`.
+//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | count | size`.
 //!
 //! Each command first sets up what it needs and this machine lacks (`setup`), says so, and never asks.
 //! Nothing here is part of the product.
 
+mod count;
 mod demo;
 mod firmware;
 mod process;
@@ -60,6 +61,8 @@ enum Command {
         /// Only cases whose name contains one of these; `*` stands for anything
         filters: Vec<String>,
     },
+    /// Count the instructions of the hot kernels under emulators, and compare with what is recorded
+    Count(count::Options),
     /// Flash, RAM and stack of each firmware binary
     Size {
         /// One JSON object a line
@@ -68,13 +71,28 @@ enum Command {
     },
 }
 
+/// What was asked for makes no sense; says what would.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) String);
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<BadInput>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -109,6 +127,10 @@ fn run(command: Command) -> Result<bool> {
                 process::cargo("run --quiet --release --package attentive-benches --bin perf --");
             let flag = json.then(|| PathBuf::from("--json"));
             process::run(perf.args(flag).args(filters))?;
+        }
+        Command::Count(options) => {
+            setup::for_counts()?;
+            count::run(&options)?;
         }
         Command::Size { json } => {
             setup::for_firmware()?;
