@@ -37,8 +37,11 @@ enum Command {
         /// Leave out what takes minutes: other processors, Miri, the README, the trainer
         #[arg(long)]
         quick: bool,
-        /// Run nothing but the firmware, and make what it says the expected output
+        /// Run nothing but the exhaustive tests: attention and products at all sizes up to 130, on all cores
         #[arg(long, conflicts_with = "quick")]
+        long: bool,
+        /// Run nothing but the firmware, and make what it says the expected output
+        #[arg(long, conflicts_with_all = ["quick", "long"])]
         bless: bool,
     },
     /// Run a firmware binary under QEMU and show what it logs
@@ -107,6 +110,7 @@ fn run(command: Command) -> Result<bool> {
             setup::for_firmware()?;
             test::bless()?;
         }
+        Command::Test { long: true, .. } => test::long()?,
         Command::Test { quick, .. } => {
             setup::for_tests()?;
             return test::run(quick);
