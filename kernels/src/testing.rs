@@ -4,6 +4,7 @@ use core::num::NonZero;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
+use std::sync::Once;
 use std::{println, vec, vec::Vec};
 
 use crate::layout::{WeightFormat, weight_lens};
@@ -12,11 +13,14 @@ use crate::{Backend, Matrix, MatrixData};
 
 /// The backends to test, saying which the machine lacks.
 pub(crate) fn backends() -> Vec<Backend> {
-    for name in ["avx2", "neon"] {
-        if Backend::by_name(name).is_none() {
-            println!("skipped: {name} (this processor lacks it)");
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        for name in ["avx2", "neon"] {
+            if Backend::by_name(name).is_none() {
+                println!("skipped: {name} (this processor lacks it)");
+            }
         }
-    }
+    });
     Backend::available().collect()
 }
 
