@@ -83,7 +83,9 @@ impl Instructions {
 }
 
 /// Builds, and measures.
-pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<()> {
+///
+/// Returns whether every peer's result was right. Ends the process with status 2 when the driver refuses the filters.
+pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<bool> {
     if options.instructions == Instructions::Avx2 && Instructions::best() != Instructions::Avx2 {
         bail!(
             "--instructions avx2 hides instruction sets by CPUID faulting, which Linux has on x86-64 only"
@@ -168,7 +170,12 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<(
     driver
         .arg("--command")
         .arg(format!("cargo xtask perf --peers{rest}"));
-    process::run(driver.args(filters))
+    // The driver has said what is wrong.
+    let status = process::spawn(driver.args(filters))?.wait()?;
+    match status.code() {
+        Some(2) => std::process::exit(2),
+        _ => Ok(status.success()),
+    }
 }
 
 /// Both files, or neither.
