@@ -74,6 +74,16 @@ impl Instructions {
         }
     }
 
+    /// For the report.
+    fn about(self) -> &'static str {
+        match self {
+            Self::Avx2 => {
+                "AVX2, FMA and F16C, as on an edge processor; wider ones are hidden from all programs"
+            }
+            Self::All => "all",
+        }
+    }
+
     fn doc(self) -> &'static str {
         match self == Self::best() {
             true => "docs/performance.md",
@@ -140,6 +150,7 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<b
         ])?);
         driver.arg("trainer/tasks/austen-1m.toml");
     }
+    let has_smollm2 = smollm2.is_some();
     match smollm2 {
         Some([gguf, attn]) => {
             driver.arg("--smollm2").arg(gguf).arg(attn);
@@ -163,13 +174,25 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<b
             .arg("--doc")
             .arg(root().join(options.instructions.doc()));
     }
-    let rest = match options.instructions == Instructions::best() {
-        true => "",
-        false => " --instructions all",
-    };
-    driver
-        .arg("--command")
-        .arg(format!("cargo xtask perf --peers{rest}"));
+    let mut said = "cargo xtask perf --peers".to_owned();
+    for (flag, given) in [
+        (
+            " --instructions all",
+            options.instructions != Instructions::best(),
+        ),
+        (" --no-training", options.no_training),
+        (" --smollm2-gguf FILE --smollm2-attn FILE", has_smollm2),
+    ] {
+        if given {
+            said.push_str(flag);
+        }
+    }
+    driver.args([
+        "--command",
+        &said,
+        "--allowed",
+        options.instructions.about(),
+    ]);
     // The driver has said what is wrong.
     let status = process::spawn(driver.args(filters))?.wait()?;
     match status.code() {

@@ -134,6 +134,7 @@ fn head(rows: &[Row], peers: &Peers, options: &Options) -> String {
             format!("{}, {} cores", host.processor, host.cores),
         ),
         ("instruction sets", host.flags.join(", ")),
+        ("those that everybody may use", options.allowed.clone()),
         (
             "caches and memory",
             format!("{}, {memory}", host.caches.join(", ")),
