@@ -291,9 +291,9 @@ impl Entry {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct TokenizerHeader {
-    /// 0 none, 1 bytes, 2 byte-level BPE.
+    /// One of the constants below.
     pub(crate) kind: u8,
-    /// 0 none, 1 GPT-2.
+    /// 0 none, else [`Split::code`](crate::tokenizer::Split::code).
     pub(crate) split: u8,
     pub(crate) reserved: [u8; 2],
     pub(crate) byte_offset: u32,
@@ -306,6 +306,12 @@ pub(crate) struct TokenizerHeader {
 
 impl TokenizerHeader {
     pub(crate) const LEN: usize = 32;
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const BYTES: u8 = 1;
+    /// Byte-level BPE; a merge's rank is the token that it makes.
+    pub(crate) const BPE: u8 = 2;
+    /// The same with a table of the tokens that are made, by rank.
+    pub(crate) const BPE_RANKED: u8 = 3;
 
     pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
         transmute!(bytes)
@@ -324,6 +330,7 @@ pub(crate) const fn format_code(format: WeightFormat) -> u8 {
         WeightFormat::I8Row => 3,
         WeightFormat::I8Group32 => 4,
         WeightFormat::I4Group32 => 5,
+        WeightFormat::U4Group32 => 6,
     }
 }
 
@@ -335,6 +342,7 @@ pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
         3 => Some(WeightFormat::I8Row),
         4 => Some(WeightFormat::I8Group32),
         5 => Some(WeightFormat::I4Group32),
+        6 => Some(WeightFormat::U4Group32),
         _ => None,
     }
 }
@@ -367,6 +375,10 @@ pub(crate) struct MatrixBytes {
     pub(crate) corrections_at: u64,
     /// Length of the corrections.
     pub(crate) corrections: u64,
+    /// Place of the f16 minima.
+    pub(crate) minima_at: u64,
+    /// Length of the minima.
+    pub(crate) minima: u64,
 }
 
 impl MatrixBytes {
@@ -374,7 +386,10 @@ impl MatrixBytes {
         let element = match format {
             WeightFormat::F32 => 4,
             WeightFormat::F16 => 2,
-            WeightFormat::I8Row | WeightFormat::I8Group32 | WeightFormat::I4Group32 => 1,
+            WeightFormat::I8Row
+            | WeightFormat::I8Group32
+            | WeightFormat::I4Group32
+            | WeightFormat::U4Group32 => 1,
         };
         let Some(lens) = weight_lens(format, rows, cols) else {
             // Exceeds the address space, so it exceeds every file that this target can hold.
@@ -384,25 +399,33 @@ impl MatrixBytes {
                 scales: 0,
                 corrections_at: u64::MAX,
                 corrections: 0,
+                minima_at: u64::MAX,
+                minima: 0,
             };
         };
         let weights = (lens.data as u64).saturating_mul(element);
         let scales = lens.scales as u64 * 2;
         let corrections = lens.corrections as u64 * 4;
+        let minima = lens.minima as u64 * 2;
         let scales_at = align_up(weights);
         let corrections_at = align_up(scales_at.saturating_add(scales));
+        let minima_at = align_up(corrections_at.saturating_add(corrections));
         Self {
             weights,
             scales_at,
             scales,
             corrections_at,
             corrections,
+            minima_at,
+            minima,
         }
     }
 
     /// Length of the whole tensor; each part but the last is filled up to [`ALIGN`].
     pub(crate) const fn len(&self) -> u64 {
-        if self.corrections > 0 {
+        if self.minima > 0 {
+            self.minima_at.saturating_add(self.minima)
+        } else if self.corrections > 0 {
             self.corrections_at.saturating_add(self.corrections)
         } else if self.scales > 0 {
             self.scales_at.saturating_add(self.scales)
@@ -417,6 +440,9 @@ pub(crate) const fn vector_bytes(format: WeightFormat, len: usize) -> Option<u64
     match format {
         WeightFormat::F32 => Some(len as u64 * 4),
         WeightFormat::F16 => Some(len as u64 * 2),
-        WeightFormat::I8Row | WeightFormat::I8Group32 | WeightFormat::I4Group32 => None,
+        WeightFormat::I8Row
+        | WeightFormat::I8Group32
+        | WeightFormat::I4Group32
+        | WeightFormat::U4Group32 => None,
     }
 }

@@ -1,6 +1,6 @@
 //! The key-value cache: one [`KvShape`] for every layer, its bytes in the session's memory.
 
-use half::f16;
+use half::{bf16, f16};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::config::Config;
@@ -61,6 +61,10 @@ impl<'m> KvCache<'m> {
             },
             KvDtype::F16 => KvMut::F16 {
                 k: take::<f16>(&mut rest, len)?,
+                v: take(&mut rest, len)?,
+            },
+            KvDtype::BF16 => KvMut::BF16 {
+                k: take::<bf16>(&mut rest, len)?,
                 v: take(&mut rest, len)?,
             },
             KvDtype::I8 => {

@@ -111,50 +111,108 @@ pub enum TensorData<'o> {
         /// One for each 32 columns of a row.
         scales: &'o mut [f16],
     },
+    /// [`WeightFormat::U4Group32`].
+    U4Group32 {
+        /// Packed nibbles.
+        weights: &'o mut [u8],
+        /// One for each 32 columns of a row.
+        scales: &'o mut [f16],
+        /// One for each 32 columns of a row.
+        minima: &'o mut [f16],
+    },
 }
 
 impl TensorMut<'_> {
-    /// Rounds and packs a row-major matrix (rows, cols), or a vector; an integer format gets its scales by `method`.
+    /// Rounds and packs a row-major matrix (rows, cols), or a vector; an integer format gets its scales (and minima) by
+    /// `method`.
     ///
     /// # Errors
     /// A wrong number of values, or a value that the format cannot hold.
     pub fn write(&mut self, values: &[f32], method: ScaleMethod<'_>) -> Result<(), PackError> {
         let (rows, cols) = (self.shape.rows, self.shape.cols);
-        let format = match &self.data {
-            TensorData::I8Row { .. } => WeightFormat::I8Row,
-            TensorData::I8Group32 { .. } => WeightFormat::I8Group32,
-            TensorData::I4Group32 { .. } => WeightFormat::I4Group32,
-            _ => return self.write_with_scales(values, &[]),
-        };
-        if let TensorData::I8Row { scales, .. }
-        | TensorData::I8Group32 { scales, .. }
-        | TensorData::I4Group32 { scales, .. } = &mut self.data
-        {
-            pack::choose_scales(format, rows, cols, values, method, scales)?;
+        match &mut self.data {
+            TensorData::I8Row { scales, .. } => {
+                pack::choose_scales(WeightFormat::I8Row, rows, cols, values, method, scales)?;
+            }
+            TensorData::I8Group32 { scales, .. } => {
+                pack::choose_scales(WeightFormat::I8Group32, rows, cols, values, method, scales)?;
+            }
+            TensorData::I4Group32 { scales, .. } => {
+                pack::choose_scales(WeightFormat::I4Group32, rows, cols, values, method, scales)?;
+            }
+            TensorData::U4Group32 { scales, minima, .. } => {
+                pack::choose_scales_and_minima(rows, cols, values, method, scales, minima)?;
+            }
+            _ => {}
         }
         self.pack(values)
     }
 
     /// The same with scales that the caller chose, in the places that
-    /// [`scale_index`](crate::kernels::pack::scale_index) states; none for a format without scales.
+    /// [`scale_index`](crate::kernels::pack::scale_index) states; none for a format without scales. A format with
+    /// minima takes them behind its scales, in the same places.
     ///
     /// # Errors
     /// A wrong number of values or scales, or a value that the format cannot hold.
     pub fn write_with_scales(&mut self, values: &[f32], given: &[f16]) -> Result<(), PackError> {
-        let scales: &mut [f16] = match &mut self.data {
+        self.copy_scales(given)?;
+        self.pack(values)
+    }
+
+    /// Packs a row-major matrix (rows, cols) of integers that stand for the weights already, as a file holds them that
+    /// somebody else quantized; integers, scales and minima keep their values. `scales` is as for
+    /// [`write_with_scales`](Self::write_with_scales).
+    ///
+    /// # Errors
+    /// A format without integers, a wrong number of them or of scales, or an integer that the format does not have:
+    /// −128..=127 in `I8Row` and `I8Group32`, −8..=7 in `I4Group32`, 0..=15 in `U4Group32`.
+    pub fn write_levels(&mut self, levels: &[i8], scales: &[f16]) -> Result<(), PackError> {
+        self.copy_scales(scales)?;
+        let (rows, cols) = (self.shape.rows, self.shape.cols);
+        match &mut self.data {
+            TensorData::I8Row {
+                weights,
+                corrections,
+                ..
+            } => pack::pack_i8_row_levels(rows, cols, levels, weights, corrections)?,
+            TensorData::I8Group32 {
+                weights,
+                scales,
+                corrections,
+            } => pack::pack_i8_group32_levels(rows, cols, levels, scales, weights, corrections)?,
+            TensorData::I4Group32 { weights, .. } => {
+                pack::pack_i4_group32_levels(rows, cols, levels, weights)?;
+            }
+            TensorData::U4Group32 { weights, .. } => {
+                pack::pack_u4_group32_levels(rows, cols, levels, weights)?;
+            }
+            TensorData::VectorF32(_) | TensorData::F32(_) => {
+                return Err(PackError::Levels(WeightFormat::F32));
+            }
+            TensorData::VectorF16(_) | TensorData::F16(_) => {
+                return Err(PackError::Levels(WeightFormat::F16));
+            }
+        }
+        Ok(())
+    }
+
+    /// Scales, then minima.
+    fn copy_scales(&mut self, given: &[f16]) -> Result<(), PackError> {
+        let (scales, minima): (&mut [f16], &mut [f16]) = match &mut self.data {
             TensorData::I8Row { scales, .. }
             | TensorData::I8Group32 { scales, .. }
-            | TensorData::I4Group32 { scales, .. } => scales,
-            _ => &mut [],
+            | TensorData::I4Group32 { scales, .. } => (scales, &mut []),
+            TensorData::U4Group32 { scales, minima, .. } => (scales, minima),
+            _ => (&mut [], &mut []),
         };
-        if scales.len() != given.len() {
-            return Err(PackError::Scales {
-                need: scales.len(),
-                have: given.len(),
-            });
+        let (need, have) = (scales.len() + minima.len(), given.len());
+        if need != have {
+            return Err(PackError::Scales { need, have });
         }
-        scales.copy_from_slice(given);
-        self.pack(values)
+        let (first, last) = given.split_at(scales.len());
+        scales.copy_from_slice(first);
+        minima.copy_from_slice(last);
+        Ok(())
     }
 
     fn pack(&mut self, values: &[f32]) -> Result<(), PackError> {
@@ -188,6 +246,13 @@ impl TensorMut<'_> {
             }
             TensorData::I4Group32 { weights, scales } => {
                 pack::pack_i4_group32(rows, cols, values, scales, weights)?;
+            }
+            TensorData::U4Group32 {
+                weights,
+                scales,
+                minima,
+            } => {
+                pack::pack_u4_group32(rows, cols, values, scales, minima, weights)?;
             }
         }
         Ok(())
@@ -350,18 +415,25 @@ fn tensor_data<'o>(
         };
     }
     let parts = MatrixBytes::of(format, shape.rows, shape.cols);
-    let (weights, rest) = bytes
-        .split_at_mut_checked(parts.weights as usize)
-        .ok_or(PackError::Misaligned)?;
+    let mut rest = bytes;
+    let mut end = 0;
     // What lies between two parts fills up to a multiple of 64 and stays zero.
-    let scales_at = (parts.scales_at - parts.weights) as usize;
-    let (scales, corrections) = match rest.split_at_mut_checked(scales_at) {
-        Some((_, rest)) => rest.split_at_mut_checked(parts.scales as usize),
-        None => None,
-    }
-    .unwrap_or_default();
-    let gap = (parts.corrections_at - parts.scales_at - parts.scales) as usize;
-    let corrections = corrections.get_mut(gap..).unwrap_or_default();
+    let mut cut = |at: u64, len: u64| -> Option<&'o mut [u8]> {
+        if len == 0 {
+            return Some(&mut []);
+        }
+        let from = core::mem::take(&mut rest).split_at_mut_checked((at - end) as usize)?;
+        let (part, behind) = from.1.split_at_mut_checked(len as usize)?;
+        (rest, end) = (behind, at + len);
+        Some(part)
+    };
+    let [weights, scales, corrections, minima] = [
+        cut(0, parts.weights),
+        cut(parts.scales_at, parts.scales),
+        cut(parts.corrections_at, parts.corrections),
+        cut(parts.minima_at, parts.minima),
+    ]
+    .map(Option::unwrap_or_default);
     Ok(match format {
         WeightFormat::F32 => TensorData::F32(view(weights)?),
         WeightFormat::F16 => TensorData::F16(view(weights)?),
@@ -378,6 +450,11 @@ fn tensor_data<'o>(
         WeightFormat::I4Group32 => TensorData::I4Group32 {
             weights,
             scales: view(scales)?,
+        },
+        WeightFormat::U4Group32 => TensorData::U4Group32 {
+            weights,
+            scales: view(scales)?,
+            minima: view(minima)?,
         },
     })
 }
@@ -438,6 +515,8 @@ pub enum PackError {
         /// Scales given.
         have: usize,
     },
+    /// Integers for a format of floats.
+    Levels(WeightFormat),
     /// A value that the format cannot hold.
     Value(pack::PackError),
     /// The vocabulary is larger than the model's, or a token is not in it.
@@ -446,11 +525,6 @@ pub enum PackError {
         vocab_len: usize,
         /// Token or number of tokens found.
         have: usize,
-    },
-    /// The merges are not in the order of the tokens that they make: renumber the tokens by rank.
-    MergeOrder {
-        /// Number of the merge.
-        index: usize,
     },
     /// The same pair merges twice.
     MergeTwice,
@@ -478,15 +552,10 @@ impl fmt::Display for PackError {
             Self::Format { shape, format } => write!(f, "{:?} cannot be {format:?}", shape.role),
             Self::Values { need, have } => write!(f, "the tensor needs {need} values, not {have}"),
             Self::Scales { need, have } => write!(f, "the tensor needs {need} scales, not {have}"),
+            Self::Levels(format) => write!(f, "{format:?} takes floats, not integers"),
             Self::Value(error) => write!(f, "{error}"),
             Self::Token { vocab_len, have } => {
                 write!(f, "token {have} is beyond a vocabulary of {vocab_len}")
-            }
-            Self::MergeOrder { index } => {
-                write!(
-                    f,
-                    "merge {index} makes a lower token than the one before: renumber by rank"
-                )
             }
             Self::MergeTwice => f.write_str("a pair of tokens merges twice"),
             Self::SpecialEmpty { id } => write!(f, "special token {id} has no text"),

@@ -153,6 +153,7 @@ impl<'a> Model<'a> {
         let weights = part(bytes, 0, parts.weights).ok_or(absent)?;
         let scales = part(bytes, parts.scales_at, parts.scales).ok_or(absent)?;
         let corrections = part(bytes, parts.corrections_at, parts.corrections).ok_or(absent)?;
+        let minima = part(bytes, parts.minima_at, parts.minima).ok_or(absent)?;
         let data = match format {
             WeightFormat::F32 => MatrixData::F32(self.view(weights)?),
             WeightFormat::F16 => MatrixData::F16(self.view(weights)?),
@@ -169,6 +170,11 @@ impl<'a> Model<'a> {
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights,
                 scales: self.view(scales)?,
+            },
+            WeightFormat::U4Group32 => MatrixData::U4Group32 {
+                weights,
+                scales: self.view(scales)?,
+                minima: self.view(minima)?,
             },
         };
         Matrix::new(rows, cols, data).map_err(|_| absent)

@@ -2,11 +2,15 @@
 
 mod common;
 
-use attentive::kernels::layout::WeightFormat;
-use attentive::pack::{Recipe, ScaleMethod, TokenizerParts};
-use attentive::{Block, Config, Model, Role, WeightsError};
+use attentive::kernels::Backend;
+use attentive::kernels::layout::{WeightFormat, weight_lens};
+use attentive::kernels::ops::embed::dequantize_row;
+use attentive::kernels::pack::scale_index;
+use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
+use attentive::{Block, Config, Model, Role, TensorKind, TensorShape, WeightsError};
+use half::f16;
 
-use common::{Variant, pack_variant, variants};
+use common::{Random, Variant, pack_variant, variants};
 
 #[test]
 fn every_variant_is_read_back() {
@@ -36,9 +40,85 @@ fn every_variant_is_read_back() {
     }
 }
 
+/// Integers, scales and minima that somebody else chose: what is written is what is read, without another rounding.
+#[test]
+fn given_levels_and_scales_are_read_back() {
+    let config = &variants()[0].config;
+    for (format, lowest, highest) in [
+        (WeightFormat::I8Row, -128, 127),
+        (WeightFormat::I8Group32, -128, 127),
+        (WeightFormat::I4Group32, -8, 7),
+        (WeightFormat::U4Group32, 0, 15),
+    ] {
+        let recipe = Recipe {
+            config,
+            tokenizer: TokenizerParts::None,
+            provenance: "",
+            format: &|shape| match shape.kind {
+                TensorKind::Matrix => format,
+                TensorKind::Vector => WeightFormat::F32,
+            },
+        };
+        let given = |shape: &TensorShape| {
+            let mut random = Random(u64::from(shape.role as u16) + 100);
+            let range = (highest - lowest + 1) as usize;
+            let levels: Vec<i8> = (0..shape.rows * shape.cols)
+                .map(|_| (lowest + random.below(range) as i32) as i8)
+                .collect();
+            let lens = weight_lens(format, shape.rows, shape.cols).expect("small");
+            let scales: Vec<f16> = (0..lens.scales + lens.minima)
+                .map(|_| f16::from_f32(random.symmetric()))
+                .collect();
+            (levels, scales)
+        };
+        let mut blocks = vec![Block::ZERO; Block::len_for(recipe.file_bytes().expect("size"))];
+        let written = recipe.write(Block::bytes_mut(&mut blocks), |mut tensor| {
+            if tensor.shape.kind == TensorKind::Vector {
+                let len = tensor.shape.cols;
+                assert!(tensor.write_levels(&vec![1; len], &[]).is_err());
+                return tensor.write(&vec![1.0; len], ScaleMethod::AbsMax);
+            }
+            let (mut levels, scales) = given(&tensor.shape);
+            assert!(tensor.write_levels(&levels[1..], &scales).is_err());
+            assert!(tensor.write_levels(&levels, &scales[1..]).is_err());
+            tensor.write_levels(&levels, &scales)?;
+            if lowest > -128 {
+                levels[0] = -9;
+                assert!(tensor.write_levels(&levels, &scales).is_err());
+            }
+            Ok::<_, PackError>(())
+        });
+        written.expect("written");
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        for tensor in model.tensors() {
+            let shape = tensor.shape;
+            if shape.kind == TensorKind::Vector {
+                continue;
+            }
+            let matrix = model.matrix(shape.role, shape.layer).expect("a matrix");
+            let (levels, scales) = given(&shape);
+            let minima = weight_lens(format, shape.rows, shape.cols).map_or(0, |lens| lens.minima);
+            let mut row = vec![f32::NAN; shape.cols];
+            for (r, levels) in levels.chunks(shape.cols).enumerate() {
+                dequantize_row(Backend::SCALAR, &matrix, r, &mut row).expect("a row");
+                for (col, (got, level)) in row.iter().zip(levels).enumerate() {
+                    let at = scale_index(format, r, col, shape.cols);
+                    let minimum = if minima > 0 {
+                        scales[minima + at].to_f32()
+                    } else {
+                        0.0
+                    };
+                    let want = f32::from(*level) * scales[at].to_f32() + minimum;
+                    assert_eq!(*got, want, "{format:?} {:?} ({r}, {col})", shape.role);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_truncation_is_refused() {
-    let blocks = pack_variant(&variants()[0].config, WeightFormat::I4Group32, 1);
+    let blocks = pack_variant(&variants()[0].config, WeightFormat::U4Group32, 1);
     let file = Block::bytes(&blocks);
     for len in 0..file.len() {
         assert!(Model::parse(&file[..len]).is_err(), "{len} bytes");

@@ -4,8 +4,9 @@ mod common;
 
 use attentive::Block;
 use attentive::kernels::layout::WeightFormat;
+use attentive::tokenizer::Split;
 use common::hostile::{exercise, repair_checksum};
-use common::{Random, pack_bpe_variant, pack_variant, variants};
+use common::{Random, pack_bpe, pack_bpe_variant, pack_variant, ranked_bpe, variants};
 
 #[test]
 fn changed_files_with_sound_checksums_never_panic() {
@@ -15,6 +16,7 @@ fn changed_files_with_sound_checksums_never_panic() {
         WeightFormat::I8Row,
         WeightFormat::I8Group32,
         WeightFormat::I4Group32,
+        WeightFormat::U4Group32,
     ];
     let mut random = Random(9);
     let (mut passed, mut refused) = (0, 0);
@@ -23,6 +25,7 @@ fn changed_files_with_sound_checksums_never_panic() {
         for blocks in [
             pack_variant(&variant.config, format, 1),
             pack_bpe_variant(&variant.config, format, 1),
+            pack_bpe(&variant.config, format, 1, Split::Gpt2Digits, ranked_bpe()),
         ] {
             for _ in 0..150 {
                 let mut copy = blocks.clone();

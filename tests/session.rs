@@ -99,6 +99,7 @@ fn rounded_caches_and_weights_stay_close() {
             (WeightFormat::I8Row, 0.1),
             (WeightFormat::I8Group32, 0.1),
             (WeightFormat::I4Group32, 0.4),
+            (WeightFormat::U4Group32, 0.4),
         ] {
             let blocks = pack_variant(&LLAMA, format, 5);
             let model = Model::parse(Block::bytes(&blocks)).expect("a model");
@@ -120,6 +121,7 @@ fn batches_of_any_size_give_the_same_bits() {
             WeightFormat::F32,
             WeightFormat::I8Row,
             WeightFormat::I4Group32,
+            WeightFormat::U4Group32,
         ] {
             let blocks = pack_variant(&config, format, 2);
             let model = Model::parse(Block::bytes(&blocks)).expect("a model");

@@ -3,9 +3,9 @@
 mod common;
 
 use attentive::kernels::layout::WeightFormat;
-use attentive::tokenizer::{ENCODE_SCRATCH_LEN, WORD_BYTES_MAX};
+use attentive::tokenizer::{ENCODE_SCRATCH_LEN, Split, WORD_BYTES_MAX};
 use attentive::{Block, Model, TokenizeError};
-use common::{LLAMA, Random, pack_bpe_variant, pack_variant, small_bpe};
+use common::{LLAMA, Random, pack_bpe, pack_bpe_variant, pack_variant, ranked_bpe, small_bpe};
 
 fn encode(model: &Model<'_>, text: &str) -> Vec<u32> {
     let mut scratch = [0; ENCODE_SCRATCH_LEN];
@@ -61,6 +61,69 @@ fn words_are_those_of_the_expression() {
     }
 }
 
+/// The same where each number is a word and ends what goes before it.
+const WORDS_SINGLE_DIGITS: [(&str, &[&str]); 8] = [
+    ("12the34", &["1", "2", "the", "3", "4"]),
+    (" 12,  the!", &[" ", "1", "2", ",", " ", " the", "!"]),
+    ("a  7 b", &["a", "  ", "7", " b"]),
+    ("a \n\t7", &["a", " \n\t", "7"]),
+    (
+        "it's 5's \u{663}\u{2167}x\u{bd}",
+        &[
+            "it", "'s", " ", "5", "'s", " ", "\u{663}", "\u{2167}", "x", "\u{bd}",
+        ],
+    ),
+    ("the  text   ", &["the", " ", " text", "   "]),
+    // A vowel sign is a mark, not a letter, and neither is a letter in a circle.
+    (
+        "\u{915}\u{93f}\u{24d0}z",
+        &["\u{915}", "\u{93f}\u{24d0}", "z"],
+    ),
+    (
+        "\u{1f130}\u{1bc9e}!\u{1d400}",
+        &["\u{1f130}\u{1bc9e}!", "\u{1d400}"],
+    ),
+];
+
+#[test]
+fn words_are_cut_at_each_number() {
+    for (text, words) in WORDS_SINGLE_DIGITS {
+        let mut rest = text;
+        for word in words {
+            assert_eq!(Split::Gpt2Digits.word_bytes(rest), word.len(), "{rest:?}");
+            rest = &rest[word.len()..];
+        }
+        assert_eq!(rest, "");
+    }
+    assert_eq!(Split::Gpt2Digits.word_bytes(""), 0);
+}
+
+/// Ranks that are no tokens: the file has a table for them, and the merges go on in the order of rank.
+#[test]
+fn ranks_apart_from_tokens_make_the_same_pieces() {
+    let plain = pack_bpe_variant(&LLAMA, WeightFormat::F32, 1);
+    let ranked = pack_bpe(&LLAMA, WeightFormat::F32, 1, Split::Gpt2, ranked_bpe());
+    let [plain, ranked] = [&plain, &ranked].map(|file| {
+        let model = Model::parse(Block::bytes(file)).expect("a model");
+        model.verify().expect("sound");
+        model
+    });
+    let mut random = Random(5);
+    for _ in 0..300 {
+        let word: String = (0..random.below(40))
+            .map(|_| *b"tthexx 1".get(random.below(8)).unwrap_or(&b't') as char)
+            .collect();
+        let (a, b) = (encode(&plain, &word), encode(&ranked, &word));
+        assert_eq!(a.len(), b.len(), "{word}");
+        for (a, b) in a.iter().zip(&b) {
+            let piece = plain.tokenizer().piece(*a);
+            assert_eq!(piece, ranked.tokenizer().piece(*b), "{word}");
+            // Numbered backwards from 257 to 266.
+            assert_eq!(if *a > 256 { 523 - a } else { *a }, *b, "{word}");
+        }
+    }
+}
+
 #[test]
 fn random_texts_come_back_and_equal_the_naive_merges() {
     let blocks = pack_bpe_variant(&LLAMA, WeightFormat::F32, 1);
@@ -96,6 +159,19 @@ fn special_tokens_stand_for_their_text() {
     want.extend(naive("<|"));
     want.extend(naive("en"));
     assert_eq!(encode(&model, "the<|end|>text<|end|><|end|><|en"), want);
+}
+
+#[test]
+fn plain_text_holds_no_special_token() {
+    let blocks = pack_bpe_variant(&LLAMA, WeightFormat::F32, 1);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let mut scratch = [0; ENCODE_SCRATCH_LEN];
+    let tokens = model.tokenizer().encode_plain("the<|end|>x", &mut scratch);
+    let tokens: Result<Vec<u32>, _> = tokens.expect("a tokenizer").collect();
+    let words = ["the", "<|", "end", "|>", "x"];
+    let want: Vec<u32> = words.iter().flat_map(|word| naive(word)).collect();
+    assert_eq!(tokens.expect("every byte has a token"), want);
+    assert!(model.tokenizer().is_special(256) && !model.tokenizer().is_special(255));
 }
 
 #[test]

@@ -8,16 +8,24 @@ use crate::verdict::{Verdict, spread};
 use attentive_kernels::Backend;
 use attentive_kernels::layout::{KvDtype, KvShape};
 use attentive_kernels::ops::attention::{
-    AttentionShape, Kv, KvMut, Mask, append, attention, attention_scratch_len,
+    AttentionShape, Kv, KvMut, Mask, Precision, append, attention, attention_scratch_len,
 };
 
-const DTYPES: [KvDtype; 3] = [KvDtype::F32, KvDtype::F16, KvDtype::I8];
+/// Element types of a cache, with how an i8 cache is multiplied.
+const KINDS: [(KvDtype, Precision); 5] = [
+    (KvDtype::F32, Precision::Fast),
+    (KvDtype::F16, Precision::Fast),
+    (KvDtype::BF16, Precision::Fast),
+    (KvDtype::I8, Precision::Fast),
+    (KvDtype::I8, Precision::Accurate),
+];
 /// Heads of published models that are no power of two.
 const ODD_HEAD_DIMS: [usize; 4] = [48, 80, 96, 112];
 
 #[derive(Clone, Copy)]
 struct Shape {
     dtype: KvDtype,
+    precision: Precision,
     mask: Mask,
     head_dim: usize,
     /// Query heads on one key-value head.
@@ -28,29 +36,35 @@ struct Shape {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for dtype in DTYPES {
+    for kind in KINDS {
         for mask in [Mask::Full, Mask::Causal] {
             for head_dim in [64, 128] {
-                cases.extend([128, 512, 2048].map(|n| prefill(dtype, mask, head_dim, n)));
+                cases.extend([128, 512, 2048].map(|n| prefill(kind, mask, head_dim, n)));
             }
-            cases.extend(ODD_HEAD_DIMS.map(|head_dim| prefill(dtype, mask, head_dim, 512)));
+            cases.extend(ODD_HEAD_DIMS.map(|head_dim| prefill(kind, mask, head_dim, 512)));
         }
     }
-    for dtype in DTYPES {
+    for kind in KINDS {
         for head_dim in [64, 128] {
-            cases.extend([1024, 8192].map(|n| decode(dtype, head_dim, n)));
+            cases.extend([1024, 8192].map(|n| decode(kind, head_dim, n)));
         }
-        cases.extend(ODD_HEAD_DIMS.map(|head_dim| decode(dtype, head_dim, 1024)));
+        cases.extend(ODD_HEAD_DIMS.map(|head_dim| decode(kind, head_dim, 1024)));
     }
-    for dtype in DTYPES {
-        cases.extend([64, 128].map(|head_dim| decode_gqa8(dtype, head_dim, 1024)));
+    for kind in KINDS {
+        cases.extend([64, 128].map(|head_dim| decode_gqa8(kind, head_dim, 1024)));
     }
     cases
 }
 
-fn prefill(dtype: KvDtype, mask: Mask, head_dim: usize, n: usize) -> Case {
+fn prefill(
+    (dtype, precision): (KvDtype, Precision),
+    mask: Mask,
+    head_dim: usize,
+    n: usize,
+) -> Case {
     let shape = Shape {
         dtype,
+        precision,
         mask,
         head_dim,
         group: 1,
@@ -59,15 +73,19 @@ fn prefill(dtype: KvDtype, mask: Mask, head_dim: usize, n: usize) -> Case {
     };
     let kind = match mask {
         Mask::Full => "full",
-        Mask::Causal => "causal",
+        _ => "causal",
     };
-    let name = format!("attn-prefill/{}/{kind}/d{head_dim}/n{n}", short(dtype));
+    let name = format!(
+        "attn-prefill/{}/{kind}/d{head_dim}/n{n}",
+        short(dtype, precision)
+    );
     case(name, Unit::Gflops, shape)
 }
 
-fn decode(dtype: KvDtype, head_dim: usize, n: usize) -> Case {
+fn decode((dtype, precision): (KvDtype, Precision), head_dim: usize, n: usize) -> Case {
     let shape = Shape {
         dtype,
+        precision,
         mask: Mask::Causal,
         head_dim,
         group: 1,
@@ -75,15 +93,16 @@ fn decode(dtype: KvDtype, head_dim: usize, n: usize) -> Case {
         kv_len: n,
     };
     case(
-        format!("attn-decode/{}/d{head_dim}/n{n}", short(dtype)),
+        format!("attn-decode/{}/d{head_dim}/n{n}", short(dtype, precision)),
         Unit::Gbytes,
         shape,
     )
 }
 
-fn decode_gqa8(dtype: KvDtype, head_dim: usize, n: usize) -> Case {
+fn decode_gqa8((dtype, precision): (KvDtype, Precision), head_dim: usize, n: usize) -> Case {
     let shape = Shape {
         dtype,
+        precision,
         mask: Mask::Causal,
         head_dim,
         group: 8,
@@ -91,16 +110,21 @@ fn decode_gqa8(dtype: KvDtype, head_dim: usize, n: usize) -> Case {
         kv_len: n,
     };
     case(
-        format!("attn-decode-gqa8/{}/d{head_dim}/n{n}", short(dtype)),
+        format!(
+            "attn-decode-gqa8/{}/d{head_dim}/n{n}",
+            short(dtype, precision)
+        ),
         Unit::Gflops,
         shape,
     )
 }
 
-fn short(dtype: KvDtype) -> &'static str {
+fn short(dtype: KvDtype, precision: Precision) -> &'static str {
     match dtype {
         KvDtype::F32 => "f32",
         KvDtype::F16 => "f16",
+        KvDtype::BF16 => "bf16",
+        KvDtype::I8 if precision == Precision::Accurate => "i8-accurate",
         KvDtype::I8 => "i8",
     }
 }
@@ -126,7 +150,7 @@ impl Shape {
     fn visible(&self, i: usize) -> usize {
         match self.mask {
             Mask::Full => self.kv_len,
-            Mask::Causal => self.kv_len - self.q_len + i + 1,
+            _ => self.kv_len - self.q_len + i + 1,
         }
     }
 
@@ -150,7 +174,9 @@ impl Shape {
         match self.dtype {
             KvDtype::F32 => 1e-5,
             KvDtype::F16 => 2e-3,
-            KvDtype::I8 => 4e-2,
+            KvDtype::BF16 => 1e-2,
+            KvDtype::I8 if self.precision == Precision::Accurate => 1e-2,
+            KvDtype::I8 => 2.5e-2,
         }
     }
 }
@@ -158,7 +184,7 @@ impl Shape {
 fn element_bytes(dtype: KvDtype) -> usize {
     match dtype {
         KvDtype::F32 => 4,
-        KvDtype::F16 => 2,
+        KvDtype::F16 | KvDtype::BF16 => 2,
         KvDtype::I8 => 1,
     }
 }
@@ -166,7 +192,7 @@ fn element_bytes(dtype: KvDtype) -> usize {
 struct Attention {
     shape: Shape,
     kv_shape: KvShape,
-    call: AttentionShape,
+    call: AttentionShape<'static>,
     backend: Backend,
     /// (q_len, group, head_dim)
     q: Buffer<f32>,
@@ -181,13 +207,16 @@ struct Attention {
 impl Attention {
     fn new(shape: Shape, backend: Backend, rng: &mut Rng) -> Outcome<Self> {
         let kv_shape = KvShape::new(1, shape.head_dim, shape.kv_len)?;
-        let call = AttentionShape::new(
-            &kv_shape,
-            shape.group,
-            shape.q_len,
-            shape.kv_len,
-            shape.mask,
-        );
+        let call = AttentionShape {
+            precision: shape.precision,
+            ..AttentionShape::new(
+                &kv_shape,
+                shape.group,
+                shape.q_len,
+                shape.kv_len,
+                shape.mask,
+            )
+        };
         let q_elements = shape.q_len * shape.group * shape.head_dim;
         let k = rng.normals(shape.kv_len * shape.head_dim, 1.0);
         let v = rng.normals(shape.kv_len * shape.head_dim, 1.0);
@@ -338,6 +367,10 @@ impl Cache {
                 k: typed(k)?,
                 v: typed(v)?,
             },
+            KvDtype::BF16 => Kv::BF16 {
+                k: typed(k)?,
+                v: typed(v)?,
+            },
             KvDtype::I8 => Kv::I8 {
                 k,
                 k_scales: &self.k_scales,
@@ -355,6 +388,10 @@ impl Cache {
                 v: typed_mut(v)?,
             },
             KvDtype::F16 => KvMut::F16 {
+                k: typed_mut(k)?,
+                v: typed_mut(v)?,
+            },
+            KvDtype::BF16 => KvMut::BF16 {
                 k: typed_mut(k)?,
                 v: typed_mut(v)?,
             },

@@ -27,7 +27,7 @@ struct Shape {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    use WeightFormat::{F16, F32, I4Group32, I8Group32, I8Row};
+    use WeightFormat::{F16, F32, I4Group32, I8Group32, I8Row, U4Group32};
 
     let large = (4096, 4096);
     // The projections of the 15 M-parameter llama shape: they stay in L2.
@@ -36,9 +36,11 @@ pub(super) fn cases() -> Vec<Case> {
     for (format, (rows, cols)) in [
         (I8Row, large),
         (I4Group32, large),
+        (U4Group32, large),
         (I8Row, small),
         (I8Group32, small),
         (I4Group32, small),
+        (U4Group32, small),
         (F16, small),
         (F32, small),
     ] {
@@ -56,9 +58,11 @@ pub(super) fn cases() -> Vec<Case> {
     for (format, (rows, cols)) in [
         (I8Row, large),
         (I4Group32, large),
+        (U4Group32, large),
         (I8Row, small),
         (I8Group32, small),
         (I4Group32, small),
+        (U4Group32, small),
         (F16, small),
         (F32, small),
     ] {
@@ -91,6 +95,7 @@ pub(super) fn short(format: WeightFormat) -> &'static str {
         WeightFormat::I8Row => "i8",
         WeightFormat::I8Group32 => "i8g32",
         WeightFormat::I4Group32 => "i4",
+        WeightFormat::U4Group32 => "u4",
     }
 }
 
@@ -101,7 +106,7 @@ impl Shape {
             WeightFormat::F32 => 32,
             WeightFormat::F16 => 16,
             WeightFormat::I8Row | WeightFormat::I8Group32 => 8,
-            WeightFormat::I4Group32 => 4,
+            WeightFormat::I4Group32 | WeightFormat::U4Group32 => 4,
         };
         self.rows * self.cols * bits / 8
     }
@@ -121,7 +126,7 @@ impl Shape {
             WeightFormat::F32 | WeightFormat::F16 if self.n > 1 => {
                 (Unit::Gflops, Bound::Arithmetic(Arithmetic::F32))
             }
-            WeightFormat::I4Group32 if self.copies() == 1 => {
+            WeightFormat::I4Group32 | WeightFormat::U4Group32 if self.copies() == 1 => {
                 (Unit::Gops, Bound::Arithmetic(Arithmetic::I8))
             }
             _ if self.n > 1 => (Unit::Gops, Bound::Arithmetic(Arithmetic::I8)),
@@ -133,9 +138,10 @@ impl Shape {
         match self.format {
             // Sums of up to 4096 products in f32.
             WeightFormat::F32 | WeightFormat::F16 => 1e-5,
-            // Activations of 7 bits, of 8 bits; the weights of the reference are the quantized ones.
-            WeightFormat::I8Row | WeightFormat::I8Group32 => 2.5e-2,
-            WeightFormat::I4Group32 => 1.5e-2,
+            // Activations of 7 bits, of 8 bits; the weights of the reference are the quantized ones. One column is
+            // compared at 24 outputs, whose mean error is now and then twice the usual 1.8e-2 and 0.9e-2.
+            WeightFormat::I8Row | WeightFormat::I8Group32 => 4e-2,
+            WeightFormat::I4Group32 | WeightFormat::U4Group32 => 2e-2,
         }
     }
 }
@@ -252,6 +258,7 @@ struct Packed {
     data: Buffer<u8>,
     scales: Buffer<f16>,
     corrections: Buffer<u8>,
+    minima: Buffer<f16>,
 }
 
 impl Packed {
@@ -270,21 +277,19 @@ impl Packed {
             data: Buffer::at_line(lens.data * element, rng),
             scales: Buffer::at_line(lens.scales, rng),
             corrections: Buffer::at_line(lens.corrections * 4, rng),
+            minima: Buffer::at_line(lens.minima, rng),
         };
         let Self {
             data,
             scales,
             corrections,
+            minima,
         } = &mut packed;
-        if lens.scales > 0 {
-            pack::choose_scales(
-                format,
-                rows,
-                cols,
-                source,
-                pack::ScaleMethod::AbsMax,
-                scales,
-            )?;
+        let method = pack::ScaleMethod::AbsMax;
+        if lens.minima > 0 {
+            pack::choose_scales_and_minima(rows, cols, source, method, scales, minima)?;
+        } else if lens.scales > 0 {
+            pack::choose_scales(format, rows, cols, source, method, scales)?;
         }
         match format {
             WeightFormat::F32 => pack::pack_f32(rows, cols, source, typed_mut(data)?)?,
@@ -310,6 +315,9 @@ impl Packed {
                 )?;
             }
             WeightFormat::I4Group32 => pack::pack_i4_group32(rows, cols, source, scales, data)?,
+            WeightFormat::U4Group32 => {
+                pack::pack_u4_group32(rows, cols, source, scales, minima, data)?;
+            }
         }
         Ok(packed)
     }
@@ -319,6 +327,7 @@ impl Packed {
             data: Buffer::copied_at_line(&self.data, rng),
             scales: Buffer::copied_at_line(&self.scales, rng),
             corrections: Buffer::copied_at_line(&self.corrections, rng),
+            minima: Buffer::copied_at_line(&self.minima, rng),
         }
     }
 
@@ -340,6 +349,11 @@ impl Packed {
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights: data,
                 scales,
+            },
+            WeightFormat::U4Group32 => MatrixData::U4Group32 {
+                weights: data,
+                scales,
+                minima: &self.minima,
             },
         };
         Ok(Matrix::new(shape.rows, shape.cols, data)?)

@@ -21,8 +21,14 @@ enum Level {
     Scalar(Scalar),
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx2(crate::isa::Avx2),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    AvxVnni(crate::isa::AvxVnni),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    Avx512(crate::isa::Avx512),
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon(crate::isa::Neon),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    NeonDotprod(crate::isa::NeonDotprod),
 }
 
 impl Backend {
@@ -41,7 +47,11 @@ impl Backend {
     }
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     const fn baseline() -> Self {
-        Self(Level::Neon(crate::isa::Neon::new()))
+        let neon = crate::isa::Neon::new();
+        match neon.with_dotprod_from_build() {
+            Some(token) => Self(Level::NeonDotprod(token)),
+            None => Self(Level::Neon(neon)),
+        }
     }
     #[cfg(not(any(
         all(target_arch = "x86_64", target_feature = "sse2"),
@@ -53,17 +63,46 @@ impl Backend {
 
     /// The best that the processor has. Needs no operating system; costs microseconds under a hypervisor, so call it once.
     pub fn detect() -> Self {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        if let Some(token) = crate::isa::Avx2::detect() {
-            return Self(Level::Avx2(token));
-        }
-        Self::BASELINE
+        Self::found()
+            .into_iter()
+            .flatten()
+            .last()
+            .unwrap_or(Self::SCALAR)
     }
 
     /// Everything that the processor has, the slowest ([`SCALAR`](Self::SCALAR)) first.
     pub fn available() -> impl Iterator<Item = Self> {
-        let best = Self::detect();
-        core::iter::once(Self::SCALAR).chain((best != Self::SCALAR).then_some(best))
+        Self::found().into_iter().flatten()
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    fn found() -> [Option<Self>; 4] {
+        let avx2 = crate::isa::Avx2::detect();
+        let avx_vnni = avx2.and_then(crate::isa::Avx2::with_avx_vnni);
+        let avx512 = avx2.and_then(crate::isa::Avx2::with_avx512);
+        [
+            Some(Self::SCALAR),
+            avx2.map(|token| Self(Level::Avx2(token))),
+            avx_vnni.map(|token| Self(Level::AvxVnni(token))),
+            avx512.map(|token| Self(Level::Avx512(token))),
+        ]
+    }
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    fn found() -> [Option<Self>; 3] {
+        let neon = crate::isa::Neon::new();
+        let dotprod = neon.with_dotprod();
+        [
+            Some(Self::SCALAR),
+            Some(Self(Level::Neon(neon))),
+            dotprod.map(|token| Self(Level::NeonDotprod(token))),
+        ]
+    }
+    #[cfg(not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    )))]
+    fn found() -> [Option<Self>; 1] {
+        [Some(Self::SCALAR)]
     }
 
     /// The backend of that name, if the processor has it; see [`name`](Self::name).
@@ -71,14 +110,20 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// "scalar", "avx2" or "neon".
+    /// "scalar", "avx2", "avxvnni", "avx512", "neon" or "dotprod".
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar(_) => Scalar::NAME,
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx2(_) => crate::isa::Avx2::NAME,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::AvxVnni(_) => crate::isa::AvxVnni::NAME,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(_) => crate::isa::Avx512::NAME,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(_) => crate::isa::Neon::NAME,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(_) => crate::isa::NeonDotprod::NAME,
         }
     }
 
@@ -89,8 +134,20 @@ impl Backend {
             Level::Scalar(token) => kernel.run(token),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx2(token) => crate::isa::run_avx2(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::AvxVnni(token) if K::PRODUCTS => crate::isa::run_avx_vnni(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::AvxVnni(token) => crate::isa::run_avx2(token.narrow(), kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(token) if K::PRODUCTS => crate::isa::run_avx512(token, kernel),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            Level::Avx512(token) => crate::isa::run_avx2(token.narrow(), kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::Neon(token) => kernel.run(token),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(token) if K::PRODUCTS => kernel.run(token),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonDotprod(token) => kernel.run(token.narrow()),
         }
     }
 }

@@ -20,6 +20,7 @@ pub const GROUP: usize = 32;
 /// | `I8Row` | i8 `[panels][8·groups][16][4]` | `[panels][16]` | i32 `[panels][16]`: −64·Σ w |
 /// | `I8Group32` | as `I8Row` | `[panels][groups][16]` | f32 `[panels][16]`: −64·Σ_g s_g·Σ w |
 /// | `I4Group32` | u8 `[panels][groups][4][16][4]`, two nibbles each | `[panels][groups][16]` | |
+/// | `U4Group32` | as `I4Group32` | `[panels][groups][16]` | minima: f16 `[panels][groups][16]` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WeightFormat {
@@ -34,6 +35,10 @@ pub enum WeightFormat {
     /// Nibbles `w + 8`, w in −8..=7, with a scale per row and 32 columns. Byte `[s][r][c]` of a group holds columns
     /// `8s + c` (low nibble) and `8s + 4 + c` (high nibble) of row r.
     I4Group32,
+    /// Nibbles in 0..=15 with a scale and a minimum per row and 32 columns: a weight is scale · nibble + minimum.
+    /// Nibbles lie as in [`I4Group32`](Self::I4Group32). Rows beyond the
+    /// matrix have scale and minimum 0, columns beyond it nibble 0 (there the activations are zero).
+    U4Group32,
 }
 
 /// Lengths of a packed matrix's parts, in elements.
@@ -45,6 +50,8 @@ pub struct WeightLens {
     pub scales: usize,
     /// i32 or f32 corrections.
     pub corrections: usize,
+    /// f16 minima.
+    pub minima: usize,
 }
 
 /// Rows rounded up to whole panels; saturates, so that a length made of it is never too small.
@@ -73,27 +80,19 @@ pub const fn weight_lens(format: WeightFormat, rows: usize, cols: usize) -> Opti
     let Some(elements) = rows.checked_mul(cols) else {
         return None;
     };
-    Some(match format {
-        WeightFormat::F32 | WeightFormat::F16 => WeightLens {
-            data: elements,
-            scales: 0,
-            corrections: 0,
-        },
-        WeightFormat::I8Row => WeightLens {
-            data: elements,
-            scales: rows,
-            corrections: rows,
-        },
-        WeightFormat::I8Group32 => WeightLens {
-            data: elements,
-            scales: elements / GROUP,
-            corrections: rows,
-        },
-        WeightFormat::I4Group32 => WeightLens {
-            data: elements / 2,
-            scales: elements / GROUP,
-            corrections: 0,
-        },
+    let groups = elements / GROUP;
+    let (data, scales, corrections, minima) = match format {
+        WeightFormat::F32 | WeightFormat::F16 => (elements, 0, 0, 0),
+        WeightFormat::I8Row => (elements, rows, rows, 0),
+        WeightFormat::I8Group32 => (elements, groups, rows, 0),
+        WeightFormat::I4Group32 => (elements / 2, groups, 0, 0),
+        WeightFormat::U4Group32 => (elements / 2, groups, 0, groups),
+    };
+    Some(WeightLens {
+        data,
+        scales,
+        corrections,
+        minima,
     })
 }
 
@@ -111,6 +110,8 @@ pub enum KvDtype {
     F32,
     /// 16-bit floats.
     F16,
+    /// bfloat16: the range of f32 with eight bits of precision.
+    BF16,
     /// Bytes in ±127 with an f32 scale per key (and per value), head by head.
     I8,
 }
@@ -121,7 +122,7 @@ pub enum KvDtype {
 ///
 /// | dtype | key block | value block | scales |
 /// |---|---|---|---|
-/// | f32, f16 | `[head_dim][16 keys]` | `[head_dim / 16][16 keys][16]`, then `[16 keys][8]` if head_dim % 16 = 8 | |
+/// | f32, f16, bf16 | `[head_dim][16 keys]` | `[head_dim / 16][16 keys][16]`, then `[16 keys][8]` if head_dim % 16 = 8 | |
 /// | i8 | `[head_dim / 4][16 keys][4]`, u8: 128 + q | `[4 key quads][head_dim][4 keys]`, i8: q | f32 `[kv_heads][capacity]` each |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -220,7 +221,7 @@ impl KvShape {
     /// f32 scales of the keys, and of the values: none unless i8.
     pub const fn scales_len(&self, dtype: KvDtype) -> usize {
         match dtype {
-            KvDtype::F32 | KvDtype::F16 => 0,
+            KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => 0,
             KvDtype::I8 => self.kv_heads * self.capacity,
         }
     }
@@ -228,20 +229,20 @@ impl KvShape {
     pub const fn bytes(&self, dtype: KvDtype) -> usize {
         let element = match dtype {
             KvDtype::F32 => 4,
-            KvDtype::F16 => 2,
+            KvDtype::F16 | KvDtype::BF16 => 2,
             KvDtype::I8 => 1,
         };
         2 * (element * self.len() + 4 * self.scales_len(dtype))
     }
 }
 
-/// Where element `dim` of key `key % 16` lies in an f32 or f16 key block.
+/// Where element `dim` of key `key % 16` lies in a float key block.
 #[inline(always)]
 pub const fn key_index(key: usize, dim: usize) -> usize {
     dim * KEYS_PER_BLOCK + key % KEYS_PER_BLOCK
 }
 
-/// Where element `dim` of value `key % 16` lies in an f32 or f16 value block.
+/// Where element `dim` of value `key % 16` lies in a float value block.
 #[inline(always)]
 pub const fn value_index(head_dim: usize, key: usize, dim: usize) -> usize {
     let panel = dim / 16;

@@ -7,7 +7,7 @@
 //! The crate needs no operating system and no allocator.
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 mod backend;

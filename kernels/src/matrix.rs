@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::error::ShapeError;
-use crate::layout::{WeightFormat, weight_lens};
+use crate::layout::{WeightFormat, WeightLens, weight_lens};
 
 /// A weights matrix W of shape `(rows, cols)` in one of the packed layouts; a product computes y = W x.
 ///
@@ -17,7 +17,7 @@ pub struct Matrix<'a> {
 
 /// The packed elements of a [`Matrix`]; [`WeightFormat`] describes each layout.
 ///
-/// Values must keep to what the `pack` functions write (finite scales, no −128). Others give other numbers, not a panic.
+/// Values must keep to what the `pack` functions write (finite scales). Others give other numbers, not a panic.
 #[derive(Clone, Copy, Debug)]
 pub enum MatrixData<'a> {
     /// [`WeightFormat::F32`].
@@ -26,7 +26,7 @@ pub enum MatrixData<'a> {
     F16(&'a [f16]),
     /// [`WeightFormat::I8Row`].
     I8Row {
-        /// `[panel][cols_padded / 4][16 rows][4 cols]`, in −127..=127.
+        /// `[panel][cols_padded / 4][16 rows][4 cols]`, in −128..=127.
         weights: &'a [i8],
         /// One for each row, rows rounded up to 16.
         scales: &'a [f16],
@@ -35,7 +35,7 @@ pub enum MatrixData<'a> {
     },
     /// [`WeightFormat::I8Group32`].
     I8Group32 {
-        /// `[panel][cols_padded / 4][16 rows][4 cols]`, in −127..=127.
+        /// `[panel][cols_padded / 4][16 rows][4 cols]`, in −128..=127.
         weights: &'a [i8],
         /// `[panel][cols_padded / 32][16 rows]`.
         scales: &'a [f16],
@@ -49,6 +49,15 @@ pub enum MatrixData<'a> {
         /// `[panel][cols_padded / 32][16 rows]`.
         scales: &'a [f16],
     },
+    /// [`WeightFormat::U4Group32`].
+    U4Group32 {
+        /// `[panel][cols_padded / 32][4][16 rows][4 cols]`, two weights a byte.
+        weights: &'a [u8],
+        /// `[panel][cols_padded / 32][16 rows]`.
+        scales: &'a [f16],
+        /// `[panel][cols_padded / 32][16 rows]`.
+        minima: &'a [f16],
+    },
 }
 
 impl MatrixData<'_> {
@@ -60,31 +69,42 @@ impl MatrixData<'_> {
             MatrixData::I8Row { .. } => WeightFormat::I8Row,
             MatrixData::I8Group32 { .. } => WeightFormat::I8Group32,
             MatrixData::I4Group32 { .. } => WeightFormat::I4Group32,
+            MatrixData::U4Group32 { .. } => WeightFormat::U4Group32,
         }
     }
 
-    /// Lengths of the weights, the scales and the corrections.
-    const fn lens(&self) -> (usize, usize, usize) {
-        match self {
-            MatrixData::F32(weights) => (weights.len(), 0, 0),
-            MatrixData::F16(weights) => (weights.len(), 0, 0),
+    const fn lens(&self) -> WeightLens {
+        let (data, scales, corrections, minima) = match self {
+            MatrixData::F32(weights) => (weights.len(), 0, 0, 0),
+            MatrixData::F16(weights) => (weights.len(), 0, 0, 0),
             MatrixData::I8Row {
                 weights,
                 scales,
                 corrections,
-            } => (weights.len(), scales.len(), corrections.len()),
+            } => (weights.len(), scales.len(), corrections.len(), 0),
             MatrixData::I8Group32 {
                 weights,
                 scales,
                 corrections,
-            } => (weights.len(), scales.len(), corrections.len()),
-            MatrixData::I4Group32 { weights, scales } => (weights.len(), scales.len(), 0),
+            } => (weights.len(), scales.len(), corrections.len(), 0),
+            MatrixData::I4Group32 { weights, scales } => (weights.len(), scales.len(), 0, 0),
+            MatrixData::U4Group32 {
+                weights,
+                scales,
+                minima,
+            } => (weights.len(), scales.len(), 0, minima.len()),
+        };
+        WeightLens {
+            data,
+            scales,
+            corrections,
+            minima,
         }
     }
 }
 
 impl<'a> Matrix<'a> {
-    /// The most columns: a sum of 127·127 over them fits an i32.
+    /// The most columns: a sum of 127·128 over them fits an i32.
     pub const COLS_MAX: usize = 1 << 17;
 
     /// Checks the lengths of `data` against `(rows, cols)` and joins them.
@@ -114,27 +134,19 @@ impl<'a> Matrix<'a> {
                 have: 0,
             });
         };
-        let (weights, scales, corrections) = data.lens();
-        if weights != need.data {
-            return Err(ShapeError {
-                what: "packed weights",
-                need: need.data,
-                have: weights,
-            });
-        }
-        if scales != need.scales {
-            return Err(ShapeError {
-                what: "weight scales",
-                need: need.scales,
-                have: scales,
-            });
-        }
-        if corrections != need.corrections {
-            return Err(ShapeError {
-                what: "weight corrections",
-                need: need.corrections,
-                have: corrections,
-            });
+        let have = data.lens();
+        let parts = [
+            ("packed weights", need.data, have.data),
+            ("weight scales", need.scales, have.scales),
+            ("weight corrections", need.corrections, have.corrections),
+            ("weight minima", need.minima, have.minima),
+        ];
+        let mut rest: &[(&'static str, usize, usize)] = &parts;
+        while let Some((&(what, need, have), tail)) = rest.split_first() {
+            if need != have {
+                return Err(ShapeError { what, need, have });
+            }
+            rest = tail;
         }
         Ok(Matrix { rows, cols, data })
     }

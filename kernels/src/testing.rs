@@ -9,7 +9,7 @@ use crate::{Backend, Matrix, MatrixData};
 
 /// The backends to test, saying which the machine lacks.
 pub(crate) fn backends() -> Vec<Backend> {
-    for name in ["avx2", "neon"] {
+    for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod"] {
         if Backend::by_name(name).is_none() {
             println!("skipped: {name} (this processor lacks it)");
         }
@@ -20,12 +20,13 @@ pub(crate) fn backends() -> Vec<Backend> {
 /// Every length and offset natively; under Miri, which is ten thousand times slower, every seventh.
 pub(crate) const STRIDE: usize = if cfg!(miri) { 7 } else { 1 };
 
-pub(crate) const FORMATS: [WeightFormat; 5] = [
+pub(crate) const FORMATS: [WeightFormat; 6] = [
     WeightFormat::F32,
     WeightFormat::F16,
     WeightFormat::I8Row,
     WeightFormat::I8Group32,
     WeightFormat::I4Group32,
+    WeightFormat::U4Group32,
 ];
 
 /// xorshift64* (Vigna 2016): reproducible, good enough for test data.
@@ -69,19 +70,24 @@ pub(crate) struct Packed {
     bytes: Vec<i8>,
     nibbles: Vec<u8>,
     pub(crate) scales: Vec<f16>,
+    pub(crate) minima: Vec<f16>,
     corrections_i32: Vec<i32>,
     corrections_f32: Vec<f32>,
 }
 
 impl Packed {
     pub(crate) fn new(format: WeightFormat, rows: usize, cols: usize, matrix: &[f32]) -> Self {
-        let scales = weight_lens(format, rows, cols).unwrap().scales;
-        let mut scales = vec![f16::ZERO; scales];
-        if !scales.is_empty() {
-            pack::choose_scales(format, rows, cols, matrix, ScaleMethod::AbsMax, &mut scales)
+        let lens = weight_lens(format, rows, cols).unwrap();
+        let mut scales = vec![f16::ZERO; lens.scales];
+        let mut minima = vec![f16::ZERO; lens.minima];
+        let method = ScaleMethod::AbsMax;
+        if !minima.is_empty() {
+            pack::choose_scales_and_minima(rows, cols, matrix, method, &mut scales, &mut minima)
                 .unwrap();
+        } else if !scales.is_empty() {
+            pack::choose_scales(format, rows, cols, matrix, method, &mut scales).unwrap();
         }
-        Self::with_scales(format, rows, cols, matrix, scales)
+        Self::with_parameters(format, rows, cols, matrix, scales, minima)
     }
 
     pub(crate) fn with_scales(
@@ -90,6 +96,17 @@ impl Packed {
         cols: usize,
         matrix: &[f32],
         scales: Vec<f16>,
+    ) -> Self {
+        Self::with_parameters(format, rows, cols, matrix, scales, vec![])
+    }
+
+    pub(crate) fn with_parameters(
+        format: WeightFormat,
+        rows: usize,
+        cols: usize,
+        matrix: &[f32],
+        scales: Vec<f16>,
+        minima: Vec<f16>,
     ) -> Self {
         let lens = weight_lens(format, rows, cols).unwrap();
         let mut packed = Packed {
@@ -101,6 +118,7 @@ impl Packed {
             bytes: vec![],
             nibbles: vec![],
             scales,
+            minima,
             corrections_i32: vec![],
             corrections_f32: vec![],
         };
@@ -132,6 +150,11 @@ impl Packed {
                 packed.nibbles = vec![0; lens.data];
                 pack::pack_i4_group32(rows, cols, matrix, scales, &mut packed.nibbles).unwrap();
             }
+            WeightFormat::U4Group32 => {
+                packed.nibbles = vec![0; lens.data];
+                let (minima, nibbles) = (&packed.minima, &mut packed.nibbles);
+                pack::pack_u4_group32(rows, cols, matrix, scales, minima, nibbles).unwrap();
+            }
         }
         packed
     }
@@ -154,6 +177,11 @@ impl Packed {
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights: &self.nibbles,
                 scales,
+            },
+            WeightFormat::U4Group32 => MatrixData::U4Group32 {
+                weights: &self.nibbles,
+                scales,
+                minima: &self.minima,
             },
         };
         Matrix::new(self.rows, self.cols, data).unwrap()

@@ -1,8 +1,9 @@
 //! Byte-level byte-pair encoding over tables in the weights file.
 //!
-//! Tables, in file order: the token of each byte (256), the special tokens, the merges sorted by their pair, the
-//! places of the pieces (one more than there are), the pieces' bytes. A merge's rank is the token it makes: tokens are
-//! numbered in the order in which the training found them, so one number serves as both (as in tiktoken).
+//! Tables, in file order: the token of each byte (256), the special tokens, the merges sorted by their pair, the tokens
+//! that they make by rank, the places of the pieces (one more than there are), the pieces' bytes. Where tokens are
+//! numbered in the order in which the training found them, as they mostly are, the token that a merge makes serves as
+//! its rank (as in tiktoken), and the table by rank is left out.
 
 use core::cell::Cell;
 
@@ -18,10 +19,20 @@ pub(crate) struct Bpe<'a> {
     pub(crate) split: Split,
     byte_ids: &'a [[u8; 4]],
     specials: &'a [[u8; 4]],
-    /// (left, right, token).
+    /// (left, right, rank).
     merges: &'a [[u8; 12]],
+    ranks: Ranks<'a>,
     offsets: &'a [[u8; 4]],
     text: &'a [u8],
+}
+
+/// What a merge's rank says about the token that it makes.
+#[derive(Clone, Copy, Debug)]
+enum Ranks<'a> {
+    /// It is that token.
+    AreTokens,
+    /// It is the token's place in this table.
+    Index(&'a [[u8; 4]]),
 }
 
 /// `table` as records of N bytes, `len` of them, and what follows.
@@ -56,6 +67,13 @@ impl<'a> Bpe<'a> {
         let Some((merges, rest)) = take::<12>(rest, header.merges_len as u64) else {
             return Err(WeightsError::Tokenizer);
         };
+        let (ranks, rest) = match header.kind {
+            TokenizerHeader::BPE_RANKED => match take::<4>(rest, header.merges_len as u64) {
+                Some((made, rest)) => (Ranks::Index(made), rest),
+                None => return Err(WeightsError::Tokenizer),
+            },
+            _ => (Ranks::AreTokens, rest),
+        };
         let Some((offsets, text)) = take::<4>(rest, header.pieces_len as u64 + 1) else {
             return Err(WeightsError::Tokenizer);
         };
@@ -67,6 +85,7 @@ impl<'a> Bpe<'a> {
             byte_ids,
             specials,
             merges,
+            ranks,
             offsets,
             text,
         })
@@ -81,6 +100,10 @@ impl<'a> Bpe<'a> {
         let [begin, end] = *from_here.first_chunk::<2>()?;
         self.text
             .get(u32::from_le_bytes(begin) as usize..u32::from_le_bytes(end) as usize)
+    }
+
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.specials.iter().any(|&s| u32::from_le_bytes(s) == id)
     }
 
     /// Place, token and length of the leftmost special token in `text`, the longest where several begin.
@@ -101,13 +124,21 @@ impl<'a> Bpe<'a> {
         })
     }
 
-    /// The merge of two tokens: the token that it makes, which is its rank.
-    fn merge(&self, left: u32, right: u32) -> u32 {
+    /// The rank of the merge of two tokens.
+    fn rank(&self, left: u32, right: u32) -> u32 {
         self.merges
             .binary_search_by(|merge| pair(merge).cmp(&(left, right)))
             .ok()
             .and_then(|index| self.merges.get(index))
-            .map_or(NO_MERGE, made)
+            .map_or(NO_MERGE, rank)
+    }
+
+    /// The token that the merge of that rank makes.
+    fn made(&self, rank: u32) -> Option<u32> {
+        match self.ranks {
+            Ranks::AreTokens => Some(rank),
+            Ranks::Index(made) => made.get(rank as usize).map(|&id| u32::from_le_bytes(id)),
+        }
     }
 
     /// Writes the tokens of a word of at most `ids.len()` bytes into `ids` and returns how many there are.
@@ -134,8 +165,8 @@ impl<'a> Bpe<'a> {
         for index in 0..len {
             self.look_up(ids, ranks, index, len);
         }
-        while let Some((index, made)) = lowest(ranks, len) {
-            if let Some(id) = ids.get(index) {
+        while let Some((index, rank)) = lowest(ranks, len) {
+            if let Some((id, made)) = ids.get(index).zip(self.made(rank)) {
                 id.set(made);
             }
             remove(ids, index + 1, len);
@@ -149,14 +180,14 @@ impl<'a> Bpe<'a> {
         Ok(len)
     }
 
-    /// Caches the merge of tokens `index` and `index + 1`.
+    /// Caches the rank of the merge of tokens `index` and `index + 1`.
     fn look_up(&self, ids: &[Cell<u32>], ranks: &[Cell<u32>], index: usize, len: usize) {
-        let made = match (ids.get(index), ids.get(index + 1)) {
-            (Some(left), Some(right)) if index + 1 < len => self.merge(left.get(), right.get()),
+        let rank = match (ids.get(index), ids.get(index + 1)) {
+            (Some(left), Some(right)) if index + 1 < len => self.rank(left.get(), right.get()),
             _ => NO_MERGE,
         };
-        if let Some(rank) = ranks.get(index) {
-            rank.set(made);
+        if let Some(slot) = ranks.get(index) {
+            slot.set(rank);
         }
     }
 
@@ -181,9 +212,14 @@ impl<'a> Bpe<'a> {
         let merges = self.merges.is_sorted_by(|a, b| pair(a) < pair(b))
             && self.merges.iter().all(|merge| {
                 let (left, right) = pair(merge);
-                known(left) && known(right) && known(made(merge))
+                known(left) && known(right) && self.made(rank(merge)).is_some_and(known)
             });
-        if pieces && bytes && specials && merges {
+        // A table that says nothing new is left out.
+        let ranks = match self.ranks {
+            Ranks::AreTokens => true,
+            Ranks::Index(made) => !made.is_sorted_by(|a, b| value(a) < value(b)),
+        };
+        if pieces && bytes && specials && merges && ranks {
             Ok(())
         } else {
             Err(WeightsError::Tokenizer)
@@ -191,15 +227,15 @@ impl<'a> Bpe<'a> {
     }
 }
 
-/// Index and token of the merge of the lowest rank.
+/// Index and rank of the merge of the lowest rank.
 fn lowest(ranks: &[Cell<u32>], len: usize) -> Option<(usize, u32)> {
     ranks
         .iter()
         .map(Cell::get)
         .take(len)
         .enumerate()
-        .filter(|&(_, made)| made != NO_MERGE)
-        .min_by_key(|&(_, made)| made)
+        .filter(|&(_, rank)| rank != NO_MERGE)
+        .min_by_key(|&(_, rank)| rank)
 }
 
 /// Closes the gap at `index` among the first `len` elements.
@@ -224,6 +260,6 @@ fn pair(merge: &[u8; 12]) -> (u32, u32) {
     (word_at(merge, 0), word_at(merge, 1))
 }
 
-fn made(merge: &[u8; 12]) -> u32 {
+fn rank(merge: &[u8; 12]) -> u32 {
     word_at(merge, 2)
 }

@@ -68,16 +68,20 @@ impl<'a> Tokenizer<'a> {
             && h.split == 0
             && tables.is_empty();
         match h.kind {
-            0 if no_tables && h.byte_offset == 0 => Ok(Self(Kind::None)),
-            1 if no_tables && h.byte_offset as u64 + 256 <= vocab_len as u64 => {
+            TokenizerHeader::NONE if no_tables && h.byte_offset == 0 => Ok(Self(Kind::None)),
+            TokenizerHeader::BYTES
+                if no_tables && h.byte_offset as u64 + 256 <= vocab_len as u64 =>
+            {
                 Ok(Self(Kind::Bytes {
                     offset: h.byte_offset,
                 }))
             }
-            2 if h.byte_offset == 0 => match Bpe::parse(&h, tables, vocab_len) {
-                Ok(bpe) => Ok(Self(Kind::Bpe(bpe))),
-                Err(error) => Err(error),
-            },
+            TokenizerHeader::BPE | TokenizerHeader::BPE_RANKED if h.byte_offset == 0 => {
+                match Bpe::parse(&h, tables, vocab_len) {
+                    Ok(bpe) => Ok(Self(Kind::Bpe(bpe))),
+                    Err(error) => Err(error),
+                }
+            }
             _ => Err(WeightsError::Tokenizer),
         }
     }
@@ -105,6 +109,14 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
+    /// Whether a token stands for more than its text: the end of a text, the beginning of a turn.
+    pub fn is_special(&self, id: u32) -> bool {
+        match &self.0 {
+            Kind::None | Kind::Bytes { .. } => false,
+            Kind::Bpe(bpe) => bpe.is_special(id),
+        }
+    }
+
     /// The tokens of a text, one at a time.
     ///
     /// The literal text of a special token becomes that token, as in Hugging Face's `tokenizers`; the rest is split
@@ -116,6 +128,28 @@ impl<'a> Tokenizer<'a> {
         &self,
         text: &'t str,
         scratch: &'t mut [u32],
+    ) -> Result<Encode<'a, 't>, TokenizeError> {
+        self.encoding(text, scratch, true)
+    }
+
+    /// As [`Tokenizer::encode`], but the literal text of a special token is text like any other: for what comes from
+    /// outside and must not end a turn or begin one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_plain<'t>(
+        &self,
+        text: &'t str,
+        scratch: &'t mut [u32],
+    ) -> Result<Encode<'a, 't>, TokenizeError> {
+        self.encoding(text, scratch, false)
+    }
+
+    fn encoding<'t>(
+        &self,
+        text: &'t str,
+        scratch: &'t mut [u32],
+        finds_specials: bool,
     ) -> Result<Encode<'a, 't>, TokenizeError> {
         let have = scratch.len();
         let need = ENCODE_SCRATCH_LEN;
@@ -131,6 +165,7 @@ impl<'a> Tokenizer<'a> {
         let mut encode = Encode {
             tokenizer: *self,
             rest: text,
+            finds_specials,
             segment_len: 0,
             special: None,
             ids,
@@ -177,11 +212,12 @@ impl<'a> Tokenizer<'a> {
     }
 }
 
-/// The tokens of a text; made by [`Tokenizer::encode`].
+/// The tokens of a text; made by [`Tokenizer::encode`] or [`Tokenizer::encode_plain`].
 #[derive(Debug)]
 pub struct Encode<'a, 't> {
     tokenizer: Tokenizer<'a>,
     rest: &'t str,
+    finds_specials: bool,
     /// Bytes of `rest` before the next special token.
     segment_len: usize,
     /// The next special token and the length of its text.
@@ -196,8 +232,8 @@ pub struct Encode<'a, 't> {
 impl Encode<'_, '_> {
     fn find_special(&mut self) {
         let found = match &self.tokenizer.0 {
-            Kind::Bpe(bpe) => bpe.find_special(self.rest),
-            Kind::None | Kind::Bytes { .. } => None,
+            Kind::Bpe(bpe) if self.finds_specials => bpe.find_special(self.rest),
+            _ => None,
         };
         (self.segment_len, self.special) = match found {
             Some((at, id, len)) => (at, Some((id, len))),
@@ -225,7 +261,7 @@ impl Encode<'_, '_> {
         }
         let segment = self.rest.get(..self.segment_len).unwrap_or(self.rest);
         let len = match &self.tokenizer.0 {
-            Kind::Bpe(bpe) => bpe.split.word(segment),
+            Kind::Bpe(bpe) => bpe.split.word_bytes(segment),
             Kind::None | Kind::Bytes { .. } => segment.len(),
         };
         let word = bounded(segment.get(..len).unwrap_or(segment));

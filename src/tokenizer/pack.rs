@@ -20,7 +20,8 @@ pub enum TokenizerParts<'a> {
         split: Split,
         /// The bytes of each token, in the order of the tokens; see [`alphabet_byte`].
         pieces: &'a [&'a [u8]],
-        /// (left, right, token made), in the order of rank, which must be the order of the tokens made.
+        /// (left, right, token made), in the order of rank. Where that is the order of the tokens made, the file says
+        /// it once.
         merges: &'a [(u32, u32, u32)],
         /// Tokens whose literal text stands for them wherever it occurs. They are never merged into.
         specials: &'a [u32],
@@ -67,7 +68,12 @@ impl TokenizerParts<'_> {
             return Ok(header);
         };
         let text: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let words = 256 + specials.len() as u64 + 3 * merges.len() as u64 + pieces.len() as u64 + 1;
+        let merge_words = if ranks_are_tokens(merges) { 3 } else { 4 };
+        let words = 256
+            + specials.len() as u64
+            + merge_words * merges.len() as u64
+            + pieces.len() as u64
+            + 1;
         let bytes = header + 4 * words + text;
         if bytes > u64::from(u32::MAX) {
             return Err(PackError::Len {
@@ -117,9 +123,13 @@ impl TokenizerParts<'_> {
     }
 }
 
+/// Whether the tokens made ascend with the rank, so that one number serves as both.
+fn ranks_are_tokens(merges: &[(u32, u32, u32)]) -> bool {
+    merges.is_sorted_by(|(.., a), (.., b)| a < b)
+}
+
 fn check_merges(merges: &[(u32, u32, u32)], vocab_len: usize) -> Result<(), PackError> {
-    let mut before = None;
-    for (index, &(left, right, made)) in merges.iter().enumerate() {
+    for &(left, right, made) in merges {
         for id in [left, right, made] {
             if id as usize >= vocab_len {
                 return Err(PackError::Token {
@@ -128,10 +138,6 @@ fn check_merges(merges: &[(u32, u32, u32)], vocab_len: usize) -> Result<(), Pack
                 });
             }
         }
-        if before >= Some(made) {
-            return Err(PackError::MergeOrder { index });
-        }
-        before = Some(made);
     }
     Ok(())
 }
@@ -139,7 +145,7 @@ fn check_merges(merges: &[(u32, u32, u32)], vocab_len: usize) -> Result<(), Pack
 /// Writes the section into `out`, which has the length that [`TokenizerParts::bytes`] says.
 pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), PackError> {
     let mut header = TokenizerHeader {
-        kind: 0,
+        kind: TokenizerHeader::NONE,
         split: 0,
         reserved: [0; 2],
         byte_offset: 0,
@@ -154,7 +160,7 @@ pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), Pa
     match *parts {
         TokenizerParts::None => {}
         TokenizerParts::Bytes { offset } => {
-            header.kind = 1;
+            header.kind = TokenizerHeader::BYTES;
             header.byte_offset = offset;
             vocab_len = offset as usize + 256;
         }
@@ -164,7 +170,10 @@ pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), Pa
             merges,
             specials,
         } => {
-            header.kind = 2;
+            header.kind = match ranks_are_tokens(merges) {
+                true => TokenizerHeader::BPE,
+                false => TokenizerHeader::BPE_RANKED,
+            };
             header.split = split.code();
             header.pieces_len = pieces.len() as u32;
             header.merges_len = merges.len() as u32;
@@ -203,15 +212,18 @@ fn write_bpe(
     }
     let (merge_records, rest) = rest.split_at_mut(12 * merges.len());
     let records = merge_records.as_chunks_mut::<12>().0;
-    for (slot, &(left, right, made)) in records.iter_mut().zip(merges) {
-        for (word, id) in slot
-            .as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .zip([left, right, made])
-        {
-            *word = id.to_le_bytes();
+    let ranks_are_tokens = ranks_are_tokens(merges);
+    for ((slot, &(left, right, made)), index) in records.iter_mut().zip(merges).zip(0u32..) {
+        let rank = if ranks_are_tokens { made } else { index };
+        let words = slot.as_chunks_mut::<4>().0;
+        for (word, value) in words.iter_mut().zip([left, right, rank]) {
+            *word = value.to_le_bytes();
         }
+    }
+    let made_len = if ranks_are_tokens { 0 } else { merges.len() };
+    let (made_ids, rest) = rest.split_at_mut(4 * made_len);
+    for (slot, (.., made)) in made_ids.as_chunks_mut::<4>().0.iter_mut().zip(merges) {
+        *slot = made.to_le_bytes();
     }
     let pair = |record: &[u8; 12]| {
         let words = record.as_chunks::<4>().0;

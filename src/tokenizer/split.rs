@@ -9,12 +9,16 @@ pub enum Split {
     /// GPT-2's expression (Radford et al. 2019), the default of Hugging Face's `ByteLevel`:
     /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
     Gpt2,
+    /// Each number (`\p{N}`) by itself, then the expression of GPT-2 on what lies between them: SmolLM, StarCoder,
+    /// Command R.
+    Gpt2Digits,
 }
 
 impl Split {
     pub(crate) const fn of(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Gpt2),
+            2 => Some(Self::Gpt2Digits),
             _ => None,
         }
     }
@@ -22,15 +26,26 @@ impl Split {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Gpt2 => 1,
+            Self::Gpt2Digits => 2,
         }
     }
 
     /// Length in bytes of the word that `text` begins with; at least one character unless `text` is empty.
-    pub(crate) fn word(self, text: &str) -> usize {
+    pub fn word_bytes(self, text: &str) -> usize {
         match self {
-            Self::Gpt2 => gpt2(text),
+            Self::Gpt2 => gpt2(text, Numbers::InRuns),
+            Self::Gpt2Digits => gpt2(text, Numbers::Single),
         }
     }
+}
+
+/// How numbers are cut out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// As words, like letters.
+    InRuns,
+    /// One by one, before anything else is looked at: for the rest, the text ends where a number begins.
+    Single,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +70,7 @@ fn class(c: char) -> Class {
 
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
-fn gpt2(text: &str) -> usize {
+fn gpt2(text: &str, numbers: Numbers) -> usize {
     for contraction in CONTRACTIONS {
         if text.starts_with(contraction) {
             return contraction.len();
@@ -63,6 +78,10 @@ fn gpt2(text: &str) -> usize {
     }
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return 0 };
+    let ends_text = |c: char| numbers == Numbers::Single && class(c) == Class::Number;
+    if ends_text(first) {
+        return first.len_utf8();
+    }
     let run = |class_of_run: Class, from: usize| {
         let tail = text.get(from..).unwrap_or("");
         let len: usize = tail
@@ -79,16 +98,19 @@ fn gpt2(text: &str) -> usize {
     if first == ' '
         && let Some(second) = chars.next()
         && class(second) != Class::Space
+        && !ends_text(second)
     {
         return run(class(second), 1);
     }
     let end = run(Class::Space, 0);
+    let (spaces, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    if rest.chars().next().is_none_or(ends_text) {
+        return end;
+    }
     // Of several spaces before a word, the last is left for that word, whatever kind of space it is.
-    let last = text
-        .get(..end)
-        .and_then(|spaces| spaces.chars().next_back());
+    let last = spaces.chars().next_back();
     match last.map(char::len_utf8) {
-        Some(last_len) if end < text.len() && last_len < end => end - last_len,
+        Some(last_len) if last_len < end => end - last_len,
         _ => end,
     }
 }

@@ -218,10 +218,20 @@ pub(crate) fn pack_with(
 
 /// The same with a byte-level BPE: bytes, an end of text, and a few merges.
 pub(crate) fn pack_bpe_variant(config: &Config, format: WeightFormat, seed: u64) -> Vec<Block> {
-    let (pieces, merges) = small_bpe();
+    pack_bpe(config, format, seed, Split::Gpt2, small_bpe())
+}
+
+/// The same with pieces and merges of choice; token 256 is special.
+pub(crate) fn pack_bpe(
+    config: &Config,
+    format: WeightFormat,
+    seed: u64,
+    split: Split,
+    (pieces, merges): (Vec<Vec<u8>>, Vec<Merge>),
+) -> Vec<Block> {
     let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
     let tokenizer = TokenizerParts::Bpe {
-        split: Split::Gpt2,
+        split,
         pieces: &pieces,
         merges: &merges,
         specials: &[256],
@@ -263,4 +273,16 @@ pub(crate) fn small_bpe() -> (Vec<Vec<u8>>, Vec<Merge>) {
         pieces.push([left, right].concat());
     }
     (pieces, merges)
+}
+
+/// [`small_bpe`] with the tokens of its merges numbered backwards, so that a rank is not a token.
+pub(crate) fn ranked_bpe() -> (Vec<Vec<u8>>, Vec<Merge>) {
+    let (mut pieces, merges) = small_bpe();
+    let last = pieces.len() as u32 - 1;
+    let turned = |id: u32| if id > 256 { 257 + last - id } else { id };
+    pieces[257..].reverse();
+    let merges = merges
+        .into_iter()
+        .map(|(left, right, made)| (turned(left), turned(right), turned(made)));
+    (pieces, merges.collect())
 }

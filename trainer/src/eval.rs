@@ -1,6 +1,5 @@
 //! Bits per byte of a weights file on a text, as the core computes them.
 
-use crate::corpus::Parts;
 use crate::package::session_memory;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
@@ -73,39 +72,41 @@ pub fn encode(model: &Model<'_>, text: &str) -> Result<Vec<u32>> {
     ids.map_err(|error| anyhow!("encoding: {error}"))
 }
 
-/// Scores the test part of each document, every one after the token that ends a text. Documents run side by side on
+/// Scores each document, every one after the token that ends a text. Documents run side by side on
 /// `threads` threads; the result does not depend on how many.
 ///
 /// # Errors
 /// When the model has no tokenizer or a window does not fit.
 pub fn test(
     model: &Model<'_>,
-    parts: &[Parts],
+    texts: &[impl AsRef<str> + Sync],
     windows: Windows,
     options: &SessionOptions,
     backend: Backend,
     threads: usize,
 ) -> Result<Score> {
-    let queue = Mutex::new(parts.iter().enumerate());
+    let queue = Mutex::new(texts.iter().enumerate());
     let results = Mutex::new(Vec::new());
     let work = || {
         loop {
             let next = queue.lock().ok().and_then(|mut queue| queue.next());
-            let Some((index, part)) = next else { break };
-            let score = text(model, &part.test, windows, options, backend);
+            let Some((index, document)) = next else {
+                break;
+            };
+            let score = text(model, document.as_ref(), windows, options, backend);
             if let Ok(mut results) = results.lock() {
                 results.push((index, score));
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.min(parts.len()) {
+        for _ in 1..threads.min(texts.len()) {
             scope.spawn(work);
         }
         work();
     });
     let mut results = results.into_inner().unwrap_or_default();
-    ensure!(results.len() == parts.len(), "a thread of the test stopped");
+    ensure!(results.len() == texts.len(), "a thread of the test stopped");
     results.sort_by_key(|(index, _)| *index);
     let mut sum = Score::default();
     for (_, score) in results {

@@ -1,11 +1,14 @@
 //! Trains, quantizes and evaluates the models that the core runs.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod batches;
+pub mod chat;
 pub mod checkpoint;
 pub mod corpus;
 pub mod eval;
 pub mod files;
+pub mod import;
+pub mod mapped;
 pub mod metrics;
 pub mod network;
 pub mod ops;

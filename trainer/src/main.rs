@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Trains, quantizes, measures and runs the models of attentive.
+/// Trains, imports, quantizes, measures and runs the models of attentive.
 #[derive(Parser)]
 #[command(name = "attentive", version)]
 struct Cli {
@@ -27,6 +27,10 @@ enum Command {
     Inspect(cli::inspect::Request),
     /// Continue a text
     Generate(cli::generate::Request),
+    /// Turn a published model (GGUF) into a weights file
+    Import(cli::import::Request),
+    /// Talk with a model that was trained to converse
+    Chat(cli::chat::Request),
 }
 
 /// Status of every error.
@@ -49,5 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Eval(request) => cli::eval::run(request),
         Command::Inspect(request) => cli::inspect::run(request),
         Command::Generate(request) => cli::generate::run(request),
+        Command::Import(request) => cli::import::run(request),
+        Command::Chat(request) => cli::chat::run(request),
     }
 }

@@ -1,16 +1,17 @@
-//! Weights files: reading them into aligned memory, packing them, writing them atomically.
+//! Weights files: mapping them into memory, packing them, writing them atomically.
 
 use crate::files::write_atomically;
+use crate::mapped;
 use crate::params::Params;
 use crate::provenance::Provenance;
 use crate::vocabulary::Vocabulary;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
-use attentive::kernels::pack::choose_scales;
+use attentive::kernels::pack::{choose_scales, choose_scales_and_minima};
 use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
 use half::f16;
-use std::io::Read;
+use memmap2::Mmap;
 use std::path::Path;
 
 /// The formats of a file.
@@ -42,7 +43,7 @@ impl Formats {
     }
 }
 
-/// Scales of each tensor in file order; empty for a format without.
+/// Scales of each tensor in file order, the minima of a format that has them behind; empty for a format without.
 pub type Scales = Vec<Vec<f16>>;
 
 /// Scales by least squares, weighed by the importance of each column where that is known.
@@ -59,17 +60,31 @@ pub fn scales(
     for ((shape, values), importance) in shapes.zip(&params.tensors).zip(importance) {
         let format = formats.of(&shape);
         let lens = attentive::kernels::layout::weight_lens(format, shape.rows, shape.cols);
-        let len = lens.context("a matrix beyond memory")?.scales;
-        let mut scales = vec![f16::ZERO; len];
-        if len > 0 {
-            let importance = importance.as_deref();
-            let method = ScaleMethod::LeastSquares { importance };
-            choose_scales(format, shape.rows, shape.cols, values, method, &mut scales)
-                .map_err(|error| anyhow!("{}: {error}", crate::params::name(&shape)))?;
-        }
-        out.push(scales);
+        let lens = lens.context("a matrix beyond memory")?;
+        let mut parameters = vec![f16::ZERO; lens.scales + lens.minima];
+        let (scales, minima) = parameters.split_at_mut(lens.scales);
+        let importance = importance.as_deref();
+        let method = ScaleMethod::LeastSquares { importance };
+        let (rows, cols) = (shape.rows, shape.cols);
+        let chosen = if lens.minima > 0 {
+            choose_scales_and_minima(rows, cols, values, method, scales, minima)
+        } else if lens.scales > 0 {
+            choose_scales(format, rows, cols, values, method, scales)
+        } else {
+            Ok(())
+        };
+        chosen.map_err(|error| anyhow!("{}: {error}", crate::params::name(&shape)))?;
+        out.push(parameters);
     }
     Ok(out)
+}
+
+/// The scale at that place of a tensor's [`Scales`], and its minimum: 0 for a format without.
+pub fn parameters(format: WeightFormat, scales: &[f16], at: usize) -> (f16, f16) {
+    match format {
+        WeightFormat::U4Group32 => (scales[at], scales[scales.len() / 2 + at]),
+        _ => (scales[at], f16::ZERO),
+    }
 }
 
 /// Packs a model with the given scales.
@@ -119,20 +134,20 @@ pub fn write(file: &[Block], path: &Path) -> Result<()> {
     write_atomically(path, bytes)
 }
 
-/// Reads a file into memory that a session accepts, and verifies it.
+/// Maps a file into memory, as a session accepts it, and verifies it.
 ///
 /// # Errors
 /// When it cannot be read or is not a sound weights file.
-pub fn read(path: &Path) -> Result<Vec<Block>> {
-    let blocks = read_unchecked(path)?;
-    let checked = Model::parse(Block::bytes(&blocks)).and_then(|model| model.verify());
+pub fn open(path: &Path) -> Result<Mmap> {
+    let file = mapped::map(path)?;
+    let checked = Model::parse(&file).and_then(|model| model.verify());
     checked.map_err(|error| {
         anyhow!(
-            "{} is not a sound .attn file: {error}; make it again with train or quantize",
+            "{} is not a sound .attn file: {error}; make it again with train, quantize or import",
             path.display()
         )
     })?;
-    Ok(blocks)
+    Ok(file)
 }
 
 /// Memory for a session with these options.
@@ -147,20 +162,4 @@ pub fn session_memory(model: &Model<'_>, options: &SessionOptions) -> Result<Vec
         Block::ZERO;
         Block::len_for(model.session_bytes(options))
     ])
-}
-
-fn read_unchecked(path: &Path) -> Result<Vec<Block>> {
-    let context = || format!("reading {}", path.display());
-    let mut file = std::fs::File::open(path).with_context(context)?;
-    let len = file.metadata().with_context(context)?.len() as usize;
-    ensure!(
-        len.is_multiple_of(Block::LEN) && len > 0,
-        "{} is not a .attn file: its {len} bytes are not a multiple of {}",
-        path.display(),
-        Block::LEN
-    );
-    let mut blocks = vec![Block::ZERO; len / Block::LEN];
-    file.read_exact(Block::bytes_mut(&mut blocks))
-        .with_context(context)?;
-    Ok(blocks)
 }

@@ -158,9 +158,10 @@ pub fn record(command: &str, formats: Formats, fine_tuning_steps: u64) -> Quanti
 /// Bits per byte and the like of a packed file on the test parts, with f32 keys and values.
 fn measure(file: &[Block], parts: &[Parts], context: usize) -> Result<Score> {
     let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
+    let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
     eval::test(
         &model,
-        parts,
+        &texts,
         Windows::halves(context),
         &SessionOptions::new(context).with_kv(KvDtype::F32),
         Backend::detect(),

@@ -3,7 +3,7 @@
 use crate::batches::{Batch, Batches};
 use crate::network::Network;
 use crate::optimizer::{Adam, StepSize, clip};
-use crate::package::{Formats, Scales, scales};
+use crate::package::{self, Formats, Scales, scales};
 use crate::parallel;
 use crate::params::{Params, name, shapes};
 use crate::progress::{Progress, clock};
@@ -12,7 +12,7 @@ use anyhow::Result;
 use attentive::TensorKind;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
-use attentive::kernels::pack::{quantize, scale_index};
+use attentive::kernels::pack::{quantize_above, scale_index};
 use half::f16;
 use std::time::{Duration, Instant};
 
@@ -65,11 +65,14 @@ pub fn fake_quantized(params: &Params, formats: Formats, scales: &Scales) -> Par
             }
             WeightFormat::I8Row | WeightFormat::I8Group32 => (-127, 127),
             WeightFormat::I4Group32 => (-8, 7),
+            WeightFormat::U4Group32 => (0, 15),
         };
         for (row, values) in tensor.chunks_exact_mut(shape.cols).enumerate() {
             for (col, x) in values.iter_mut().enumerate() {
-                let scale = scales[scale_index(format, row, col, shape.cols)];
-                *x = f32::from(quantize(*x, scale, lowest, highest)) * scale.to_f32();
+                let at = scale_index(format, row, col, shape.cols);
+                let (scale, minimum) = package::parameters(format, scales, at);
+                let level = quantize_above(*x, minimum, scale, lowest, highest);
+                *x = f32::from(level) * scale.to_f32() + minimum.to_f32();
             }
         }
     }

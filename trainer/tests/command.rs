@@ -2,8 +2,11 @@
 
 mod common;
 
+use attentive_trainer::import::blocks::Dtype;
+use common::gguf::File;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn attentive(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_attentive"))
@@ -106,6 +109,127 @@ fn bad_weights() {
     );
     // The task's text is not where the command is started.
     refused(&directory, &["eval", model], &["--task"]);
+}
+
+#[test]
+fn bad_imports_and_conversations() {
+    let directory = common::directory("bad-imports");
+    refused(&directory, &["import", "absent.gguf"], &["absent.gguf"]);
+    let good = File::llama(Dtype::Q4_0).bytes();
+    let mut missing = File::llama(Dtype::Q4_0);
+    missing.tensors.remove(3);
+    for (name, bytes, word) in [
+        ("empty.gguf", &[][..], "empty.gguf"),
+        ("magic.gguf", b"GGUFGGUF", "version"),
+        ("truncated.gguf", &good[..good.len() - 64], "truncated"),
+        (
+            "missing.gguf",
+            &missing.bytes(),
+            "blk.0.attn_k.weight is missing",
+        ),
+    ] {
+        std::fs::write(directory.join(name), bytes).expect("written");
+        refused(&directory, &["import", name], &[name, word]);
+        refused(
+            &directory,
+            &["import", name, "--format", "int8", "-o", "made.attn"],
+            &[name],
+        );
+    }
+    let made = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        let names = entries.filter_map(Result::ok).map(|entry| entry.path());
+        names
+            .filter(|path| path.extension().is_some_and(|e| e != "gguf"))
+            .count()
+    };
+    assert_eq!(made(&directory), 0, "a file was left");
+    std::fs::write(directory.join("good.gguf"), &good).expect("written");
+    refused(
+        &directory,
+        &["import", "good.gguf", "-o", "no/where.attn"],
+        &["no/where.attn"],
+    );
+    assert_eq!(made(&directory), 0, "a file was left");
+    refused(
+        &directory,
+        &["import", "good.gguf", "-o", "good.gguf"],
+        &["good.gguf would be replaced", "--out"],
+    );
+    let output = attentive(&directory, &["import", "good.gguf"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(made(&directory), 1);
+    // Shown, continued, and only rounded by import.
+    let shown = attentive(&directory, &["inspect", "good.attn"]);
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("good.gguf"),
+        "{shown:?}"
+    );
+    let continued = attentive(
+        &directory,
+        &["generate", "good.attn", "--prompt", "ab", "--tokens", "4"],
+    );
+    assert!(
+        continued.status.success() && continued.stdout.starts_with(b"ab"),
+        "{continued:?}"
+    );
+    refused(
+        &directory,
+        &["quantize", "good.attn", "--format", "int8"],
+        &["import --format"],
+    );
+    // No conversation with a model that has no turns, nor in no room.
+    let austen = common::root().join("models/austen-1m-int8.attn");
+    let austen = austen.to_str().expect("a path");
+    refused(&directory, &["chat", austen], &["no model to talk with"]);
+    refused(
+        &directory,
+        &["chat", "good.attn", "--context", "0"],
+        &["context"],
+    );
+    refused(
+        &directory,
+        &["chat", "good.attn", "--temperature=-1"],
+        &["--temperature"],
+    );
+}
+
+/// A conversation through pipes: two questions, one that does not fit, a fresh start.
+#[test]
+fn questions_through_a_pipe_are_answered() {
+    let directory = common::directory("pipe");
+    std::fs::write(
+        directory.join("small.gguf"),
+        File::llama(Dtype::Q8_0).bytes(),
+    )
+    .expect("written");
+    assert!(
+        attentive(&directory, &["import", "small.gguf"])
+            .status
+            .success()
+    );
+    let talk = |questions: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_attentive"))
+            .current_dir(&directory)
+            .args(["chat", "small.attn", "--temperature", "0", "--tokens", "3"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(questions.as_bytes()).expect("written");
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    };
+    let once = talk("ab\n");
+    assert!(once.status.success() && !once.stdout.is_empty(), "{once:?}");
+    let long = "x".repeat(200);
+    let twice = talk(&format!("ab\n\n{long}\n/reset\nab\n"));
+    assert!(twice.status.success(), "{twice:?}");
+    assert_eq!(twice.stdout, [once.stdout.clone(), once.stdout].concat());
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(said.contains("full") && said.contains("/reset"), "{said}");
 }
 
 #[test]

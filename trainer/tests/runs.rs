@@ -2,7 +2,7 @@
 
 mod common;
 
-use attentive::{Block, Model};
+use attentive::Model;
 use attentive_trainer::package;
 use attentive_trainer::produce::finish;
 use attentive_trainer::train::{CHECKPOINT, Ended, Options, Run, train};
@@ -88,8 +88,8 @@ fn a_finished_run_leaves_files_and_a_curve() {
     };
     finish(*run).expect("files");
     for name in ["tiny-f32.attn", "tiny-int8.attn"] {
-        let file = package::read(&out.join(name)).expect("a sound file");
-        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        let file = package::open(&out.join(name)).expect("a sound file");
+        let model = Model::parse(&file).expect("a model");
         for word in [
             "seed = 5",
             "public domain",

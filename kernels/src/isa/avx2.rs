@@ -1,85 +1,30 @@
-//! AVX2 with FMA and F16C (x86-64-v3): one 256-bit register for eight lanes.
+//! The operations of x86-64 with AVX2, FMA and F16C (x86-64-v3): one 256-bit register for eight lanes. Byte products
+//! add to 32 bits at once where the token proves AVX-VNNI or AVX-512.
 //!
 //! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions once
-//! inlined into [`run`]. (The attribute is required even where the whole build has the features.)
+//! inlined into a trampoline. (The attribute is required even where the whole build has the features.)
 
-use super::{Isa, Kernel, sealed::Sealed};
+use super::avx512;
+use super::products as generic;
+use super::x86::{AVX_VNNI, AVX2, AVX512, X86, run_apart};
+use super::{GROUP_STEPS, Isa, Kernel, U4Group};
 use core::arch::x86_64::*;
-use half::f16;
+use half::{bf16, f16};
 
-/// Proof that the processor has AVX2, FMA and F16C and the operating system saves their registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2(());
-
-impl Avx2 {
-    /// The token if the whole build is compiled for these features.
-    pub(crate) const fn from_build() -> Option<Self> {
-        if cfg!(all(
-            target_feature = "avx2",
-            target_feature = "fma",
-            target_feature = "f16c"
-        )) {
-            Some(Self(()))
-        } else {
-            None
-        }
-    }
-
-    /// The token if the processor has the features. Executes `cpuid`, which is slow under a hypervisor: ask once.
-    pub(crate) fn detect() -> Option<Self> {
-        if Self::from_build().is_some() || (!cfg!(miri) && cpu_has_avx2_fma_f16c()) {
-            Some(Self(()))
-        } else {
-            None
-        }
-    }
-}
-
-impl Sealed for Avx2 {}
-
-/// Calls the kernel where the compiler may use the features.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn trampoline<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
-    kernel.run(isa)
-}
-
-#[inline(always)]
-pub(crate) fn run<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
-    // SAFETY: `isa` proves AVX2, FMA and F16C.
-    unsafe { trampoline(isa, kernel) }
-}
-
-/// Intel SDM vol. 1, 14.3 and 14.7: the processor's flags, and that the operating system saves the upper register halves.
-fn cpu_has_avx2_fma_f16c() -> bool {
-    const FMA: u32 = 1 << 12;
-    const OSXSAVE: u32 = 1 << 27;
-    const AVX: u32 = 1 << 28;
-    const F16C: u32 = 1 << 29;
-    const AVX2: u32 = 1 << 5;
-    let wanted = FMA | OSXSAVE | AVX | F16C;
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & wanted != wanted {
-        return false;
-    }
-    // SAFETY: OSXSAVE says that `xgetbv` is enabled.
-    let saved = unsafe { saved_registers() };
-    saved & 0b110 == 0b110 && __cpuid_count(7, 0).ebx & AVX2 != 0
-}
-
-/// The register sets that the operating system saves (XCR0).
-#[target_feature(enable = "xsave")]
-fn saved_registers() -> u64 {
-    // SAFETY: register 0 exists wherever `xgetbv` does.
-    unsafe { _xgetbv(0) }
-}
-
-impl Isa for Avx2 {
+impl<const LEVEL: u8> Isa for X86<LEVEL> {
     type F32 = __m256;
     type I32 = __m256i;
     type I16 = __m256i;
     type Bytes = __m256i;
     type Mask = __m256;
 
-    const NAME: &'static str = "avx2";
+    const NAME: &'static str = match LEVEL {
+        AVX2 => "avx2",
+        AVX_VNNI => "avxvnni",
+        _ => "avx512",
+    };
+    const WIDE: bool = LEVEL == AVX512;
+    const DOT4: bool = LEVEL != AVX2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -110,6 +55,14 @@ impl Isa for Avx2 {
                 _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a),
             )
         };
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 8]) -> __m256 {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        }
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; 8]) -> __m256 {
@@ -318,13 +271,17 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-        // A pair of products is at most 2·127·127 = 32 258, so `maddubs` does not saturate.
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe {
-            _mm256_add_epi32(
-                acc,
-                _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)),
-            )
+        match LEVEL {
+            // SAFETY: `self` proves AVX-VNNI.
+            AVX_VNNI => unsafe { _mm256_dpbusd_avx_epi32(acc, u, s) },
+            // SAFETY: `self` proves AVX-512 VNNI and VL.
+            AVX512 => unsafe { _mm256_dpbusd_epi32(acc, u, s) },
+            // A pair of products is at most 2·127·128 = 32 512 in magnitude, so `maddubs` does not saturate.
+            // SAFETY: `self` proves AVX2, FMA and F16C.
+            _ => unsafe {
+                let pairs = _mm256_maddubs_epi16(u, s);
+                _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            },
         }
     }
     #[inline(always)]
@@ -346,14 +303,9 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> __m256i {
+    fn splat2_i16(self, x: u32) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_set1_epi16(x) }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_setzero_si256() }
+        unsafe { _mm256_set1_epi32(x as i32) }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
@@ -366,11 +318,157 @@ impl Isa for Avx2 {
         unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
+    fn store_i16(self, a: __m256i, to: &mut [i16; 16]) {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: [__m256i; 2]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
+            let words = _mm256_shufflelo_epi16::<0b11_01_10_00>(words);
+            _mm256_shufflehi_epi16::<0b11_01_10_00>(words)
+        }
+    }
+    #[inline(always)]
+    fn widen_u8(self, a: __m256i) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            [
+                _mm256_and_si256(a, _mm256_set1_epi16(0xff)),
+                _mm256_srli_epi16::<8>(a),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn widen_i8(self, a: __m256i) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            [
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)),
+                _mm256_srai_epi16::<8>(a),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn dot2_i16(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        run_apart(self.narrow(), kernel)
+    }
+    #[inline(always)]
     fn prefetch<T>(self, at: &T, bytes_ahead: usize) {
         let line = core::ptr::from_ref(at).wrapping_byte_add(bytes_ahead);
         if !cfg!(miri) {
             // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+    }
+    #[inline(always)]
+    fn add_f32_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256; 2]; M],
+        panel: &[[[f32; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_f32_tile(sums, panel, x) }
+        } else {
+            generic::add_f32_tile(self, sums, panel, x);
+        }
+    }
+    #[inline(always)]
+    fn add_f16_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256; 2]; M],
+        panel: &[[[f16; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_f16_tile(sums, panel, x) }
+        } else {
+            generic::add_f16_tile(self, sums, panel, x);
+        }
+    }
+    #[inline(always)]
+    fn add_i8_tile<const M: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; M],
+        panel: &[[[i8; 32]; 2]],
+        words: &[[u32; M]],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_tile(sums, panel, words) }
+        } else {
+            generic::add_i8_tile(self, sums, panel, words);
+        }
+    }
+    #[inline(always)]
+    fn add_i8_panels<const P: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; P],
+        panels: [&[[[i8; 32]; 2]]; P],
+        words: &[u32],
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_panels(sums, panels, words) }
+        } else {
+            generic::add_i8_panels(self, sums, panels, words);
+        }
+    }
+    #[inline(always)]
+    fn add_i8_groups<const M: usize>(
+        self,
+        outputs: &mut [[__m256; 2]; M],
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[[u32; M]],
+        steps: usize,
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_i8_groups(outputs, groups, scales, words, steps) }
+        } else {
+            generic::add_i8_groups(self, outputs, groups, scales, words, steps);
+        }
+    }
+    #[inline(always)]
+    fn add_u4_groups<const M: usize, const MINIMA: bool>(
+        self,
+        outputs: &mut [[__m256; 2]; M],
+        groups: &[U4Group],
+        words: &[[u32; M]],
+        sums: &[[u32; M]],
+        steps: usize,
+    ) {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, sums, steps) }
+        } else {
+            generic::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, sums, steps);
+        }
+    }
+    #[inline(always)]
+    fn dot_u4_panel<const MINIMA: bool>(
+        self,
+        groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
+        parameters: [&[[[f16; 8]; 2]]; 2],
+        words: &[u32],
+        sums: &[u32],
+    ) -> [__m256; 2] {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::dot_u4_panel::<MINIMA>(groups, parameters, words, sums) }
+        } else {
+            generic::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, sums)
         }
     }
 }

@@ -21,28 +21,86 @@
 //! [`Isa::F32`] has eight lanes: one AVX2 register, two NEON registers, an array on [`Scalar`]. Memory is only touched
 //! through references to arrays (`&[f32; 8]`), so that bounds are the caller's types' business, and alignment nobody's.
 
+mod products;
 mod scalar;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod x86;
 
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub use avx2::Avx2;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use avx2::run as run_avx2;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub use neon::Neon;
+pub use neon::{Arm, Neon, NeonDotprod};
 pub use scalar::Scalar;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub use x86::{Avx2, Avx512, AvxVnni, X86};
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use x86::{run_avx_vnni, run_avx2, run_avx512};
 
-use half::f16;
+use crate::layout::GROUP;
+use half::{bf16, f16};
 
 #[cfg(test)]
 mod tests;
 
 /// Lanes of [`Isa::F32`] and [`Isa::I32`].
 pub const LANES: usize = 8;
+
+/// Steps of a group of columns that share a scale.
+pub(crate) const GROUP_STEPS: usize = GROUP / 4;
+
+/// [`GROUP_STEPS`] as a number that the compiler does not know. Where it does, it unrolls the loop over a group's
+/// steps and reorders it so that the activations of all of them are kept at once, on the stack.
+#[inline(always)]
+pub(crate) fn group_steps() -> usize {
+    core::hint::black_box(GROUP_STEPS)
+}
+
+/// A group of a panel of 4-bit weights, ready for many vectors.
+#[derive(Clone, Copy, Debug)]
+pub struct U4Group {
+    /// The nibbles as bytes, four columns of sixteen rows a step.
+    pub(crate) steps: [[[u8; 32]; 2]; GROUP_STEPS],
+    /// One a row.
+    pub(crate) scales: [[f32; 8]; 2],
+    /// One a row.
+    pub(crate) minima: [[f32; 8]; 2],
+}
+
+impl U4Group {
+    pub(crate) const ZERO: Self = Self {
+        steps: [[[0; 32]; 2]; GROUP_STEPS],
+        scales: [[0.0; 8]; 2],
+        minima: [[0.0; 8]; 2],
+    };
+
+    /// Unpacks weights that lie as [`WeightFormat::U4Group32`](crate::layout::WeightFormat::U4Group32) says.
+    #[inline(always)]
+    pub(crate) fn unpack<I: Isa>(
+        &mut self,
+        isa: I,
+        from: &[[[u8; 32]; 2]; GROUP_STEPS / 2],
+        scales: &[[f16; 8]; 2],
+        minima: &[[f16; 8]; 2],
+    ) {
+        for ([low, high], bytes) in self.steps.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+            for ((low, high), bytes) in low.iter_mut().zip(high).zip(bytes) {
+                let bytes = isa.load_bytes_u8(bytes);
+                isa.store_bytes(isa.low_nibbles(bytes), low);
+                isa.store_bytes(isa.high_nibbles(bytes), high);
+            }
+        }
+        for (to, from) in [(&mut self.scales, scales), (&mut self.minima, minima)] {
+            for (to, from) in to.iter_mut().zip(from) {
+                isa.store(isa.load_f16(from), to);
+            }
+        }
+    }
+}
 
 mod sealed {
     /// Only this crate names instruction sets.
@@ -53,6 +111,11 @@ mod sealed {
 pub trait Kernel {
     /// What the computation returns.
     type Output;
+
+    /// Whether it multiplies matrices or bytes: what the instruction sets beyond AVX2 and NEON are good for. All other
+    /// kernels run on these, even where the processor has more: they are compiled once, and AVX-512's encodings, which
+    /// are longer, made attention in f32 slower by 8 % (Intel Sapphire Rapids).
+    const PRODUCTS: bool = false;
 
     /// Runs with the instruction set that `isa` proves. Implementations are `#[inline(always)]`.
     fn run<I: Isa>(self, isa: I) -> Self::Output;
@@ -81,6 +144,13 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// may take a plain loop instead (with the same results).
     const VECTORS: bool = true;
 
+    /// Whether the micro-kernels of products work on registers of sixteen lanes, of which there are 32, so that they
+    /// want wider tiles.
+    const WIDE: bool = false;
+
+    /// Whether [`dot4_u7`](Self::dot4_u7) is one instruction.
+    const DOT4: bool = false;
+
     // Loads, stores, conversions of f32.
 
     /// All lanes `x`.
@@ -93,6 +163,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn load_f16(self, from: &[f16; 8]) -> Self::F32;
     /// Lanes to half precision, rounded to nearest even.
     fn store_f16(self, a: Self::F32, to: &mut [f16; 8]);
+    /// Lanes from bfloat16 (exact: the upper halves of f32).
+    fn load_bf16(self, from: &[bf16; 8]) -> Self::F32;
     /// Lanes from signed bytes.
     fn load_i8(self, from: &[i8; 8]) -> Self::F32;
     /// Lanes 0, 1, …, 7.
@@ -200,21 +272,136 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn low_nibbles(self, a: Self::Bytes) -> Self::Bytes;
     /// The high four bits of each byte, moved down.
     fn high_nibbles(self, a: Self::Bytes) -> Self::Bytes;
-    /// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, u unsigned and at most 127, s signed and not −128. Exact.
+    /// Lane i: `acc[i] + Σ_{c<4} u[4i+c] · s[4i+c]`, u unsigned and at most 127, s signed. Exact.
     fn dot4_u7(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// As [`dot4_u7`](Self::dot4_u7), for any unsigned u and |s| ≤ 64. Exact.
     fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// Thirty-two lanes as signed bytes, saturated, in order.
     fn narrow(self, a: [Self::I32; 4]) -> Self::Bytes;
-    /// Sixteen zeros.
-    fn zero_i16(self) -> Self::I16;
-    /// All sixteen lanes `x`.
-    fn splat_i16(self, x: i16) -> Self::I16;
+    /// Two lanes of sixteen bits, the first in the low half of `x`, eight times.
+    fn splat2_i16(self, x: u32) -> Self::I16;
     /// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, u unsigned and at most 15, s signed. Sums wrap: eight
     /// additions to zero with |s| ≤ 127 stay within 30 480, so are exact.
     fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
+
+    /// Sixteen i16 to memory.
+    fn store_i16(self, a: Self::I16, to: &mut [i16; 16]);
+    /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of [`widen_u8`](Self::widen_u8)
+    /// for [`dot2_i16`](Self::dot2_i16).
+    fn narrow_i16(self, a: [Self::I32; 2]) -> Self::I16;
+    /// Lane i: unsigned byte 2i, and unsigned byte 2i + 1.
+    fn widen_u8(self, a: Self::Bytes) -> [Self::I16; 2];
+    /// Lane i: signed byte 2i, and signed byte 2i + 1.
+    fn widen_i8(self, a: Self::Bytes) -> [Self::I16; 2];
+    /// Lane i: `acc[i] + a[2i] · b[2i] + a[2i+1] · b[2i+1]`, wrapping.
+    fn dot2_i16(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32;
+
+    /// Runs a kernel as a function of its own, never inlined: for what is seldom needed beside a loop whose registers are
+    /// all taken.
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output;
+
+    // Micro-kernels, written once in terms of the operations above; an instruction set with something better
+    // overrides them.
+
+    /// One panel of f32 weights times M vectors: `sums[m]` gains, column by column in order, `panel[k]` times
+    /// `x[m][k]`.
+    #[inline(always)]
+    fn add_f32_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::F32; 2]; M],
+        panel: &[[[f32; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        products::add_f32_tile(self, sums, panel, x);
+    }
+
+    /// As [`add_f32_tile`](Self::add_f32_tile) for f16 weights.
+    #[inline(always)]
+    fn add_f16_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::F32; 2]; M],
+        panel: &[[[f16; 8]; 2]],
+        x: [&[f32]; M],
+    ) {
+        products::add_f16_tile(self, sums, panel, x);
+    }
+
+    /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both
+    /// halves of `panel[k]` for every step k.
+    #[inline(always)]
+    fn add_i8_tile<const M: usize>(
+        self,
+        sums: &mut [[Self::I32; 2]; M],
+        panel: &[[[i8; 32]; 2]],
+        words: &[[u32; M]],
+    ) {
+        products::add_i8_tile::<_, M>(self, sums, panel, words)
+    }
+
+    /// P panels of int8 weights times one vector: `sums[p]` gains [`dot4_u7`](Self::dot4_u7) of `words[k]` and both
+    /// halves of `panels[p][k]` for every step k, of which there are a multiple of four.
+    #[inline(always)]
+    fn add_i8_panels<const P: usize>(
+        self,
+        sums: &mut [[Self::I32; 2]; P],
+        panels: [&[[[i8; 32]; 2]]; P],
+        words: &[u32],
+    ) {
+        products::add_i8_panels::<_, P>(self, sums, panels, words)
+    }
+
+    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the
+    /// sum over the group's steps of [`dot4_u7`](Self::dot4_u7) of `words[8·g + k][m]` and `groups[g][k]`. `steps` is
+    /// eight, as a number that the compiler does not know.
+    #[inline(always)]
+    fn add_i8_groups<const M: usize>(
+        self,
+        outputs: &mut [[Self::F32; 2]; M],
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[[u32; M]],
+        steps: usize,
+    ) {
+        products::add_i8_groups::<_, M>(self, outputs, groups, scales, words, steps)
+    }
+
+    /// The word that makes the products of a group of 4-bit weights start at −8·sum; |sum| is at most 32·127.
+    #[inline(always)]
+    fn start_u4(self, sum: i32) -> u32 {
+        products::start_u4::<Self>(sum)
+    }
+
+    /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the
+    /// group's scale times the integer Σ u·x, exact, over its unsigned bytes u and the signed bytes x (in ±127) of
+    /// `words[8·g..][m]`. The integer starts at `sums[g][m]`, which [`start_u4`](Self::start_u4) made; with MINIMA it
+    /// starts at 0, and the output gains the group's minimum times `sums[g][m]`, an f32's bits. `steps` is eight,
+    /// as a number that the compiler does not know.
+    #[inline(always)]
+    fn add_u4_groups<const M: usize, const MINIMA: bool>(
+        self,
+        outputs: &mut [[Self::F32; 2]; M],
+        groups: &[U4Group],
+        words: &[[u32; M]],
+        sums: &[[u32; M]],
+        steps: usize,
+    ) {
+        products::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, sums, steps)
+    }
+
+    /// A panel of packed 4-bit weights times one vector, with the sums and roundings of
+    /// [`add_u4_groups`](Self::add_u4_groups); without MINIMA, `minima` only has to be as long as `scales`.
+    #[inline(always)]
+    fn dot_u4_panel<const MINIMA: bool>(
+        self,
+        groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
+        parameters: [&[[[f16; 8]; 2]]; 2],
+        words: &[u32],
+        sums: &[u32],
+    ) -> [Self::F32; 2] {
+        products::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, sums)
+    }
 
     /// Asks for the cache line `bytes_ahead` behind `at`; a hint without effect on results.
     #[inline(always)]

@@ -1,23 +1,60 @@
-//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes.
+//! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add
+//! to 32 bits at once, by the extension DotProd.
 //!
 //! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
+//! DotProd needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and
+//! nothing else uses it.
 
-use super::{Isa, sealed::Sealed};
+use super::{Isa, Kernel, sealed::Sealed};
 use core::arch::aarch64::*;
 use core::arch::asm;
-use half::f16;
+use half::{bf16, f16};
 
-/// Proof that the build targets a processor with NEON.
+/// Proof that the build targets a processor with NEON; and beyond that what [`NeonDotprod`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neon(());
+pub struct Arm<const LEVEL: u8>(());
+
+const NEON: u8 = 0;
+const DOTPROD: u8 = 1;
+
+/// Proof of NEON.
+pub type Neon = Arm<NEON>;
+/// Proof of NEON and DotProd: `sdot`.
+pub type NeonDotprod = Arm<DOTPROD>;
 
 impl Neon {
     pub(crate) const fn new() -> Self {
         Self(())
     }
+
+    /// The token with byte products, if the whole build is compiled for them.
+    pub(crate) const fn with_dotprod_from_build(self) -> Option<NeonDotprod> {
+        if cfg!(target_feature = "dotprod") {
+            Some(Arm(()))
+        } else {
+            None
+        }
+    }
+
+    /// The token with byte products, if the processor has them. Without the standard library, whose answer comes from
+    /// the operating system, only the build knows.
+    pub(crate) fn with_dotprod(self) -> Option<NeonDotprod> {
+        #[cfg(any(feature = "std", test))]
+        if !cfg!(miri) && std::arch::is_aarch64_feature_detected!("dotprod") {
+            return Some(Arm(()));
+        }
+        self.with_dotprod_from_build()
+    }
 }
 
-impl Sealed for Neon {}
+impl<const LEVEL: u8> Arm<LEVEL> {
+    /// The token of what every level has.
+    pub(crate) const fn narrow(self) -> Neon {
+        Arm(())
+    }
+}
+
+impl<const LEVEL: u8> Sealed for Arm<LEVEL> {}
 
 type F32 = [float32x4_t; 2];
 type I32 = [int32x4_t; 2];
@@ -66,14 +103,43 @@ fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
     vaddq_s16(acc, pairs)
 }
 
-impl Isa for Neon {
+/// A kernel as a function of its own.
+#[inline(never)]
+fn run_apart<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+/// Lane i: `acc[i] + Σ_{c<4} a[4i+c] · b[4i+c]`, all signed, by `sdot`.
+///
+/// # Safety
+/// The processor must have DotProd.
+#[inline(always)]
+unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller has DotProd; the instruction only touches its registers.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     type F32 = F32;
     type I32 = I32;
     type I16 = I16;
     type Bytes = Bytes;
     type Mask = Mask;
 
-    const NAME: &'static str = "neon";
+    const NAME: &'static str = match LEVEL {
+        NEON => "neon",
+        _ => "dotprod",
+    };
+    const DOT4: bool = LEVEL == DOTPROD;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32 {
@@ -126,6 +192,18 @@ impl Isa for Neon {
                 options(pure, nomem, nostack, preserves_flags),
             );
             vst1q_u16(to.as_mut_ptr().cast(), bits);
+        }
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 8]) -> F32 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            let bits = vld1q_u16(from.as_ptr().cast());
+            let (lo, hi) = (
+                vshll_n_u16::<16>(vget_low_u16(bits)),
+                vshll_high_n_u16::<16>(bits),
+            );
+            [vreinterpretq_f32_u32(lo), vreinterpretq_f32_u32(hi)]
         }
     }
     #[inline(always)]
@@ -358,6 +436,11 @@ impl Isa for Neon {
     }
     #[inline(always)]
     fn dot4_u7(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
+        // Below 128, unsigned bytes are signed ones.
+        if LEVEL == DOTPROD {
+            // SAFETY: `self` proves DotProd.
+            return unsafe { [sdot(acc[0], u[0], s[0]), sdot(acc[1], u[1], s[1])] };
+        }
         // SAFETY: `self` proves NEON.
         unsafe { [dot4_s8(acc[0], u[0], s[0]), dot4_s8(acc[1], u[1], s[1])] }
     }
@@ -376,14 +459,9 @@ impl Isa for Neon {
         }
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> I16 {
+    fn splat2_i16(self, x: u32) -> I16 {
         // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(x); 2] }
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> I16 {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vdupq_n_s16(0); 2] }
+        unsafe { [vreinterpretq_s16_u32(vdupq_n_u32(x)); 2] }
     }
     #[inline(always)]
     fn dot2_u4(self, acc: I16, u: Bytes, s: Bytes) -> I16 {
@@ -394,5 +472,58 @@ impl Isa for Neon {
     fn sum_pairs(self, a: I16) -> I32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
+    }
+    #[inline(always)]
+    fn store_i16(self, a: I16, to: &mut [i16; 16]) {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        unsafe {
+            vst1q_s16_x2(to.as_mut_ptr(), int16x8x2_t(a[0], a[1]));
+        }
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: [I32; 2]) -> I16 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            const MIDDLE: [u8; 16] = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
+            let order = vld1q_u8(MIDDLE.as_ptr());
+            let swap = |words| vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(words), order));
+            let narrow = |a: I32| swap(vcombine_s16(vqmovn_s32(a[0]), vqmovn_s32(a[1])));
+            [narrow(a[0]), narrow(a[1])]
+        }
+    }
+    #[inline(always)]
+    fn widen_u8(self, a: Bytes) -> [I16; 2] {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a| vreinterpretq_u16_s8(a);
+            let even = |a| vreinterpretq_s16_u16(vandq_u16(words(a), vdupq_n_u16(0xff)));
+            let odd = |a| vreinterpretq_s16_u16(vshrq_n_u16::<8>(words(a)));
+            [[even(a[0]), even(a[1])], [odd(a[0]), odd(a[1])]]
+        }
+    }
+    #[inline(always)]
+    fn widen_i8(self, a: Bytes) -> [I16; 2] {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a| vreinterpretq_s16_s8(a);
+            let even = |a| vshrq_n_s16::<8>(vshlq_n_s16::<8>(words(a)));
+            let odd = |a| vshrq_n_s16::<8>(words(a));
+            [[even(a[0]), even(a[1])], [odd(a[0]), odd(a[1])]]
+        }
+    }
+    #[inline(always)]
+    fn dot2_i16(self, acc: I32, a: I16, b: I16) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let dot = |acc, a, b| {
+                let lo = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                vaddq_s32(acc, vpaddq_s32(lo, vmull_high_s16(a, b)))
+            };
+            [dot(acc[0], a[0], b[0]), dot(acc[1], a[1], b[1])]
+        }
+    }
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        run_apart(self.narrow(), kernel)
     }
 }

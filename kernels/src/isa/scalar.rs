@@ -3,8 +3,8 @@
 //! Multiply-adds are rounded twice, and whatever the standard library would take from the platform comes from `libm`, so
 //! that a PC computes the same bits as a microcontroller.
 
-use super::{Isa, sealed::Sealed};
-use half::f16;
+use super::{Isa, Kernel, sealed::Sealed};
+use half::{bf16, f16};
 
 /// Proof of nothing: plain Rust runs everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,12 @@ fn dot4(mut acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
     acc
 }
 
+/// A kernel as a function of its own.
+#[inline(never)]
+fn run_apart<K: Kernel>(isa: Scalar, kernel: K) -> K::Output {
+    kernel.run(isa)
+}
+
 impl Isa for Scalar {
     type F32 = [f32; 8];
     type I32 = [i32; 8];
@@ -104,6 +110,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn store_f16(self, a: [f32; 8], to: &mut [f16; 8]) {
         *to = map(a, f16::from_f32);
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 8]) -> [f32; 8] {
+        map(*from, |x| f32::from_bits(u32::from(x.to_bits()) << 16))
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; 8]) -> [f32; 8] {
@@ -299,12 +309,8 @@ impl Isa for Scalar {
         out
     }
     #[inline(always)]
-    fn splat_i16(self, x: i16) -> [i16; 16] {
-        [x; 16]
-    }
-    #[inline(always)]
-    fn zero_i16(self) -> [i16; 16] {
-        [0; 16]
+    fn splat2_i16(self, x: u32) -> [i16; 16] {
+        core::array::from_fn(|i| (x >> (i % 2 * 16)) as i16)
     }
     #[inline(always)]
     fn dot2_u4(self, mut acc: [i16; 16], u: [u8; 32], s: [u8; 32]) -> [i16; 16] {
@@ -326,5 +332,48 @@ impl Isa for Scalar {
             *out = i32::from(*a) + i32::from(*b);
         }
         out
+    }
+    #[inline(always)]
+    fn store_i16(self, a: [i16; 16], to: &mut [i16; 16]) {
+        *to = a;
+    }
+    #[inline(always)]
+    fn narrow_i16(self, a: [[i32; 8]; 2]) -> [i16; 16] {
+        let mut out = [0; 16];
+        for (out, a) in out.iter_mut().zip(a.as_flattened()) {
+            *out = (*a).clamp(-32_768, 32_767) as i16;
+        }
+        for four in out.as_chunks_mut::<4>().0 {
+            four.swap(1, 2);
+        }
+        out
+    }
+    #[inline(always)]
+    fn widen_u8(self, a: [u8; 32]) -> [[i16; 16]; 2] {
+        let mut out = [[0; 16]; 2];
+        for (i, [even, odd]) in a.as_chunks::<2>().0.iter().enumerate() {
+            out[0][i % 16] = i16::from(*even);
+            out[1][i % 16] = i16::from(*odd);
+        }
+        out
+    }
+    #[inline(always)]
+    fn widen_i8(self, a: [u8; 32]) -> [[i16; 16]; 2] {
+        self.widen_u8(a)
+            .map(|a| map(a, |a| i16::from(a as u8 as i8)))
+    }
+    #[inline(always)]
+    fn dot2_i16(self, mut acc: [i32; 8], a: [i16; 16], b: [i16; 16]) -> [i32; 8] {
+        let pairs = a.as_chunks::<2>().0.iter().zip(b.as_chunks::<2>().0);
+        for (acc, (a, b)) in acc.iter_mut().zip(pairs) {
+            for (a, b) in a.iter().zip(b) {
+                *acc = acc.wrapping_add(i32::from(*a) * i32::from(*b));
+            }
+        }
+        acc
+    }
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        run_apart(self, kernel)
     }
 }

@@ -3,7 +3,7 @@
 use super::{Isa, Kernel};
 use crate::Backend;
 use crate::testing::{Rng, backends};
-use half::f16;
+use half::{bf16, f16};
 use std::vec::Vec;
 
 struct Floats {
@@ -14,6 +14,7 @@ struct Floats {
 
 impl Kernel for Floats {
     type Output = ();
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -69,6 +70,8 @@ impl Kernel for Floats {
         isa.store_f16(x, &mut halves);
         assert_eq!(halves, a.map(f16::from_f32));
         assert_eq!(out(isa.load_f16(&halves)), halves.map(f16::to_f32));
+        let upper = a.map(bf16::from_f32);
+        assert_eq!(out(isa.load_bf16(&upper)), upper.map(bf16::to_f32));
         for len in 0..=8 {
             let mut part = [9.0; 8];
             isa.store_partial(isa.load_partial(&a[..len]), &mut part[..len]);
@@ -99,6 +102,7 @@ struct Integers {
 
 impl Kernel for Integers {
     type Output = ();
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -143,7 +147,7 @@ impl Kernel for Integers {
         assert_eq!(out, u.map(|u| u & 15));
         isa.store_bytes(high, &mut out);
         assert_eq!(out, u.map(|u| u >> 4));
-        let mut pairs = isa.zero_i16();
+        let mut pairs = isa.splat2_i16(0);
         for _ in 0..4 {
             pairs = isa.dot2_u4(isa.dot2_u4(pairs, low, signed), high, signed);
         }
@@ -151,8 +155,9 @@ impl Kernel for Integers {
         let want = core::array::from_fn(|i| 4 * (dot(i, &both, &|k| i32::from(s[k])) - acc[i]));
         assert_eq!(ints(isa.sum_pairs(pairs)), want);
 
-        let same = isa.sum_pairs(isa.splat_i16(-4 * i16::from(s[0])));
-        assert_eq!(ints(same), [-8 * i32::from(s[0]); 8]);
+        let two = u32::from((-4 * i16::from(s[0])) as u16) | 5 << 16;
+        let same = isa.sum_pairs(isa.splat2_i16(two));
+        assert_eq!(ints(same), [5 - 4 * i32::from(s[0]); 8]);
         // Acc as it is saturates; shifted down, it does not.
         for shift in [0, 24] {
             let lanes: [[i32; 8]; 4] =
@@ -168,6 +173,65 @@ impl Kernel for Integers {
                 .collect();
             assert_eq!(out, want[..]);
         }
+
+        let words = |v| {
+            let mut lanes = [0; 16];
+            isa.store_i16(v, &mut lanes);
+            lanes
+        };
+        let (wide_u, wide_s) = (isa.widen_u8(bytes), isa.widen_i8(signed));
+        for (odd, (wide_u, wide_s)) in wide_u.into_iter().zip(wide_s).enumerate() {
+            assert_eq!(
+                words(wide_u),
+                core::array::from_fn(|i| i16::from(u[2 * i + odd]))
+            );
+            assert_eq!(
+                words(wide_s),
+                core::array::from_fn(|i| i16::from(s[2 * i + odd]))
+            );
+        }
+        let pair = [acc[0] as i16, acc[1] as i16];
+        let word = u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16;
+        assert_eq!(
+            words(isa.splat2_i16(word)),
+            core::array::from_fn(|i| pair[i % 2])
+        );
+        let want = core::array::from_fn(|i| {
+            let at = |k: usize| i32::from(u[4 * i + k]);
+            acc[i].wrapping_add(at(0) * i32::from(pair[0]) + at(2) * i32::from(pair[1]))
+        });
+        assert_eq!(
+            ints(isa.dot2_i16(acc_v, wide_u[0], isa.splat2_i16(word))),
+            want
+        );
+        for shift in [0, 14] {
+            let lanes: [[i32; 8]; 2] =
+                core::array::from_fn(|i| acc.map(|a| (a >> shift) - i as i32));
+            let narrow = words(isa.narrow_i16(lanes.map(|lanes| isa.load_i32(&lanes))));
+            let lanes = lanes.as_flattened();
+            let want = core::array::from_fn(|i| {
+                let from = i / 4 * 4 + [0, 2, 1, 3][i % 4];
+                lanes[from].clamp(-32_768, 32_767) as i16
+            });
+            assert_eq!(narrow, want);
+        }
+        assert_eq!(
+            isa.apart(Sum(acc)),
+            acc.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a))
+        );
+    }
+}
+
+struct Sum([i32; 8]);
+
+impl Kernel for Sum {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> i32 {
+        let mut lanes = [0; 8];
+        isa.store_i32(isa.load_i32(&self.0), &mut lanes);
+        lanes.iter().fold(0, |sum, a| sum.wrapping_add(*a))
     }
 }
 
@@ -187,12 +251,12 @@ fn operations_equal_plain_rust() {
             backend.run(floats);
             let integers = Integers {
                 u: core::array::from_fn(|_| random.bits() as u8),
-                s: core::array::from_fn(|_| (random.bits() as i8).max(-127)),
+                s: core::array::from_fn(|_| random.bits() as i8),
                 acc: core::array::from_fn(|_| random.bits() as i32 / 2),
             };
             backend.run(integers);
         }
-        let extremes = [127, -127].map(|s| Integers {
+        let extremes = [127, -128].map(|s| Integers {
             u: [255; 32],
             s: [s; 32],
             acc: [0; 8],

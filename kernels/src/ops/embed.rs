@@ -5,8 +5,8 @@ use half::f16;
 use crate::layout::{GROUP, PANEL, cols_padded};
 use crate::{Backend, Matrix, MatrixData, ShapeError};
 
-/// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale rounded once for the
-/// integer ones.
+/// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale (+ minimum)
+/// rounded once for the integer ones.
 ///
 /// A row is spread over a panel, so no instruction set reads it faster than plain code does; `backend` changes nothing.
 ///
@@ -69,12 +69,25 @@ pub fn dequantize_row(
             let quads = skip(weights, panel * padded * PANEL / 2).as_chunks::<4>().0;
             let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
             for (g, (out, scales)) in out.chunks_mut(GROUP).zip(scales).enumerate() {
-                nibbles_to(
-                    out,
-                    skip(quads, g * (GROUP / 8) * PANEL),
-                    r,
-                    scales[r].to_f32(),
-                );
+                nibbles_to(out, skip(quads, g * (GROUP / 8) * PANEL), r, |nibble| {
+                    (nibble - 8.0) * scales[r].to_f32()
+                });
+            }
+        }
+        MatrixData::U4Group32 {
+            weights,
+            scales,
+            minima,
+        } => {
+            let quads = skip(weights, panel * padded * PANEL / 2).as_chunks::<4>().0;
+            let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
+            let minima = skip(minima, panel * groups * PANEL).as_chunks::<PANEL>().0;
+            let parameters = scales.iter().zip(minima);
+            for (g, (out, (scales, minima))) in out.chunks_mut(GROUP).zip(parameters).enumerate() {
+                // At most 15 bits wide, the product is exact: only the sum rounds.
+                nibbles_to(out, skip(quads, g * (GROUP / 8) * PANEL), r, |nibble| {
+                    nibble * scales[r].to_f32() + minima[r].to_f32()
+                });
             }
         }
     }
@@ -91,7 +104,7 @@ fn bytes_to(out: &mut [f32], quads: &[[i8; 4]], r: usize, scale: f32) {
 }
 
 /// `quads` are `[column / 8][PANEL]`, four columns in the low nibbles and the next four in the high ones.
-fn nibbles_to(out: &mut [f32], quads: &[[u8; 4]], r: usize, scale: f32) {
+fn nibbles_to(out: &mut [f32], quads: &[[u8; 4]], r: usize, weight: impl Fn(f32) -> f32) {
     for (out, quad) in out.chunks_mut(8).zip(quads.as_chunks::<PANEL>().0) {
         let bytes = quad[r % PANEL];
         let nibbles = bytes
@@ -99,7 +112,7 @@ fn nibbles_to(out: &mut [f32], quads: &[[u8; 4]], r: usize, scale: f32) {
             .map(|byte| byte & 15)
             .chain(bytes.iter().map(|byte| byte >> 4));
         for (out, nibble) in out.iter_mut().zip(nibbles) {
-            *out = (f32::from(nibble) - 8.0) * scale;
+            *out = weight(f32::from(nibble));
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn pack_f32(
     let source = Source::new(rows, cols, matrix)?;
     check_eq(
         "packed weights",
-        lens(WeightFormat::F32, &source)?.data,
+        lens(WeightFormat::F32, rows, cols)?.data,
         weights.len(),
     )?;
     for (at, column) in weights.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
@@ -42,7 +42,7 @@ pub fn pack_f16(
     let source = Source::new(rows, cols, matrix)?;
     check_eq(
         "packed weights",
-        lens(WeightFormat::F16, &source)?.data,
+        lens(WeightFormat::F16, rows, cols)?.data,
         weights.len(),
     )?;
     for (at, column) in weights.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {

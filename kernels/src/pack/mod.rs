@@ -1,14 +1,19 @@
 //! Row-major f32 matrices into the packed formats: what a trainer needs to write a weights file.
 //!
 //! Quantizing takes two steps, so that a trainer may choose the scales itself (calibration, quantization-aware training):
-//! [`choose_scales`] writes f16 scales, `pack_*` quantizes with the scales that it is given. A scale is rounded to f16
-//! *before* the weights are divided by it, so what is trained against is what is run.
+//! [`choose_scales`] (or [`choose_scales_and_minima`]) writes f16 scales, `pack_*` quantizes with the scales that it
+//! is given. A scale is rounded to f16 *before* the weights are divided by it, so what is trained against is what is
+//! run.
+//!
+//! Weights that are integers already, of a file that somebody else quantized, keep their values: `pack_*_levels` only
+//! moves them, and the scales are copied to where [`scale_index`] says.
 //!
 //! Plain safe code without allocation; nothing here is on the path of inference. Slices have the lengths that
 //! [`WeightFormat`] states.
 
 mod float;
 mod int;
+mod minima;
 mod scales;
 
 use core::fmt;
@@ -18,7 +23,11 @@ use crate::layout::{GROUP, PANEL, WeightFormat, WeightLens, weight_lens};
 use crate::matrix::Matrix;
 
 pub use float::{pack_f16, pack_f32};
-pub use int::{pack_i4_group32, pack_i8_group32, pack_i8_row, quantize};
+pub use int::{
+    pack_i4_group32, pack_i4_group32_levels, pack_i8_group32, pack_i8_group32_levels, pack_i8_row,
+    pack_i8_row_levels, pack_u4_group32, pack_u4_group32_levels, quantize, quantize_above,
+};
+pub use minima::choose_scales_and_minima;
 pub use scales::{ScaleMethod, choose_scales};
 
 /// Why a matrix cannot be packed.
@@ -41,7 +50,18 @@ pub enum PackError {
         /// Column of the element.
         col: usize,
     },
-    /// The format has no scales to choose.
+    /// An integer that the format does not have.
+    Level {
+        /// Row of the integer.
+        row: usize,
+        /// Column of the integer.
+        col: usize,
+        /// The format's lowest.
+        lowest: i8,
+        /// The format's highest.
+        highest: i8,
+    },
+    /// The format has no scales to choose, or minima beside them.
     NoScales(WeightFormat),
 }
 
@@ -55,7 +75,23 @@ impl fmt::Display for PackError {
             PackError::Overflow { row, col } => {
                 write!(f, "row {row}, column {col}: too large for half precision")
             }
-            PackError::NoScales(format) => write!(f, "{format:?} has no scales"),
+            PackError::Level {
+                row,
+                col,
+                lowest,
+                highest,
+            } => {
+                write!(
+                    f,
+                    "row {row}, column {col}: not in the format's {lowest}..={highest}"
+                )
+            }
+            PackError::NoScales(format) => {
+                write!(
+                    f,
+                    "{format:?} has no scales, or minima that are chosen with them"
+                )
+            }
         }
     }
 }
@@ -78,17 +114,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(rows: usize, cols: usize, data: &'a [f32]) -> Result<Self, PackError> {
-        check_eq("rows of the matrix", rows.max(1), rows)?;
-        check_eq(
-            "columns of the matrix",
-            cols.clamp(1, Matrix::COLS_MAX),
-            cols,
-        )?;
-        check_eq(
-            "elements of the matrix",
-            rows.saturating_mul(cols),
-            data.len(),
-        )?;
+        check_shape(rows, cols, data.len())?;
         let source = Source { rows, cols, data };
         match data.iter().position(|x| !x.is_finite()) {
             Some(at) => Err(PackError::NotFinite {
@@ -111,24 +137,32 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Place of the scale of row `row`, column `col` in the scales of a matrix with `cols` columns; 0 for a format without
-/// scales.
+/// That a row-major matrix has a possible shape and `len` elements.
+fn check_shape(rows: usize, cols: usize, len: usize) -> Result<(), PackError> {
+    check_eq("rows of the matrix", rows.max(1), rows)?;
+    let possible = cols.clamp(1, Matrix::COLS_MAX);
+    check_eq("columns of the matrix", possible, cols)?;
+    check_eq("elements of the matrix", rows.saturating_mul(cols), len)
+}
+
+/// Place of the scale (and the minimum) of row `row`, column `col` in the scales of a matrix with `cols` columns; 0
+/// for a format without scales.
 pub const fn scale_index(format: WeightFormat, row: usize, col: usize, cols: usize) -> usize {
     match format {
         WeightFormat::F32 | WeightFormat::F16 => 0,
         WeightFormat::I8Row => row,
-        WeightFormat::I8Group32 | WeightFormat::I4Group32 => {
+        WeightFormat::I8Group32 | WeightFormat::I4Group32 | WeightFormat::U4Group32 => {
             (row / PANEL * cols.div_ceil(GROUP) + col / GROUP) * PANEL + row % PANEL
         }
     }
 }
 
-fn lens(format: WeightFormat, source: &Source<'_>) -> Result<WeightLens, PackError> {
-    weight_lens(format, source.rows, source.cols).ok_or(
+fn lens(format: WeightFormat, rows: usize, cols: usize) -> Result<WeightLens, PackError> {
+    weight_lens(format, rows, cols).ok_or(
         ShapeError {
             what: "elements of the matrix",
             need: usize::MAX,
-            have: source.data.len(),
+            have: rows.saturating_mul(cols),
         }
         .into(),
     )

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::int::{levels, quantize};
+use super::int::{level_range, quantize};
 use super::{PackError, Source, check_eq, lens, scale_index};
 use crate::layout::{GROUP, PANEL, WeightFormat};
 
@@ -27,7 +27,7 @@ pub enum ScaleMethod<'a> {
 ///
 /// # Errors
 /// [`PackError`] for a wrong length, an element or importance that is not finite, a scale that f16 cannot hold, or a
-/// format without scales.
+/// format without scales or with minima ([`choose_scales_and_minima`](super::choose_scales_and_minima)).
 pub fn choose_scales(
     format: WeightFormat,
     rows: usize,
@@ -40,21 +40,16 @@ pub fn choose_scales(
     let unit_len = match format {
         WeightFormat::I8Row => cols,
         WeightFormat::I8Group32 | WeightFormat::I4Group32 => GROUP,
-        WeightFormat::F32 | WeightFormat::F16 => return Err(PackError::NoScales(format)),
-    };
-    check_eq("weight scales", lens(format, &source)?.scales, scales.len())?;
-    if let ScaleMethod::LeastSquares {
-        importance: Some(importance),
-    } = method
-    {
-        check_eq("importance of the columns", cols, importance.len())?;
-        if let Some(col) = importance
-            .iter()
-            .position(|h| !(h.is_finite() && *h >= 0.0))
-        {
-            return Err(PackError::NotFinite { row: 0, col });
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::U4Group32 => {
+            return Err(PackError::NoScales(format));
         }
-    }
+    };
+    check_eq(
+        "weight scales",
+        lens(format, rows, cols)?.scales,
+        scales.len(),
+    )?;
+    check_importance(method, cols)?;
     for row in 0..source.panels() * PANEL {
         for first in (0..cols).step_by(unit_len) {
             let unit = Unit {
@@ -103,7 +98,7 @@ impl Unit<'_> {
 
     fn absmax(&self) -> Result<f16, PackError> {
         let (col, peak) = self.peak();
-        let lowest = f32::from(levels(self.format).0);
+        let lowest = f32::from(level_range(self.format).0);
         let scale = match self.format {
             WeightFormat::I4Group32 => peak / lowest,
             _ => peak.abs() / -lowest,
@@ -124,7 +119,7 @@ impl Unit<'_> {
         let (_, peak) = self.peak();
         let mut error = self.error(best, importance);
         // int4 clips a good part of a group for its benefit, int8 almost nothing; int4 may use either sign.
-        let (lowest, highest) = levels(self.format);
+        let (lowest, highest) = level_range(self.format);
         let (signs, from): (&[f32], i32) = match self.format {
             WeightFormat::I4Group32 => (&[f32::from(lowest), f32::from(highest)], 36),
             _ => (&[f32::from(highest)], 48),
@@ -173,12 +168,28 @@ impl Unit<'_> {
     }
 
     fn level(&self, x: f32, scale: f16) -> i8 {
-        let (lowest, highest) = levels(self.format);
+        let (lowest, highest) = level_range(self.format);
         quantize(x, scale, lowest, highest)
     }
 }
 
-fn weight(importance: Option<&[f32]>, col: usize) -> f64 {
+/// That an importance, if there is one, is one number a column, finite and not negative.
+pub(super) fn check_importance(method: ScaleMethod<'_>, cols: usize) -> Result<(), PackError> {
+    let ScaleMethod::LeastSquares {
+        importance: Some(importance),
+    } = method
+    else {
+        return Ok(());
+    };
+    check_eq("importance of the columns", cols, importance.len())?;
+    let unsound = |h: &f32| !(h.is_finite() && *h >= 0.0);
+    match importance.iter().position(unsound) {
+        Some(col) => Err(PackError::NotFinite { row: 0, col }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn weight(importance: Option<&[f32]>, col: usize) -> f64 {
     importance
         .and_then(|h| h.get(col))
         .map_or(1.0, |h| f64::from(*h))

@@ -4,7 +4,7 @@ use crate::layout::{GROUP, PANEL, WeightFormat, cols_padded};
 use crate::pack::scale_index;
 use crate::{Matrix, MatrixData};
 
-/// The stored value of row `row`, column `col`: weight · scale, exact in f64. 0 outside the matrix.
+/// The stored value of row `row`, column `col`: weight · scale (+ minimum), exact in f64. 0 outside the matrix.
 pub fn element(matrix: &Matrix<'_>, row: usize, col: usize) -> f64 {
     let format = matrix.format();
     if row >= matrix.rows() || col >= matrix.cols() {
@@ -20,6 +20,10 @@ pub fn element(matrix: &Matrix<'_>, row: usize, col: usize) -> f64 {
         | MatrixData::I4Group32 { scales, .. } => {
             f64::from(integer(matrix, row, col)) * f64::from(scales[scale])
         }
+        MatrixData::U4Group32 { scales, minima, .. } => {
+            f64::from(integer(matrix, row, col)) * f64::from(scales[scale])
+                + f64::from(minima[scale])
+        }
     }
 }
 
@@ -31,14 +35,18 @@ pub fn integer(matrix: &Matrix<'_>, row: usize, col: usize) -> i32 {
         MatrixData::I8Row { weights, .. } | MatrixData::I8Group32 { weights, .. } => {
             i32::from(weights[at])
         }
-        MatrixData::I4Group32 { weights, .. } => {
-            i32::from(if (col / 4).is_multiple_of(2) {
-                weights[at] & 15
-            } else {
-                weights[at] >> 4
-            }) - 8
-        }
+        MatrixData::I4Group32 { weights, .. } => nibble(weights[at], col) - 8,
+        MatrixData::U4Group32 { weights, .. } => nibble(weights[at], col),
     }
+}
+
+/// The low nibble of a byte holds the columns 0 to 3 of eight, the high one 4 to 7.
+fn nibble(byte: u8, col: usize) -> i32 {
+    i32::from(if (col / 4).is_multiple_of(2) {
+        byte & 15
+    } else {
+        byte >> 4
+    })
 }
 
 /// y = W x for one vector in f64, activations not quantized.
@@ -73,7 +81,7 @@ pub fn matvec_i8_row(matrix: &Matrix<'_>, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Place of a weight (for `I4Group32`, of its byte), by the table of [`WeightFormat`].
+/// Place of a weight (for the 4-bit formats, of its byte), by the table of [`WeightFormat`].
 fn weight_index(format: WeightFormat, row: usize, col: usize, cols: usize) -> usize {
     let padded = cols_padded(format, cols);
     let (panel, r) = (row / PANEL, row % PANEL);
@@ -82,7 +90,7 @@ fn weight_index(format: WeightFormat, row: usize, col: usize, cols: usize) -> us
         WeightFormat::I8Row | WeightFormat::I8Group32 => {
             panel * padded * PANEL + col / 4 * 64 + r * 4 + col % 4
         }
-        WeightFormat::I4Group32 => {
+        WeightFormat::I4Group32 | WeightFormat::U4Group32 => {
             let group = panel * (padded / GROUP) + col / GROUP;
             (group * 4 + col % GROUP / 8) * 64 + r * 4 + col % 4
         }

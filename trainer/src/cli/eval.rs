@@ -1,7 +1,7 @@
 //! `attentive eval`.
 
 use super::{Kv, backend, task};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Block, Model, SessionOptions};
 use attentive_trainer::eval::{Windows, test};
 use attentive_trainer::produce::Source;
@@ -33,17 +33,23 @@ pub(crate) struct Request {
     /// The task whose held-out text is scored [default: the one that trained the model]
     #[arg(long)]
     task: Option<PathBuf>,
+    /// A text file to score as it is, in the place of a task's text
+    #[arg(long, conflicts_with = "task")]
+    text: Option<PathBuf>,
 }
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = backend(&request.backend)?;
-    let file = match request.input.is_dir() {
-        true => Source::of_run(Run::load(&request.input)?)?.f32()?.file,
-        false => package::read(&request.input)?,
+    let (packed, mapped);
+    let bytes: &[u8] = if request.input.is_dir() {
+        packed = Source::of_run(Run::load(&request.input)?)?.f32()?.file;
+        Block::bytes(&packed)
+    } else {
+        mapped = package::open(&request.input)?;
+        &mapped
     };
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
-    let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
-    let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
+    let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
+    let texts = texts(&request, &model)?;
     let context = request.context.unwrap_or(model.config().context_len);
     let stride = request.stride.unwrap_or((context / 2).max(1));
     ensure!(
@@ -52,11 +58,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     );
     let windows = Windows { context, stride };
     let options = SessionOptions::new(context).with_kv(request.kv.into());
-    let parts = prepared::parts(&task)?;
     let start = Instant::now();
     let score = test(
         &model,
-        &parts,
+        &texts,
         windows,
         &options,
         backend,
@@ -64,8 +69,12 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     )?;
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "held-out text: {} documents, {} bytes, {} tokens; windows of {context}, stride {stride}; backend {}, kv {:?}",
-        parts.len(),
+        "{}: {} documents, {} bytes, {} tokens; windows of {context}, stride {stride}; backend {}, kv {:?}",
+        match &request.text {
+            Some(path) => path.display().to_string(),
+            None => "held-out text".to_owned(),
+        },
+        texts.len(),
         score.bytes,
         score.tokens,
         backend.name(),
@@ -79,4 +88,16 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         score.tokens as f64 / seconds
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is scored, by document.
+fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
+    if let Some(path) = &request.text {
+        let text = std::fs::read_to_string(path);
+        return Ok(vec![text.with_context(|| path.display().to_string())?]);
+    }
+    let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
+    let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
+    let parts = prepared::parts(&task)?;
+    Ok(parts.into_iter().map(|part| part.test).collect())
 }

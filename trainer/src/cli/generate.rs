@@ -1,8 +1,9 @@
 //! `attentive generate`.
 
-use super::{Kv, backend};
+use super::{Kv, PREFILL, backend};
 use anyhow::{Result, anyhow, ensure};
 use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
 use std::io::Write;
@@ -42,7 +43,7 @@ pub(crate) struct Request {
     /// Element type of the key-value cache
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     kv: Kv,
-    /// Positions of the context; a longer text slides [default: the model's]
+    /// Positions of the context; a longer text slides [default: as many as the text needs, at most the model's]
     #[arg(long)]
     context: Option<usize>,
 }
@@ -54,11 +55,16 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     );
     ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
     let backend = backend(&request.backend)?;
-    let file = package::read(&request.file)?;
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
-    let context = request.context.unwrap_or(model.config().context_len);
+    let file = package::open(&request.file)?;
+    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
+    // With what may begin the text.
+    let needed = encode(&model, &request.prompt)?.len() + 1 + request.tokens;
+    let context = request
+        .context
+        .unwrap_or(needed.min(model.config().context_len));
     let options = SessionOptions::new(context)
         .with_kv(request.kv.into())
+        .with_prefill_len(PREFILL.min(context))
         .with_when_full(attentive::WhenFull::Ring);
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
@@ -70,9 +76,11 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         top_p: request.top_p,
         seed: request.seed,
     });
+    let start = Instant::now();
     session
         .prompt(&request.prompt)
         .map_err(|error| anyhow!("the prompt: {error}"))?;
+    let (read, read_seconds) = (session.position(), start.elapsed().as_secs_f64());
     let mut out = std::io::stdout().lock();
     out.write_all(request.prompt.as_bytes())?;
     let start = Instant::now();
@@ -87,9 +95,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         out.flush()?;
     }
     writeln!(out)?;
-    let speed = count as f64 / start.elapsed().as_secs_f64();
     eprintln!(
-        "{count} tokens, {speed:.0} tokens/s, backend {}",
+        "{read} tokens read, {:.0} tokens/s; {count} written, {:.0} tokens/s; backend {}",
+        read as f64 / read_seconds,
+        count as f64 / start.elapsed().as_secs_f64(),
         backend.name()
     );
     Ok(ExitCode::SUCCESS)

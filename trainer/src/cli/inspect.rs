@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
-use attentive::{Block, Model, TensorInfo};
+use attentive::{Model, TensorInfo};
 use attentive_trainer::package;
 use attentive_trainer::params::name;
 use attentive_trainer::produce::memory_lines;
@@ -33,9 +33,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 }
 
 fn report(request: &Request, out: &mut String) -> Result<()> {
-    // Reading compares both checksums.
-    let file = package::read(&request.file)?;
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+    // Opening compares both checksums.
+    let file = package::open(&request.file)?;
+    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let config = model.config();
     writeln!(
         out,

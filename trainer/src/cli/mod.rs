@@ -1,17 +1,24 @@
 //! The subcommands.
 
+pub(crate) mod chat;
 pub(crate) mod eval;
 pub(crate) mod generate;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
 pub(crate) mod train;
 
 use anyhow::{Result, bail};
 use attentive::kernels::Backend;
-use attentive::kernels::layout::KvDtype;
+use attentive::kernels::layout::{KvDtype, WeightFormat};
+use attentive_trainer::package::Formats;
+use attentive_trainer::produce::{INT4, INT8};
 use attentive_trainer::task::Task;
 use clap::ValueEnum;
 use std::path::Path;
+
+/// Tokens of a prompt that are run at once.
+pub(crate) const PREFILL: usize = 128;
 
 /// Element type of the key-value cache.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -28,6 +35,63 @@ impl From<Kv> for KvDtype {
             Kv::F16 => KvDtype::F16,
             Kv::I8 => KvDtype::I8,
         }
+    }
+}
+
+/// A format of matrices.
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq)]
+pub(crate) enum Format {
+    F32,
+    F16,
+    /// A scale for each row
+    Int8,
+    /// A scale for each 32 columns of a row
+    Int8Group,
+    /// A scale for each 32 columns of a row
+    Int4,
+    /// A scale and a minimum for each 32 columns of a row
+    Int4Min,
+}
+
+impl Format {
+    fn weights(self) -> WeightFormat {
+        match self {
+            Self::F32 => WeightFormat::F32,
+            Self::F16 => WeightFormat::F16,
+            Self::Int8 => WeightFormat::I8Row,
+            Self::Int8Group => WeightFormat::I8Group32,
+            Self::Int4 => WeightFormat::I4Group32,
+            Self::Int4Min => WeightFormat::U4Group32,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Int8Group => "int8-group",
+            Self::Int4 => "int4",
+            Self::Int4Min => "int4-min",
+        }
+    }
+
+    /// Of all tensors; the embeddings may have another.
+    pub(crate) fn formats(self, embedding: Option<Self>) -> Formats {
+        let mut formats = match self {
+            Self::Int8 => INT8,
+            Self::Int4 => INT4,
+            Self::F32 => Formats::F32,
+            _ => Formats {
+                matrices: self.weights(),
+                embedding: self.weights(),
+                vectors: WeightFormat::F16,
+            },
+        };
+        if let Some(embedding) = embedding {
+            formats.embedding = embedding.weights();
+        }
+        formats
     }
 }
 
@@ -52,8 +116,8 @@ pub(crate) fn task(named: Option<&Path>, recorded: &str) -> Result<Task> {
         Some(path) => Task::read(path),
         None if Path::new(recorded).exists() => Task::read(Path::new(recorded)),
         None => bail!(
-            "the text to measure on is that of the task {recorded:?}, which is not here: start from the directory that it \
-             counts from, or name a task file with --task"
+            "the text to measure on is that of the task {recorded:?}, which is not here: start from the directory that \
+             it counts from, or name a task file with --task"
         ),
     }
 }

@@ -1,18 +1,17 @@
 //! `attentive quantize`.
 
-use super::task;
+use super::{Format, task};
 use anyhow::{Context, Result, anyhow};
-use attentive::kernels::layout::WeightFormat;
 use attentive::{Block, Model};
-use attentive_trainer::package::{self, Formats};
+use attentive_trainer::package;
 use attentive_trainer::params::Params;
 use attentive_trainer::prepared;
-use attentive_trainer::produce::{self, INT4, INT8, Source, file_name, memory_lines, record};
+use attentive_trainer::produce::{self, Source, file_name, memory_lines, record};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune};
 use attentive_trainer::train::{Run, TOKENIZER};
 use attentive_trainer::vocabulary::Vocabulary;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,58 +41,6 @@ pub(crate) struct Request {
     /// The task whose text calibrates and measures [default: the one that trained the model]
     #[arg(long)]
     task: Option<PathBuf>,
-}
-
-/// A format of matrices.
-#[derive(Clone, Copy, Debug, ValueEnum, PartialEq)]
-enum Format {
-    F32,
-    F16,
-    /// A scale for each row
-    Int8,
-    /// A scale for each 32 columns of a row
-    Int8Group,
-    /// A scale for each 32 columns of a row
-    Int4,
-}
-
-impl Format {
-    fn weights(self) -> WeightFormat {
-        match self {
-            Self::F32 => WeightFormat::F32,
-            Self::F16 => WeightFormat::F16,
-            Self::Int8 => WeightFormat::I8Row,
-            Self::Int8Group => WeightFormat::I8Group32,
-            Self::Int4 => WeightFormat::I4Group32,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Int8 => "int8",
-            Self::Int8Group => "int8-group",
-            Self::Int4 => "int4",
-        }
-    }
-
-    fn formats(self, embedding: Option<Self>) -> Formats {
-        let mut formats = match self {
-            Self::Int8 => INT8,
-            Self::Int4 => INT4,
-            Self::F32 => Formats::F32,
-            _ => Formats {
-                matrices: self.weights(),
-                embedding: self.weights(),
-                vectors: WeightFormat::F16,
-            },
-        };
-        if let Some(embedding) = embedding {
-            formats.embedding = embedding.weights();
-        }
-        formats
-    }
 }
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
@@ -155,9 +102,14 @@ fn source(request: &Request) -> Result<Source> {
     if input.is_dir() {
         return Source::of_run(Run::load(input)?);
     }
-    let file = package::read(input)?;
-    let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
-    let provenance = Provenance::parse(model.provenance())?;
+    let file = package::open(input)?;
+    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
+    let provenance = Provenance::parse(model.provenance()).with_context(|| {
+        format!(
+            "{} was not trained here, so no text calibrates it; an imported model is rounded by import --format",
+            input.display()
+        )
+    })?;
     let path = directory(input).join(TOKENIZER);
     let json = std::fs::read_to_string(&path).with_context(|| {
         format!(

@@ -1,6 +1,8 @@
 //! A small task in a directory of its own.
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
+pub(crate) mod gguf;
+
 use attentive_trainer::task::Task;
 use std::path::{Path, PathBuf};
 

@@ -6,12 +6,12 @@ use crate::layout::{
     KEYS_PER_BLOCK, KvShape, key_index, key_index_i8, value_index, value_index_i8,
 };
 use crate::{Backend, ShapeError};
-use half::f16;
+use half::{bf16, f16};
 
 /// Writes `n` tokens' keys and values into slots `slot..slot + n` of the cache, modulo its capacity.
 ///
 /// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a fused
-/// projection. f16 rounds to nearest even; i8 takes a scale of amax / 127 for every key and value of every head.
+/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head.
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short, if the cache is not of its shape, or if `n` exceeds the capacity.
@@ -96,6 +96,12 @@ impl Place {
                     )?;
                     let index = |dim| value_index(head_dim, self.slot, dim);
                     scatter(v, self.block(head, to_v)?, index, f16::from_f32)?;
+                }
+                KvMut::BF16 { k: to_k, v: to_v } => {
+                    let index = |dim| key_index(self.slot, dim);
+                    scatter(k, self.block(head, to_k)?, index, bf16::from_f32)?;
+                    let index = |dim| value_index(head_dim, self.slot, dim);
+                    scatter(v, self.block(head, to_v)?, index, bf16::from_f32)?;
                 }
                 KvMut::I8 {
                     k: to_k,

@@ -12,10 +12,12 @@
 //! exponential runs in registers at the end of each 4 × 16 tile of scores, which are never stored.
 
 mod append;
+mod bytes;
+mod call;
+mod float;
 mod plan;
-mod prefill;
-mod source;
 mod tile;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -23,12 +25,16 @@ mod tests;
 pub use append::append;
 pub use plan::attention_scratch_len;
 
+use crate::isa::{Isa, Kernel};
 use crate::layout::{KvDtype, KvShape};
 use crate::{Backend, ShapeError};
-use half::f16;
-use plan::Plan;
-use prefill::Prefill;
-use source::{Bytes, Floats};
+use bytes::{Accurate, Bytes, Cache, Fast, Width};
+use call::Call;
+use core::marker::PhantomData;
+use float::{Element, Floats};
+use half::{bf16, f16};
+use plan::{GROUPS_MAX, Plan};
+use walk::walk;
 
 /// The keys that a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +45,32 @@ pub enum Mask {
     Full,
     /// The queries are the last `q_len` of the `kv_len` positions: query i sees keys `0..=kv_len − q_len + i`.
     Causal,
+    /// As [`Causal`](Self::Causal), but a query sees of the keys before it only the nearest and the first: its own and the
+    /// `len − 1` before it (sliding window, Beltagy et al. 2020), and keys `0..keep` (which keep a stream stable that was
+    /// trained without a window: "attention sinks", Xiao et al. 2023).
+    Window {
+        /// Keys of the window, at least 1: the query's own is one of them.
+        len: usize,
+        /// First keys that stay visible.
+        keep: usize,
+    },
+}
+
+/// How an i8 cache is multiplied. Float caches have no use for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Precision {
+    /// Products of bytes: queries have 127 levels, probabilities 128. With inputs of unit variance the output's relative
+    /// error, the cache's own rounding included, is at most 2.5e-2.
+    #[default]
+    Fast,
+    /// Products of 16-bit words: at most 1e-2, which is the cache's own rounding.
+    Accurate,
 }
 
 /// Shape of one attention call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AttentionShape {
+pub struct AttentionShape<'a> {
     /// Query heads: a multiple of the key-value heads. Heads h·group..(h+1)·group share key-value head h.
     pub q_heads: usize,
     /// Queries.
@@ -54,10 +81,17 @@ pub struct AttentionShape {
     pub mask: Mask,
     /// Factor of the scores.
     pub scale: f32,
+    /// Scores s become `soft_cap · tanh(s / soft_cap)`; 0 for no cap.
+    pub soft_cap: f32,
+    /// One score a query head that takes part in the softmax without a value (a learned attention sink, as in gpt-oss); empty
+    /// for none.
+    pub sinks: &'a [f32],
+    /// How an i8 cache is multiplied.
+    pub precision: Precision,
 }
 
-impl AttentionShape {
-    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1).
+impl AttentionShape<'_> {
+    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1), neither cap nor sinks, the default precision.
     pub fn new(kv: &KvShape, q_heads: usize, q_len: usize, kv_len: usize, mask: Mask) -> Self {
         let scale = 1.0 / libm::sqrtf(kv.head_dim() as f32);
         Self {
@@ -66,6 +100,9 @@ impl AttentionShape {
             kv_len,
             mask,
             scale,
+            soft_cap: 0.0,
+            sinks: &[],
+            precision: Precision::default(),
         }
     }
 
@@ -74,7 +111,7 @@ impl AttentionShape {
     fn visible(&self, token: usize) -> usize {
         match self.mask {
             Mask::Full => self.kv_len,
-            Mask::Causal => self
+            Mask::Causal | Mask::Window { .. } => self
                 .kv_len
                 .wrapping_sub(self.q_len)
                 .wrapping_add(token)
@@ -99,6 +136,13 @@ pub enum Kv<'a> {
         k: &'a [f16],
         /// Values.
         v: &'a [f16],
+    },
+    /// bfloat16.
+    BF16 {
+        /// Keys.
+        k: &'a [bf16],
+        /// Values.
+        v: &'a [bf16],
     },
     /// Bytes: key = `k_scale · (k − 128)`, value = `v_scale · v`.
     I8 {
@@ -130,6 +174,13 @@ pub enum KvMut<'a> {
         /// Values.
         v: &'a mut [f16],
     },
+    /// bfloat16.
+    BF16 {
+        /// Keys.
+        k: &'a mut [bf16],
+        /// Values.
+        v: &'a mut [bf16],
+    },
     /// Bytes with scales.
     I8 {
         /// Keys.
@@ -149,6 +200,7 @@ impl KvMut<'_> {
         match self {
             Self::F32 { k, v } => Kv::F32 { k, v },
             Self::F16 { k, v } => Kv::F16 { k, v },
+            Self::BF16 { k, v } => Kv::BF16 { k, v },
             Self::I8 {
                 k,
                 k_scales,
@@ -170,6 +222,7 @@ impl Kv<'_> {
         match self {
             Self::F32 { .. } => KvDtype::F32,
             Self::F16 { .. } => KvDtype::F16,
+            Self::BF16 { .. } => KvDtype::BF16,
             Self::I8 { .. } => KvDtype::I8,
         }
     }
@@ -178,6 +231,7 @@ impl Kv<'_> {
         let (k_len, v_len, k_scales, v_scales) = match self {
             Kv::F32 { k, v } => (k.len(), v.len(), 0, 0),
             Kv::F16 { k, v } => (k.len(), v.len(), 0, 0),
+            Kv::BF16 { k, v } => (k.len(), v.len(), 0, 0),
             Kv::I8 {
                 k,
                 k_scales,
@@ -214,7 +268,7 @@ impl Kv<'_> {
 pub fn attention(
     backend: Backend,
     kv_shape: &KvShape,
-    shape: &AttentionShape,
+    shape: &AttentionShape<'_>,
     q: &[f32],
     q_stride: usize,
     kv: Kv<'_>,
@@ -225,8 +279,14 @@ pub fn attention(
     let width = row_width(kv_shape, shape)?;
     kv.check(kv_shape)?;
     ShapeError::check_at_most("kv_len", kv_shape.capacity(), shape.kv_len)?;
-    if shape.mask == Mask::Causal {
+    if shape.mask != Mask::Full {
         ShapeError::check_at_most("q_len of causal attention", shape.kv_len, shape.q_len)?;
+    }
+    if let Mask::Window { len, .. } = shape.mask {
+        ShapeError::check_at_least("window", 1, len)?;
+    }
+    if !shape.sinks.is_empty() {
+        ShapeError::check_eq("sinks", shape.q_heads, shape.sinks.len())?;
     }
     if shape.q_len == 0 {
         return Ok(());
@@ -243,27 +303,41 @@ pub fn attention(
     }
     let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
     let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
-    let job = (kv_shape, shape, group, plan);
-    let io = (q, q_stride, out, out_stride);
+    let call = Call {
+        kv: kv_shape,
+        shape,
+        group,
+        q,
+        q_stride,
+        out,
+        out_stride,
+    };
+    let attend = Attend {
+        call,
+        plan,
+        scratch,
+    };
     let done = match kv {
-        Kv::F32 { k, v } => backend.run(Prefill::new(job, io, Floats { k, v }, scratch)),
-        Kv::F16 { k, v } => backend.run(Prefill::new(job, io, Floats { k, v }, scratch)),
+        Kv::F32 { k, v } => backend.run(AttendFloats { attend, k, v }),
+        Kv::F16 { k, v } => backend.run(AttendFloats { attend, k, v }),
+        Kv::BF16 { k, v } => backend.run(AttendFloats { attend, k, v }),
         Kv::I8 {
             k,
             k_scales,
             v,
             v_scales,
-        } => backend.run(Prefill::new(
-            job,
-            io,
-            Bytes {
+        } => {
+            let cache = Cache {
                 k,
                 k_scales,
                 v,
                 v_scales,
-            },
-            scratch,
-        )),
+            };
+            match shape.precision {
+                Precision::Fast => backend.run(AttendBytes::<Fast>::new(attend, cache)),
+                Precision::Accurate => backend.run(AttendBytes::<Accurate>::new(attend, cache)),
+            }
+        }
     };
     // The checks above leave nothing that could end early; if one were wrong, this is an error and not a panic.
     done.ok_or(ShapeError {
@@ -273,8 +347,129 @@ pub fn attention(
     })
 }
 
+/// A checked call.
+struct Attend<'a> {
+    call: Call<'a>,
+    plan: Plan,
+    scratch: &'a mut [f32],
+}
+
+struct AttendFloats<'a, E> {
+    attend: Attend<'a>,
+    k: &'a [E],
+    v: &'a [E],
+}
+
+struct AttendBytes<'a, W> {
+    attend: Attend<'a>,
+    cache: Cache<'a>,
+    width: PhantomData<W>,
+}
+
+impl<'a, W> AttendBytes<'a, W> {
+    fn new(attend: Attend<'a>, cache: Cache<'a>) -> Self {
+        Self {
+            attend,
+            cache,
+            width: PhantomData,
+        }
+    }
+}
+
+/// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of keys and
+/// values, and all bits are the same whatever the size.
+macro_rules! in_groups {
+    ($isa:ty, $rows:expr, $call:ident, $main:expr) => {{
+        let rows: usize = $rows;
+        if !<$isa>::VECTORS {
+            match rows {
+                1 => $call!(1, (0, rows)),
+                _ => $call!(4, (0, rows)),
+            }
+        } else {
+            match rows {
+                1 => $call!(1, (0, rows)),
+                2 => $call!(2, (0, rows)),
+                3 | 4 | 7 | 8 => $call!(4, (0, rows)),
+                _ if $main == 4 => $call!(4, (0, rows)),
+                _ => {
+                    let rest = match rows % 6 {
+                        rest @ 1..=4 => rest,
+                        _ => 0,
+                    };
+                    $call!(6, (0, rows - rest))?;
+                    match rest {
+                        0 => Some(()),
+                        1 | 2 => $call!(2, (rows - rest, rows)),
+                        _ => $call!(4, (rows - rest, rows)),
+                    }
+                }
+            }
+        }
+    }};
+}
+
+impl<E: Element> Kernel for AttendFloats<'_, E> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Option<()> {
+        let Self { attend, k, v } = self;
+        let Attend {
+            mut call,
+            plan,
+            scratch,
+        } = attend;
+        macro_rules! groups {
+            ($rows:literal, $range:expr) => {{
+                let mut method = Floats::<E, $rows> {
+                    plan: &plan,
+                    k,
+                    v,
+                    state: plan.cut_floats(scratch)?,
+                    fresh: [true; GROUPS_MAX],
+                };
+                walk(isa, &mut call, &plan, &mut method, $range)
+            }};
+        }
+        in_groups!(I, call.shape.q_len * call.group, groups, 6)
+    }
+}
+
+impl<W: Width> Kernel for AttendBytes<'_, W> {
+    type Output = Option<()>;
+
+    const PRODUCTS: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Option<()> {
+        let Self { attend, cache, .. } = self;
+        let Attend {
+            mut call,
+            plan,
+            scratch,
+        } = attend;
+        macro_rules! groups {
+            ($rows:literal, $range:expr) => {{
+                let mut method = Bytes::<W, $rows> {
+                    plan: &plan,
+                    cache,
+                    state: plan.cut_bytes(scratch)?,
+                };
+                walk(isa, &mut call, &plan, &mut method, $range)
+            }};
+        }
+        in_groups!(
+            I,
+            call.shape.q_len * call.group,
+            groups,
+            if I::DOT4 { 6 } else { 4 }
+        )
+    }
+}
+
 /// Elements of one token's queries.
-fn row_width(kv_shape: &KvShape, shape: &AttentionShape) -> Result<usize, ShapeError> {
+fn row_width(kv_shape: &KvShape, shape: &AttentionShape<'_>) -> Result<usize, ShapeError> {
     let kv_heads = kv_shape.kv_heads();
     let error = ShapeError {
         what: "q_heads (a multiple of kv_heads)",

@@ -1,64 +1,56 @@
 //! How rows and keys are blocked, and where everything lies in the scratch memory.
 
 use crate::layout::{KEYS_PER_BLOCK, KvDtype, KvShape};
-
-/// Rows of a tile.
-pub(super) const ROWS: usize = 4;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Rows of a query block: their queries and outputs stay in L2 while the keys stream past.
 const ROWS_MAX: usize = 96;
+
+/// The most row groups of a query block: groups are of at least four rows wherever there is more than one.
+pub(super) const GROUPS_MAX: usize = ROWS_MAX / 4;
 
 /// Keys of a block, when there are rows to amortise the probabilities' scratch, and when there are few.
 const KEYS_MAX: usize = 256;
 const KEYS_MAX_FEW_ROWS: usize = 128;
 
-/// Keys of an i8 block, which is expanded to f32 in scratch.
-const KEYS_MAX_I8: usize = 64;
+/// Panels of an i8 block, whatever the rows: probabilities are rounded relative to their block's largest.
+pub(super) const PANELS_I8: usize = 8;
 
-/// Row groups that pass over a key panel while it is in L1.
-pub(super) const GROUPS_PER_PASS: usize = 3;
+/// Keys that few rows attend to at a time: four blocks, whose scalar work overlaps.
+pub(super) const KEYS_MAX_I8: usize = 4 * PANELS_I8 * KEYS_PER_BLOCK;
+
+/// Rows that pass over a key panel while it is in L1, and the groups that they make at most.
+const ROWS_PER_PASS: usize = 12;
+pub(super) const GROUPS_PER_PASS: usize = ROWS_PER_PASS / 4;
 
 /// Floats of a cache line: the scratch is used from the first line boundary on.
 const LINE: usize = 16;
 
-/// One 4 × 16 tile: 4 rows of probabilities for 16 keys, or of outputs for 16 dimensions.
-pub(super) type Tile = [Wide<f32>; ROWS];
-
 /// Sixteen elements as the two vectors that they are loaded as.
 pub(super) type Wide<E> = [[E; 8]; 2];
+
+/// R rows of probabilities for 16 keys, or of outputs for 16 dimensions.
+pub(super) type Tile<const R: usize> = [Wide<f32>; R];
+
+/// Groups of R rows that pass over the keys together.
+pub(super) const fn groups_per_pass(rows: usize) -> usize {
+    let groups = ROWS_PER_PASS / rows;
+    if groups > GROUPS_PER_PASS {
+        GROUPS_PER_PASS
+    } else {
+        groups
+    }
+}
 
 /// Block sizes of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// Row groups of a query block.
-    pub(super) groups: usize,
+    /// Rows of a query block, rounded up to whole groups whatever their size.
+    rows: usize,
     /// Sixteen-key panels of a key block.
     pub(super) panels: usize,
-    /// Elements of an expanded key block, and of an expanded value block; 0 unless i8.
-    expanded: usize,
+    dtype: KvDtype,
     head_dim: usize,
-}
-
-/// The scratch memory of a call, cut up.
-pub(super) struct Scratch<'a> {
-    pub(super) state: State<'a>,
-    /// Space for expanded keys and values.
-    pub(super) expanded_k: &'a mut [f32],
-    pub(super) expanded_v: &'a mut [f32],
-}
-
-/// What is kept of a query block's rows; everything is indexed by row group first.
-pub(super) struct State<'a> {
-    /// Scaled queries `[groups][head_dim][4]`.
-    pub(super) q: &'a mut [[f32; ROWS]],
-    /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
-    pub(super) out: &'a mut [Tile],
-    /// Probabilities `[groups of a pass][panels]`.
-    pub(super) p: &'a mut [Tile],
-    /// Running sums of the probabilities, eight partial sums a row.
-    pub(super) sums: &'a mut [[[f32; 8]; ROWS]],
-    /// −m: the negated references of the exponents.
-    pub(super) neg_m: &'a mut [[f32; ROWS]],
 }
 
 const fn min(a: usize, b: usize) -> usize {
@@ -68,22 +60,35 @@ const fn min(a: usize, b: usize) -> usize {
 impl Plan {
     /// For `q_len` queries of `group` heads each; never larger for a smaller `q_len`.
     pub(super) const fn new(kv: &KvShape, dtype: KvDtype, group: usize, q_len: usize) -> Self {
-        let rows = min(q_len.saturating_mul(group), ROWS_MAX);
+        let rows = match q_len.saturating_mul(group) {
+            0..=1 => 1,
+            2..=4 => 4,
+            5..=6 => 6,
+            7..=8 => 8,
+            rows if rows < ROWS_MAX => rows.next_multiple_of(12),
+            _ => ROWS_MAX,
+        };
         let keys_max = match dtype {
-            KvDtype::I8 => KEYS_MAX_I8,
-            _ if rows <= 2 * ROWS => KEYS_MAX_FEW_ROWS,
+            KvDtype::I8 if rows == 1 => KEYS_MAX_I8,
+            KvDtype::I8 if rows <= 8 => KEYS_MAX_I8 / 2,
+            KvDtype::I8 => KEYS_MAX_I8 / 4,
+            _ if rows <= 8 => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
         };
-        let keys = min(kv.capacity(), keys_max);
         Self {
-            groups: rows.div_ceil(ROWS),
-            panels: keys / KEYS_PER_BLOCK,
-            expanded: if matches!(dtype, KvDtype::I8) {
-                keys * kv.head_dim()
-            } else {
-                0
-            },
+            rows,
+            panels: min(kv.capacity(), keys_max) / KEYS_PER_BLOCK,
+            dtype,
             head_dim: kv.head_dim(),
+        }
+    }
+
+    /// Rows of a query block that is made of groups of `rows`.
+    pub(super) const fn rows_of_block(&self, rows: usize) -> usize {
+        if self.rows < rows {
+            rows
+        } else {
+            self.rows / rows * rows
         }
     }
 
@@ -92,63 +97,160 @@ impl Plan {
         self.head_dim.div_ceil(16)
     }
 
-    const fn len(&self) -> usize {
-        let group = ROWS * (self.head_dim + 16 * self.out_tiles() + 8 + 1);
-        let p = min(self.groups, GROUPS_PER_PASS) * self.panels * ROWS * 16;
-        LINE + self.groups * group + p + 2 * self.expanded
+    const fn rows_of_pass(&self) -> usize {
+        min(self.rows, ROWS_PER_PASS)
     }
 
-    /// Cuts `scratch` up; `None` if it is shorter than [`attention_scratch_len`] says.
-    pub(super) fn cut<'a>(&self, scratch: &'a mut [f32]) -> Option<Scratch<'a>> {
+    /// Floats of probabilities.
+    const fn p_len(&self) -> usize {
+        self.rows_of_pass() * self.panels * KEYS_PER_BLOCK
+    }
+
+    /// Scores of a row of an i8 pass: whole steps of 32 keys.
+    pub(super) const fn keys_of_row(&self) -> usize {
+        self.panels.next_multiple_of(2) * KEYS_PER_BLOCK
+    }
+
+    const fn len(&self) -> usize {
+        let row = 16 * self.out_tiles();
+        LINE + match self.dtype {
+            // Queries, partial sums, a reference.
+            KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => {
+                self.rows * (row + self.head_dim + 8 + 1) + self.p_len()
+            }
+            // Queries of two bytes, scale, correction, reference, sum; scores and probabilities of two bytes.
+            KvDtype::I8 => {
+                let scores = self.rows_of_pass() * self.keys_of_row();
+                self.rows * (row + self.head_dim / 2 + 4) + scores + scores / 2
+            }
+        }
+    }
+
+    /// `scratch` from its first cache line on.
+    pub(super) fn aligned<'a>(&self, scratch: &'a mut [f32]) -> Option<Cut<'a>> {
         let to_line = match scratch.as_ptr().align_offset(4 * LINE) {
             offset if offset < LINE => offset,
             // Never on hardware; an interpreter may decline to say.
             _ => 0,
         };
-        let mut rest = scratch.get_mut(to_line..)?;
-        let mut take = |len: usize| -> Option<&'a mut [f32]> {
-            let (head, tail) = core::mem::take(&mut rest).split_at_mut_checked(len)?;
-            rest = tail;
-            Some(head)
-        };
+        Some(Cut(scratch.get_mut(to_line..)?))
+    }
+
+    /// The float methods' parts of the scratch, for groups of R rows; `None` if it is shorter than
+    /// [`attention_scratch_len`] says.
+    pub(super) fn cut_floats<'a, const R: usize>(
+        &self,
+        scratch: &'a mut [f32],
+    ) -> Option<FloatState<'a, R>> {
+        let mut rest = self.aligned(scratch)?;
+        let rows = self.rows_of_block(R);
         // What is stored in vectors first: the order keeps these parts on line boundaries.
-        let p = take(min(self.groups, GROUPS_PER_PASS) * self.panels * ROWS * 16)?;
-        let out = take(self.groups * self.out_tiles() * ROWS * 16)?;
-        let sums = take(self.groups * ROWS * 8)?;
-        let expanded_k = take(self.expanded)?;
-        let expanded_v = take(self.expanded)?;
-        let q = take(self.groups * self.head_dim * ROWS)?;
-        let neg_m = take(self.groups * ROWS)?;
-        let state = State {
-            q: q.as_chunks_mut().0,
-            out: out
+        Some(FloatState {
+            p: rest.tiles(self.p_len() / (16 * R))?,
+            out: rest.tiles(rows / R * self.out_tiles())?,
+            sums: rest.take(rows * 8)?.as_chunks_mut().0.as_chunks_mut().0,
+            q: rest
+                .take(rows * self.head_dim)?
+                .as_chunks_mut()
+                .0
+                .as_chunks_mut()
+                .0,
+            neg_m: rest.take(rows)?.as_chunks_mut().0,
+        })
+    }
+
+    /// The parts of the scratch for a cache of bytes.
+    pub(super) fn cut_bytes<'a, L: FromBytes + IntoBytes + Immutable, const R: usize>(
+        &self,
+        scratch: &'a mut [f32],
+    ) -> Option<ByteState<'a, L, R>> {
+        let mut rest = self.aligned(scratch)?;
+        let rows = self.rows_of_block(R);
+        let scores = self.rows_of_pass() * self.keys_of_row();
+        let levels = |floats: &'a mut [f32]| <[L]>::mut_from_bytes(floats.as_mut_bytes()).ok();
+        let per_float = size_of::<f32>() / size_of::<L>();
+        Some(ByteState {
+            scores: rest.take(scores)?.as_chunks_mut().0.as_chunks_mut().0,
+            p: levels(rest.take(scores / per_float)?)?.as_chunks_mut().0,
+            out: rest.tiles(rows / R * self.out_tiles())?,
+            q: levels(rest.take(rows * self.head_dim / per_float)?)?
+                .as_chunks_mut()
+                .0
+                .as_chunks_mut()
+                .0,
+            scale: rest.take(rows)?.as_chunks_mut().0,
+            start: <[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes())
+                .ok()?
+                .as_chunks_mut()
+                .0,
+            reference: rest.take(rows)?.as_chunks_mut().0,
+            sum: rest.take(rows)?.as_chunks_mut().0,
+        })
+    }
+}
+
+/// Scratch that is being cut up.
+pub(super) struct Cut<'a>(&'a mut [f32]);
+
+impl<'a> Cut<'a> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a mut [f32]> {
+        let (head, tail) = core::mem::take(&mut self.0).split_at_mut_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(super) fn tiles<const R: usize>(&mut self, tiles: usize) -> Option<&'a mut [Tile<R>]> {
+        let floats = self.take(tiles * R * 16)?;
+        Some(
+            floats
                 .as_chunks_mut::<8>()
                 .0
                 .as_chunks_mut::<2>()
                 .0
                 .as_chunks_mut()
                 .0,
-            p: p.as_chunks_mut::<8>()
-                .0
-                .as_chunks_mut::<2>()
-                .0
-                .as_chunks_mut()
-                .0,
-            sums: sums.as_chunks_mut::<8>().0.as_chunks_mut().0,
-            neg_m: neg_m.as_chunks_mut().0,
-        };
-        Some(Scratch {
-            state,
-            expanded_k,
-            expanded_v,
-        })
+        )
     }
+}
+
+/// What is kept of a query block's rows; everything is indexed by row group first.
+pub(super) struct FloatState<'a, const R: usize> {
+    /// Scaled queries `[groups][head_dim / 8][R][8]`.
+    pub(super) q: &'a mut [[[f32; 8]; R]],
+    /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
+    pub(super) out: &'a mut [Tile<R>],
+    /// Probabilities `[groups of a pass][panels]`.
+    pub(super) p: &'a mut [Tile<R>],
+    /// Running sums of the probabilities, eight partial sums a row.
+    pub(super) sums: &'a mut [[[f32; 8]; R]],
+    /// −m: the negated references of the exponents.
+    pub(super) neg_m: &'a mut [[f32; R]],
+}
+
+/// What is kept of a query block's rows over a cache of bytes; rows of a block are indexed by group first.
+pub(super) struct ByteState<'a, L, const R: usize> {
+    /// Scores `[rows of a pass][keys]` before their query's scale, then probabilities times the values' scales.
+    pub(super) scores: &'a mut [Wide<f32>],
+    /// Levels of the probabilities `[rows of a pass][keys]`.
+    pub(super) p: &'a mut [[L; 4]],
+    /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
+    pub(super) out: &'a mut [Tile<R>],
+    /// Levels of the queries `[groups][head_dim / 4][R][4]`.
+    pub(super) q: &'a mut [[[L; 4]; R]],
+    /// Scales of the queries, the scores' factor and log₂ e included; positive.
+    pub(super) scale: &'a mut [[f32; R]],
+    /// −128 · Σ levels of the query: keys are stored with an offset of 128.
+    pub(super) start: &'a mut [[i32; R]],
+    /// m: the references of the exponents.
+    pub(super) reference: &'a mut [[f32; R]],
+    /// Sums of the probabilities.
+    pub(super) sum: &'a mut [[f32; R]],
 }
 
 /// Scratch of [`attention`](super::attention) for up to `q_len_max` queries, in f32 elements.
 ///
-/// It depends on neither the number of keys nor, beyond 96 rows, that of queries: 8 queries of one head of 32 take about
-/// 8 KiB, a long prefill of heads of 64 about 100 KiB.
+/// It depends on neither the number of keys nor, beyond 96 rows, that of queries: one query of one head of 32 takes about
+/// 1 KiB, a long prefill of heads of 64 about 65 KiB.
 pub const fn attention_scratch_len(
     kv: &KvShape,
     dtype: KvDtype,

@@ -10,6 +10,7 @@ struct Cache {
     dtype: KvDtype,
     f32: [Vec<f32>; 2],
     f16: [Vec<f16>; 2],
+    bf16: [Vec<bf16>; 2],
     k: Vec<u8>,
     v: Vec<i8>,
     scales: [Vec<f32>; 2],
@@ -24,6 +25,7 @@ impl Cache {
             dtype,
             f32: [vec![f32::NAN; len + 1], vec![f32::NAN; len + 1]],
             f16: [vec![f16::NAN; len + 1], vec![f16::NAN; len + 1]],
+            bf16: [vec![bf16::NAN; len + 1], vec![bf16::NAN; len + 1]],
             k: vec![7; len + 1],
             v: vec![7; len + 1],
             scales: [vec![f32::NAN; scales + 1], vec![f32::NAN; scales + 1]],
@@ -47,6 +49,13 @@ impl Cache {
                     v: &mut v[1..],
                 }
             }
+            KvDtype::BF16 => {
+                let [k, v] = &mut self.bf16;
+                KvMut::BF16 {
+                    k: &mut k[1..],
+                    v: &mut v[1..],
+                }
+            }
             KvDtype::I8 => KvMut::I8 {
                 k: &mut self.k[1..],
                 k_scales: &mut k_scales[1..],
@@ -64,10 +73,24 @@ fn rounded(dtype: KvDtype, x: &[f32]) -> Vec<f32> {
     let round = |x: &f32| match dtype {
         KvDtype::F32 => *x,
         KvDtype::F16 => f16::from_f32(*x).to_f32(),
+        KvDtype::BF16 => bf16::from_f32(*x).to_f32(),
         KvDtype::I8 if amax > 1e-30 => (x * (127.0 / amax)).round_ties_even() * step,
         KvDtype::I8 => 0.0,
     };
     x.iter().map(round).collect()
+}
+
+const DTYPES: [KvDtype; 4] = [KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::I8];
+
+/// What an i8 cache is asked for: a query in levels of its largest element.
+fn rounded_query(precision: Precision, x: &[f32]) -> Vec<f32> {
+    let highest = match precision {
+        Precision::Fast => 63.0,
+        Precision::Accurate => 32_767.0,
+    };
+    let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let level = |x: &f32| (x * (highest / amax)).round_ties_even() * (amax / highest);
+    x.iter().map(level).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +98,8 @@ struct Case {
     dtype: KvDtype,
     head_dim: usize,
     kv_heads: usize,
-    shape: AttentionShape,
+    shape: AttentionShape<'static>,
+    sinks: Vec<f32>,
     capacity: usize,
     /// Standard deviation of the scores, about.
     spread: f32,
@@ -87,10 +111,13 @@ impl Case {
         let head_dim = 8 * random.index(if cfg!(miri) { 4 } else { 32 }) + 8;
         let kv_heads = 1 + random.index(3);
         let q_heads = kv_heads * [1, 1, 2, 3, 8][random.index(5)];
-        let mask = if random.index(2) == 0 {
-            Mask::Full
-        } else {
-            Mask::Causal
+        let mask = match random.index(3) {
+            0 => Mask::Full,
+            1 => Mask::Causal,
+            _ => Mask::Window {
+                len: 1 + random.index(limit),
+                keep: [0, 0, 1, 5, 40][random.index(5)],
+            },
         };
         let kv_len = 1
             + random.index(limit)
@@ -101,7 +128,7 @@ impl Case {
             };
         let q_limit = [4, limit][random.index(2)];
         let mut q_len = 1 + random.index(q_limit);
-        if mask == Mask::Causal {
+        if mask != Mask::Full {
             q_len = q_len.min(kv_len);
         }
         let spread = [0.1, 1.0, 5.0, 100.0][random.index(4)];
@@ -112,15 +139,30 @@ impl Case {
             kv_len,
             mask,
             scale,
+            soft_cap: [0.0, 0.0, 0.5 + 2.0 * spread][random.index(3)],
+            sinks: &[],
+            precision: [Precision::Fast, Precision::Accurate][random.index(2)],
         };
-        let dtype = [KvDtype::F32, KvDtype::F16, KvDtype::I8][random.index(3)];
+        let sinks = match random.index(3) {
+            0 => (0..q_heads).map(|_| random.normal() * spread).collect(),
+            _ => Vec::new(),
+        };
+        let dtype = DTYPES[random.index(4)];
         Self {
             dtype,
             head_dim,
             kv_heads,
             shape,
+            sinks,
             capacity: kv_len + random.index(40),
             spread,
+        }
+    }
+
+    fn shape(&self) -> AttentionShape<'_> {
+        AttentionShape {
+            sinks: &self.sinks,
+            ..self.shape
         }
     }
 
@@ -152,11 +194,20 @@ impl Case {
             heads.collect::<Vec<_>>().concat()
         });
         let mut out = vec![0.0; q.len()];
+        let q = match self.dtype {
+            KvDtype::I8 => {
+                let heads = q
+                    .chunks(self.head_dim)
+                    .map(|x| rounded_query(self.shape.precision, x));
+                heads.collect::<Vec<_>>().concat()
+            }
+            _ => q.clone(),
+        };
         reference::attention::attention(
-            &self.shape,
+            &self.shape(),
             self.kv_heads,
             self.head_dim,
-            q,
+            &q,
             &k,
             &v,
             &mut out,
@@ -187,7 +238,7 @@ impl Case {
         attention(
             backend,
             &kv_shape,
-            &self.shape,
+            &self.shape(),
             &strided[1..],
             q_stride,
             cache.kv_mut().as_kv(),
@@ -211,8 +262,17 @@ impl Case {
         let expected = self.expected(&inputs);
         // A score of size s carries an error of s·ε·√head_dim or so, which the exponential makes relative.
         let v_max = inputs[2].iter().fold(0f32, |m, x| m.max(x.abs()));
-        let tolerance =
+        let mut tolerance =
             f64::from(v_max * (4e-6 + 2e-6 * self.spread * (self.head_dim as f32).sqrt() / 4.0));
+        if self.dtype == KvDtype::I8 {
+            // Half a level of the largest probability for every key, which the keys' number does not add up to: they
+            // round up and down.
+            let levels = match self.shape.precision {
+                Precision::Fast => 127.0,
+                Precision::Accurate => 32_767.0,
+            };
+            tolerance += f64::from(v_max) * (1.5 + (self.shape.kv_len as f64).sqrt()) / levels;
+        }
         for backend in backends() {
             let got = self.computed(backend, &inputs);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
@@ -232,5 +292,100 @@ fn equals_the_oracle() {
     let mut random = Rng(1);
     for _ in 0..if cfg!(miri) { 2 } else { 300 } {
         Case::random(&mut random).check(&mut random);
+    }
+}
+
+/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt gives
+/// what one long prompt gives.
+#[test]
+fn rows_do_not_depend_on_their_number() {
+    let mut random = Rng(2);
+    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
+        let case = Case::random(&mut random);
+        let [q, k, v] = case.inputs(&mut random);
+        let row = case.shape.q_heads * case.head_dim;
+        for backend in backends() {
+            let all = case.computed(backend, &[q.clone(), k.clone(), v.clone()]);
+            let mut first = 0;
+            while first < case.shape.q_len {
+                let len = (1 + random.index(9)).min(case.shape.q_len - first);
+                let mut part = case.clone();
+                part.shape.q_len = len;
+                if case.shape.mask != Mask::Full {
+                    part.shape.kv_len -= case.shape.q_len - first - len;
+                }
+                let width = case.kv_heads * case.head_dim * part.shape.kv_len;
+                let inputs = [
+                    &q[first * row..(first + len) * row],
+                    &k[..width],
+                    &v[..width],
+                ]
+                .map(<[f32]>::to_vec);
+                let got = part.computed(backend, &inputs);
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let want = &all[first * row..(first + len) * row];
+                assert_eq!(
+                    bits(&got),
+                    bits(want),
+                    "{} tokens {first}, {len}: {case:?}",
+                    backend.name()
+                );
+                first += len;
+            }
+        }
+    }
+}
+
+/// The errors that [`Precision`] promises, the cache's rounding included.
+#[test]
+fn integer_products_are_as_accurate_as_documented() {
+    let mut random = Rng(3);
+    for (precision, bound) in [(Precision::Fast, 2.5e-2), (Precision::Accurate, 1e-2)] {
+        for (head_dim, kv_len) in [(64, 512), (64, 1024), (128, 512), (80, 300)] {
+            if cfg!(miri) {
+                continue;
+            }
+            let q_len = 32;
+            let mut case = Case::random(&mut random);
+            case = Case {
+                dtype: KvDtype::I8,
+                head_dim,
+                kv_heads: 1,
+                shape: AttentionShape {
+                    q_heads: 1,
+                    q_len,
+                    kv_len,
+                    mask: Mask::Causal,
+                    scale: 1.0 / (head_dim as f32).sqrt(),
+                    soft_cap: 0.0,
+                    precision,
+                    ..case.shape
+                },
+                sinks: Vec::new(),
+                capacity: kv_len,
+                spread: 1.0,
+            };
+            let inputs = case.inputs(&mut random);
+            let exact = Case {
+                dtype: KvDtype::F32,
+                ..case.clone()
+            }
+            .expected(&inputs);
+            for backend in backends() {
+                let got = case.computed(backend, &inputs);
+                let square = |x: f64| x * x;
+                let error: f64 = got
+                    .iter()
+                    .zip(&exact)
+                    .map(|(got, x)| square(f64::from(*got) - x))
+                    .sum();
+                let error = (error / exact.iter().map(|x| square(*x)).sum::<f64>()).sqrt();
+                assert!(
+                    error <= bound,
+                    "{} {precision:?} {head_dim} {kv_len}: {error}",
+                    backend.name()
+                );
+            }
+        }
     }
 }

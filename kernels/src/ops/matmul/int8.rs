@@ -6,8 +6,11 @@
 
 use half::f16;
 
-use super::activations::quantize;
-use super::panel::{GROUP_STEPS, Panel, Step, as_panels, as_steps, load_f16, store};
+use super::activations::{Rows, Tile, UNSIGNED, quantize};
+use super::panel::{
+    GROUP_STEPS, Panel, Step, as_panels, as_steps, group_steps, load, load_f16, load_i32, panel_of,
+    store,
+};
 use super::scalar;
 use crate::ShapeError;
 use crate::isa::{Isa, Kernel};
@@ -16,6 +19,12 @@ use crate::layout::{GROUP, PANEL};
 /// Vectors of a tile: 4 × 16 outputs are eight accumulators, which with two registers of weights, one of activations and
 /// a constant leave a third of AVX2's sixteen registers for products in flight.
 const TILE: usize = 4;
+
+/// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
+const WIDE_TILE: usize = 8;
+
+/// Panels that one vector is multiplied with at a time: eight chains of additions, and few loops that end.
+const PANELS: usize = 4;
 
 /// y = W x for weights with a scale per row.
 pub(super) struct RowProduct<'a> {
@@ -31,6 +40,7 @@ pub(super) struct RowProduct<'a> {
 
 impl Kernel for RowProduct<'_> {
     type Output = Result<(), ShapeError>;
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
@@ -38,55 +48,51 @@ impl Kernel for RowProduct<'_> {
             scalar::row_product(self)
         } else if self.x.len() == self.cols {
             self.one(isa)
+        } else if I::WIDE {
+            self.many::<I, WIDE_TILE>(isa)
         } else {
-            self.many(isa)
+            self.many::<I, TILE>(isa)
         }
     }
 }
 
 impl RowProduct<'_> {
-    /// One vector: two panels at a time give four chains of additions and two streams of weights.
+    /// One vector.
     #[inline(always)]
     fn one<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
-        let x = quantize::<I, 1, false>(isa, self.x, self.cols, self.scratch)?;
-        let corrections = as_panels(self.corrections).chunks(2);
-        let scales = as_panels(self.scales).chunks(2);
-        let weights = as_steps(self.weights).chunks(2 * steps);
-        let parameters = corrections.zip(scales);
-        for ((panels, parameters), y) in weights.zip(parameters).zip(self.y.chunks_mut(2 * PANEL)) {
-            match (panels.split_at_checked(steps), parameters) {
-                (Some((a, b)), ([c0, c1], [s0, s1])) => {
-                    let (y0, y1) = y.split_at_mut_checked(PANEL).unwrap_or_default();
-                    let tiles = [
-                        RowTile {
-                            corrections: c0,
-                            scales: s0,
-                            x_scales: x.scales,
-                            rows: PANEL,
-                            first: 0,
-                        },
-                        RowTile {
-                            corrections: c1,
-                            scales: s1,
-                            x_scales: x.scales,
-                            rows: PANEL,
-                            first: 0,
-                        },
-                    ];
-                    row_pair(isa, [a, b], x.words, tiles, [y0, y1]);
+        let x = quantize::<I, 1, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+        let x_scale = x.scales.first().copied().unwrap_or_default();
+        let parameters = as_panels(self.corrections)
+            .chunks(PANELS)
+            .zip(as_panels(self.scales).chunks(PANELS));
+        let weights = as_steps(self.weights).chunks(PANELS * steps);
+        let outputs = self.y.chunks_mut(PANELS * PANEL);
+        for ((panels, (corrections, scales)), y) in weights.zip(parameters).zip(outputs) {
+            let mut each = panels.chunks(steps);
+            if let (Some(a), Some(b), Some(c), Some(d), Some(starts)) = (
+                each.next(),
+                each.next(),
+                each.next(),
+                each.next(),
+                corrections.first_chunk::<PANELS>(),
+            ) {
+                let mut sums = [[isa.splat_i32(0); 2]; PANELS];
+                for (sums, start) in sums.iter_mut().zip(starts) {
+                    *sums = load_i32(isa, start);
                 }
-                (_, ([corrections], [scales])) => {
-                    let tile = RowTile {
-                        corrections,
-                        scales,
-                        x_scales: x.scales,
-                        rows: PANEL,
-                        first: 0,
-                    };
-                    tile.compute::<I, 1>(isa, panels, x.words, y);
+                isa.add_i8_panels(&mut sums, [a, b, c, d], x.words);
+                for ((sums, scales), y) in sums.into_iter().zip(scales).zip(y.chunks_mut(PANEL)) {
+                    store(isa, scaled(isa, sums, load_f16(isa, scales), x_scale), y);
                 }
-                _ => {}
+            } else {
+                let parameters = corrections.iter().zip(scales);
+                let panels = panels.chunks(steps).zip(parameters);
+                for ((panel, (start, scales)), y) in panels.zip(y.chunks_mut(PANEL)) {
+                    let mut sums = [load_i32(isa, start)];
+                    isa.add_i8_panels(&mut sums, [panel], x.words);
+                    store(isa, scaled(isa, sums[0], load_f16(isa, scales), x_scale), y);
+                }
             }
         }
         Ok(())
@@ -94,108 +100,58 @@ impl RowProduct<'_> {
 
     /// Many vectors: each panel stays in the first cache level for all tiles of vectors.
     #[inline(always)]
-    fn many<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
-        let steps = steps(self.cols);
-        let x = quantize::<I, TILE, false>(isa, self.x, self.cols, self.scratch)?;
-        let panels = as_steps(self.weights).chunks(steps);
+    fn many<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
+        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+        let panels = as_steps(self.weights).chunks(steps(self.cols));
         let parameters = as_panels(self.corrections)
             .iter()
             .zip(as_panels(self.scales));
-        for (p, (panel, (corrections, scales))) in panels.zip(parameters).enumerate() {
-            let tiles = x.words.chunks(steps * TILE).zip(x.scales.chunks(TILE));
-            for ((words, x_scales), y) in tiles.zip(self.y.chunks_mut((self.rows * TILE).max(1))) {
-                let tile = RowTile {
-                    corrections,
-                    scales,
-                    x_scales,
-                    rows: self.rows,
-                    first: p * PANEL,
-                };
-                match x_scales.len() {
-                    TILE => tile.compute::<I, TILE>(isa, panel, words, y),
-                    3 => tile.compute::<I, 3>(isa, panel, words, y),
-                    2 => tile.compute::<I, 2>(isa, panel, words, y),
-                    _ => tile.compute::<I, 1>(isa, panel, words, y),
-                }
-            }
+        for (p, (steps, (corrections, scales))) in panels.zip(parameters).enumerate() {
+            let panel = RowPanel {
+                steps,
+                corrections,
+                scales,
+                rows: self.rows,
+                row: p * PANEL,
+            };
+            x.each::<I, M>(isa, &panel, self.y, self.rows);
         }
         Ok(())
     }
 }
 
-/// Two panels times one vector.
-#[inline(always)]
-fn row_pair<I: Isa>(
-    isa: I,
-    [a, b]: [&[Step<i8>]; 2],
-    words: &[u32],
-    tiles: [RowTile<'_>; 2],
-    y: [&mut [f32]; 2],
-) {
-    let [[mut a0, mut a1], [mut b0, mut b1]] = [tiles[0].start(isa), tiles[1].start(isa)];
-    for ((a, b), x) in a.iter().zip(b).zip(words) {
-        let x = isa.splat4_u8(x.to_le_bytes());
-        a0 = isa.dot4_u7(a0, x, isa.load_bytes_i8(&a[0]));
-        a1 = isa.dot4_u7(a1, x, isa.load_bytes_i8(&a[1]));
-        b0 = isa.dot4_u7(b0, x, isa.load_bytes_i8(&b[0]));
-        b1 = isa.dot4_u7(b1, x, isa.load_bytes_i8(&b[1]));
-    }
-    let [y0, y1] = y;
-    tiles[0].finish(isa, [[a0, a1]], y0);
-    tiles[1].finish(isa, [[b0, b1]], y1);
-}
-
-/// What a tile of `I8Row` needs beside its two streams.
-struct RowTile<'a> {
+/// A panel of `I8Row`.
+struct RowPanel<'a> {
+    steps: &'a [Step<i8>],
     corrections: &'a Panel<i32>,
     scales: &'a Panel<f16>,
-    x_scales: &'a [u32],
     /// Distance of the vectors' outputs.
     rows: usize,
     /// First row of the panel.
-    first: usize,
+    row: usize,
 }
 
-impl RowTile<'_> {
-    /// One panel times M vectors.
+impl<I: Isa> Rows<I> for RowPanel<'_> {
     #[inline(always)]
-    fn compute<I: Isa, const M: usize>(
-        &self,
-        isa: I,
-        panel: &[Step<i8>],
-        words: &[u32],
-        y: &mut [f32],
-    ) {
-        let mut sums = [self.start(isa); M];
-        for (step, words) in panel.iter().zip(words.as_chunks::<M>().0) {
-            add_step(isa, &mut sums, step, words);
-        }
-        self.finish(isa, sums, y);
-    }
-
-    #[inline(always)]
-    fn start<I: Isa>(&self, isa: I) -> [I::I32; 2] {
-        [
-            isa.load_i32(&self.corrections[0]),
-            isa.load_i32(&self.corrections[1]),
-        ]
-    }
-
-    /// Rounds integer sums to outputs: sum · weight scale · activation scale, in this order on every backend.
-    #[inline(always)]
-    fn finish<I: Isa, const M: usize>(&self, isa: I, sums: [[I::I32; 2]; M], y: &mut [f32]) {
-        let [s0, s1] = load_f16(isa, self.scales);
-        for ((sums, x_scale), y) in sums
-            .into_iter()
-            .zip(self.x_scales)
-            .zip(y.chunks_mut(self.rows.max(1)))
-        {
-            let x_scale = isa.splat(f32::from_bits(*x_scale));
-            let y0 = isa.mul(isa.mul(isa.to_f32(sums[0]), s0), x_scale);
-            let y1 = isa.mul(isa.mul(isa.to_f32(sums[1]), s1), x_scale);
-            store(isa, [y0, y1], y.get_mut(self.first..).unwrap_or_default());
+    fn multiply<const M: usize>(&self, isa: I, x: Tile<'_, M>, y: &mut [f32]) {
+        let mut sums = [load_i32(isa, self.corrections); M];
+        isa.add_i8_tile(&mut sums, self.steps, x.words);
+        let scales = load_f16(isa, self.scales);
+        for (m, (sums, x_scale)) in sums.into_iter().zip(x.scales).enumerate() {
+            let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
+            store(isa, scaled(isa, sums, scales, *x_scale), y);
         }
     }
+}
+
+/// Rounds integer sums to outputs: sum · weight scale · activation scale, in this order on every backend.
+#[inline(always)]
+fn scaled<I: Isa>(isa: I, sums: [I::I32; 2], scales: [I::F32; 2], x_scale: u32) -> [I::F32; 2] {
+    let x_scale = isa.splat(f32::from_bits(x_scale));
+    [
+        isa.mul(isa.mul(isa.to_f32(sums[0]), scales[0]), x_scale),
+        isa.mul(isa.mul(isa.to_f32(sums[1]), scales[1]), x_scale),
+    ]
 }
 
 /// y = W x for weights with a scale for every 32 columns of a row.
@@ -212,104 +168,72 @@ pub(super) struct GroupProduct<'a> {
 
 impl Kernel for GroupProduct<'_> {
     type Output = Result<(), ShapeError>;
+    const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         if !I::VECTORS {
-            return scalar::group_product(self);
+            scalar::group_product(self)
+        } else if I::WIDE {
+            self.multiply::<I, WIDE_TILE>(isa)
+        } else {
+            self.multiply::<I, TILE>(isa)
         }
+    }
+}
+
+impl GroupProduct<'_> {
+    #[inline(always)]
+    fn multiply<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
-        let x = quantize::<I, TILE, false>(isa, self.x, self.cols, self.scratch)?;
+        let group_steps = group_steps();
+        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
         let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
         let parameters = scales.zip(as_panels(self.corrections));
         let panels = as_steps(self.weights).chunks(steps);
         for (p, (panel, (scales, corrections))) in panels.zip(parameters).enumerate() {
-            let tiles = x.words.chunks(steps * TILE).zip(x.scales.chunks(TILE));
-            for ((words, x_scales), y) in tiles.zip(self.y.chunks_mut((self.rows * TILE).max(1))) {
-                let tile = GroupTile {
-                    corrections,
-                    scales,
-                    x_scales,
-                    rows: self.rows,
-                    first: p * PANEL,
-                };
-                match x_scales.len() {
-                    TILE => tile.compute::<I, TILE>(isa, panel, words, y),
-                    3 => tile.compute::<I, 3>(isa, panel, words, y),
-                    2 => tile.compute::<I, 2>(isa, panel, words, y),
-                    _ => tile.compute::<I, 1>(isa, panel, words, y),
-                }
-            }
+            let panel = GroupPanel {
+                groups: panel.as_chunks().0,
+                steps: group_steps,
+                corrections,
+                scales,
+                rows: self.rows,
+                row: p * PANEL,
+            };
+            x.each::<I, M>(isa, &panel, self.y, self.rows);
         }
         Ok(())
     }
 }
 
-/// What a tile of `I8Group32` needs beside its two streams.
-struct GroupTile<'a> {
+/// A panel of `I8Group32`.
+struct GroupPanel<'a> {
+    groups: &'a [[Step<i8>; GROUP_STEPS]],
+    /// Of a group.
+    steps: usize,
     corrections: &'a Panel<f32>,
     scales: &'a [Panel<f16>],
-    x_scales: &'a [u32],
+    /// Distance of the vectors' outputs.
     rows: usize,
-    first: usize,
+    /// First row of the panel.
+    row: usize,
 }
 
-impl GroupTile<'_> {
-    /// One panel times M vectors.
+impl<I: Isa> Rows<I> for GroupPanel<'_> {
     #[inline(always)]
-    fn compute<I: Isa, const M: usize>(
-        &self,
-        isa: I,
-        panel: &[Step<i8>],
-        words: &[u32],
-        y: &mut [f32],
-    ) {
+    fn multiply<const M: usize>(&self, isa: I, x: Tile<'_, M>, y: &mut [f32]) {
         let mut outputs = [[isa.splat(0.0); 2]; M];
-        let words = words.as_chunks::<M>().0.as_chunks::<GROUP_STEPS>().0;
-        let panel = panel.as_chunks::<GROUP_STEPS>().0;
-        for ((group, words), scales) in panel.iter().zip(words).zip(self.scales) {
-            let mut sums = [[isa.splat_i32(0); 2]; M];
-            for (step, words) in group.iter().zip(words) {
-                add_step(isa, &mut sums, step, words);
-            }
-            let [s0, s1] = load_f16(isa, scales);
-            for ([y0, y1], sums) in outputs.iter_mut().zip(sums) {
-                *y0 = isa.fma(isa.to_f32(sums[0]), s0, *y0);
-                *y1 = isa.fma(isa.to_f32(sums[1]), s1, *y1);
-            }
-        }
-        let [c0, c1] = [
-            isa.load(&self.corrections[0]),
-            isa.load(&self.corrections[1]),
-        ];
-        for (([y0, y1], x_scale), y) in outputs
-            .into_iter()
-            .zip(self.x_scales)
-            .zip(y.chunks_mut(self.rows.max(1)))
-        {
+        isa.add_i8_groups(&mut outputs, self.groups, self.scales, x.words, self.steps);
+        let [c0, c1] = load(isa, self.corrections.as_flattened());
+        for (m, ([y0, y1], x_scale)) in outputs.into_iter().zip(x.scales).enumerate() {
             let x_scale = isa.splat(f32::from_bits(*x_scale));
             let values = [
                 isa.mul(isa.add(y0, c0), x_scale),
                 isa.mul(isa.add(y1, c1), x_scale),
             ];
-            store(isa, values, y.get_mut(self.first..).unwrap_or_default());
+            let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
+            store(isa, values, y);
         }
-    }
-}
-
-/// Adds four columns of sixteen rows times M vectors.
-#[inline(always)]
-fn add_step<I: Isa, const M: usize>(
-    isa: I,
-    sums: &mut [[I::I32; 2]; M],
-    step: &Step<i8>,
-    words: &[u32; M],
-) {
-    let (w0, w1) = (isa.load_bytes_i8(&step[0]), isa.load_bytes_i8(&step[1]));
-    for ([s0, s1], x) in sums.iter_mut().zip(words) {
-        let x = isa.splat4_u8(x.to_le_bytes());
-        *s0 = isa.dot4_u7(*s0, x, w0);
-        *s1 = isa.dot4_u7(*s1, x, w1);
     }
 }
 

@@ -44,8 +44,8 @@ pub const fn matmul_scratch_len(cols: usize, n: usize) -> usize {
 /// y = W x for `n` vectors: `x` is `(n, cols)`, `y` is `(n, rows)`, both row-major.
 ///
 /// Accuracy: `F32` and `F16` sum in f32. The integer formats round each activation vector to 7 bits (`I8Row`, `I8Group32`;
-/// scale amax/63) or 8 bits (`I4Group32`; amax/127) and multiply exact integers; against exact arithmetic on
-/// Gaussian data that is a relative error of about 1.3e-2 and 0.7e-2 of the output's norm.
+/// scale amax/63) or 8 bits (`I4Group32`, `U4Group32`; amax/127) and multiply exact integers; against exact
+/// arithmetic on Gaussian data that is a relative error of about 1.3e-2 and 0.7e-2 of the output's norm.
 ///
 /// # Errors
 /// [`ShapeError`] when `x` or `y` has the wrong length or `scratch` is shorter than [`matmul_scratch_len`] (the float
@@ -133,9 +133,24 @@ fn block(
             cols,
             scratch,
         }),
-        MatrixData::I4Group32 { weights, scales } => backend.run(int4::Product {
+        MatrixData::I4Group32 { weights, scales } => backend.run(int4::Product::<false> {
             weights,
             scales,
+            minima: scales,
+            x,
+            y,
+            rows,
+            cols,
+            scratch,
+        }),
+        MatrixData::U4Group32 {
+            weights,
+            scales,
+            minima,
+        } => backend.run(int4::Product::<true> {
+            weights,
+            scales,
+            minima,
             x,
             y,
             rows,

@@ -2,17 +2,16 @@
 
 use half::f16;
 
+pub(super) use crate::isa::{GROUP_STEPS, group_steps};
+
 use crate::isa::Isa;
-use crate::layout::GROUP;
+use crate::layout::PANEL;
 
 /// A value for each row of a panel, in the halves that vectors take.
 pub(super) type Panel<T> = [[T; 8]; 2];
 
 /// The bytes of one step, four columns of a panel: rows 0..8, rows 8..16, each `[8 rows][4 cols]`.
 pub(super) type Step<T> = [[T; 32]; 2];
-
-/// Steps of a group of columns that share a scale.
-pub(super) const GROUP_STEPS: usize = GROUP / 4;
 
 /// One value a row, rows rounded up to panels.
 #[inline(always)]
@@ -29,6 +28,11 @@ pub(super) fn as_steps<T>(from: &[T]) -> &[Step<T>] {
 #[inline(always)]
 pub(super) fn load_f16<I: Isa>(isa: I, from: &Panel<f16>) -> [I::F32; 2] {
     [isa.load_f16(&from[0]), isa.load_f16(&from[1])]
+}
+
+#[inline(always)]
+pub(super) fn load_i32<I: Isa>(isa: I, from: &Panel<i32>) -> [I::I32; 2] {
+    [isa.load_i32(&from[0]), isa.load_i32(&from[1])]
 }
 
 /// Sixteen floats, or as many as there are and zeros beyond.
@@ -55,4 +59,11 @@ pub(super) fn store<I: Isa>(isa: I, values: [I::F32; 2], to: &mut [f32]) {
         }
         ([], rest) => isa.store_partial(values[0], rest),
     }
+}
+
+/// Where a panel's outputs of one vector go: sixteen from `at`, or the `left` that there are.
+#[inline(always)]
+pub(super) fn panel_of(y: &mut [f32], at: usize, left: usize) -> &mut [f32] {
+    let len = left.min(PANEL);
+    y.get_mut(at..at + len).unwrap_or_default()
 }

@@ -107,34 +107,61 @@ pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), Shape
 }
 
 /// y = W x for 4-bit weights.
-pub(super) fn nibble_product(product: int4::Product<'_>) -> Result<(), ShapeError> {
-    let (rows, cols) = (product.rows.max(1), product.cols.max(1));
-    let groups = cols.div_ceil(GROUP);
-    let [_, words, sums] = cut(product.scratch, 1, cols)?;
-    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
-        let x_scale = quantize::<127>(x, words, 0);
-        sum_groups(words, sums);
-        let panels = product
-            .weights
-            .as_chunks::<4>()
-            .0
-            .as_chunks::<ROWS>()
-            .0
-            .as_chunks()
-            .0
-            .chunks(groups * GROUP_STEPS / 2);
-        let scales = product.scales.as_chunks::<PANEL>().0.chunks(groups);
-        for ((panel, scales), y) in panels.zip(scales).zip(y.chunks_mut(PANEL)) {
-            let mut outputs = [0.0; PANEL];
-            let groups = panel.chunks(GROUP_STEPS / 2).zip(words.chunks(GROUP_STEPS));
-            for (((group, words), sum), scales) in groups.zip(&*sums).zip(scales) {
-                let mut sums = [(*sum as i32).wrapping_mul(-8); PANEL];
-                add_nibbles(&mut sums, group, words);
-                add_group(&mut outputs, sums, scales);
+pub(super) fn nibble_product<const MINIMA: bool>(
+    product: int4::Product<'_, MINIMA>,
+) -> Result<(), ShapeError> {
+    let int4::Product {
+        weights,
+        scales,
+        minima,
+        x,
+        y,
+        rows,
+        cols,
+        scratch,
+    } = product;
+    let (rows, cols) = (rows.max(1), cols.max(1));
+    for (x, y) in x.chunks(cols).zip(y.chunks_mut(rows)) {
+        nibble_vector([scales, minima], MINIMA, weights, x, y, scratch)?;
+    }
+    Ok(())
+}
+
+/// One vector of [`nibble_product`], compiled once for both kinds of weights: flash is dear, and a group costs hundreds
+/// of times as much as asking.
+#[inline(never)]
+fn nibble_vector(
+    [scales, minima]: [&[f16]; 2],
+    has_minima: bool,
+    weights: &[u8],
+    x: &[f32],
+    y: &mut [f32],
+    scratch: &mut [u32],
+) -> Result<(), ShapeError> {
+    let groups = x.len().div_ceil(GROUP).max(1);
+    let [_, words, sums] = cut(scratch, 1, x.len())?;
+    let x_scale = quantize::<127>(x, words, 0);
+    sum_groups(words, sums);
+    let start = if has_minima { 0 } else { -8 };
+    let steps = weights.as_chunks::<4>().0.as_chunks::<ROWS>().0;
+    let panels = steps.as_chunks().0.chunks(groups * GROUP_STEPS / 2);
+    let scales = scales.as_chunks::<PANEL>().0.chunks(groups);
+    let minima = minima.as_chunks::<PANEL>().0.chunks(groups);
+    let parameters = scales.zip(minima);
+    for ((panel, (scales, minima)), y) in panels.zip(parameters).zip(y.chunks_mut(PANEL)) {
+        let mut outputs = [0.0; PANEL];
+        let groups = panel.chunks(GROUP_STEPS / 2).zip(words.chunks(GROUP_STEPS));
+        let parameters = scales.iter().zip(minima);
+        for (((group, words), sum), (scales, minima)) in groups.zip(&*sums).zip(parameters) {
+            let mut sums = [(*sum as i32).wrapping_mul(start); PANEL];
+            add_nibbles(&mut sums, group, words);
+            add_group(&mut outputs, sums, scales);
+            if has_minima {
+                add_group(&mut outputs, [*sum as i32; PANEL], minima);
             }
-            for (y, output) in y.iter_mut().zip(outputs) {
-                *y = output * x_scale;
-            }
+        }
+        for (y, output) in y.iter_mut().zip(outputs) {
+            *y = output * x_scale;
         }
     }
     Ok(())

@@ -4,10 +4,11 @@ use half::f16;
 use std::{vec, vec::Vec};
 
 use super::{matmul, matmul_scratch_len};
-use crate::layout::WeightFormat;
+use crate::layout::{WeightFormat, weight_lens};
+use crate::pack::{pack_i8_group32_levels, pack_i8_row_levels};
 use crate::reference::matmul::{element, integer, matvec_i8_row};
 use crate::testing::{FORMATS, Packed, Rng, backends};
-use crate::{Backend, Matrix};
+use crate::{Backend, Matrix, MatrixData};
 
 fn product(backend: Backend, w: &Matrix<'_>, x: &[f32], n: usize) -> Vec<f32> {
     // Too long, at an odd offset, and dirty: nothing may depend on what the scratch or the output held.
@@ -67,14 +68,9 @@ fn products_equal_exact_arithmetic() {
                             x.iter().map(|x| f64::from(*x)).collect()
                         }
                         _ => {
-                            let (q, scale) = levels(
-                                x,
-                                if format == WeightFormat::I4Group32 {
-                                    127.0
-                                } else {
-                                    63.0
-                                },
-                            );
+                            let four_bits = [WeightFormat::I4Group32, WeightFormat::U4Group32]
+                                .contains(&format);
+                            let (q, scale) = levels(x, if four_bits { 127.0 } else { 63.0 });
                             q.iter().map(|q| f64::from(*q) * f64::from(scale)).collect()
                         }
                     };
@@ -82,13 +78,14 @@ fn products_equal_exact_arithmetic() {
                         let terms = (0..cols).map(|col| element(&w, row, col) * x[col]);
                         let (exact, magnitude) =
                             terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
-                        // The unsigned offset of grouped int8 passes through f32: 64 levels beside up to 63.
-                        let offset = if format == WeightFormat::I8Group32 {
-                            64.0 * cols as f64
-                        } else {
-                            0.0
+                        let offset = match format {
+                            // The unsigned offset of grouped int8 passes through f32: 64 levels beside up to 63.
+                            WeightFormat::I8Group32 => 6.4 * cols as f64,
+                            // Minima down to −3, and levels up to 6 above them.
+                            WeightFormat::U4Group32 => 9.0 * x.iter().map(|x| x.abs()).sum::<f64>(),
+                            _ => 0.0,
                         };
-                        let bound = (cols as f64 + 4.0) * 6e-8 * (magnitude + offset * 0.1) + 1e-30;
+                        let bound = (cols as f64 + 4.0) * 6e-8 * (magnitude + offset) + 1e-30;
                         let error = (f64::from(*y) - exact).abs();
                         assert!(
                             error <= bound,
@@ -132,6 +129,7 @@ fn integer_sums_are_exact() {
             (WeightFormat::I8Row, 127, 63),
             (WeightFormat::I8Group32, 127, 63),
             (WeightFormat::I4Group32, 7, 127),
+            (WeightFormat::U4Group32, 10, 127),
         ] {
             // Every other case drives all operands to their extremes, where a saturating product would show.
             let extreme = rng.index(2) == 0;
@@ -156,20 +154,19 @@ fn integer_sums_are_exact() {
             x.iter_mut()
                 .step_by(cols)
                 .for_each(|x| *x = x_highest as f32);
-            let scales = vec![
-                f16::ONE;
-                crate::layout::weight_lens(format, rows, cols)
-                    .unwrap()
-                    .scales
-            ];
-            let packed = Packed::with_scales(format, rows, cols, &w, scales);
+            let lens = weight_lens(format, rows, cols).unwrap();
+            let scales = vec![f16::ONE; lens.scales];
+            let minima = vec![f16::from_f32(-5.0); lens.minima];
+            let packed = Packed::with_parameters(format, rows, cols, &w, scales, minima);
             for backend in backends() {
                 let y = product(backend, &packed.matrix(), &x, n);
                 for (x, y) in x.chunks(cols).zip(y.chunks(rows)) {
                     for (row, y) in y.iter().enumerate() {
+                        let minimum = if lens.minima > 0 { -5 } else { 0 };
                         let exact: i64 = (0..cols)
                             .map(|col| {
-                                i64::from(integer(&packed.matrix(), row, col)) * x[col] as i64
+                                let level = i64::from(integer(&packed.matrix(), row, col));
+                                (level + minimum) * x[col] as i64
                             })
                             .sum();
                         assert_eq!(
@@ -178,6 +175,63 @@ fn integer_sums_are_exact() {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Integers that somebody else chose, −128 among them, on the largest activations.
+#[test]
+fn levels_as_they_are_give_exact_sums() {
+    let mut rng = Rng(6);
+    for (rows, cols, n) in shapes() {
+        let lowest = rng.index(2) == 0;
+        let levels: Vec<i8> = (0..rows * cols)
+            .map(|_| if lowest { -128 } else { rng.bits() as i8 })
+            .collect();
+        let mut x = vec![63.0; n * cols];
+        for x in x.chunks_mut(cols) {
+            x.iter_mut()
+                .skip(1)
+                .for_each(|x| *x = (rng.index(127) as f32) - 63.0);
+        }
+        let exact: Vec<f32> = x
+            .chunks(cols)
+            .flat_map(|x| {
+                levels.chunks(cols).map(move |w| {
+                    let products = w.iter().zip(x).map(|(w, x)| i64::from(*w) * *x as i64);
+                    products.sum::<i64>() as f32
+                })
+            })
+            .collect();
+        let row = weight_lens(WeightFormat::I8Row, rows, cols).unwrap();
+        let (mut weights, mut corrections) = (vec![0; row.data], vec![0; row.corrections]);
+        pack_i8_row_levels(rows, cols, &levels, &mut weights, &mut corrections).unwrap();
+        let by_row = MatrixData::I8Row {
+            weights: &weights,
+            scales: &vec![f16::ONE; row.scales],
+            corrections: &corrections,
+        };
+        let group = weight_lens(WeightFormat::I8Group32, rows, cols).unwrap();
+        let scales = vec![f16::ONE; group.scales];
+        let (mut weights, mut corrections) = (vec![0; group.data], vec![0.0; group.corrections]);
+        pack_i8_group32_levels(rows, cols, &levels, &scales, &mut weights, &mut corrections)
+            .unwrap();
+        let by_group = MatrixData::I8Group32 {
+            weights: &weights,
+            scales: &scales,
+            corrections: &corrections,
+        };
+        for data in [by_row, by_group] {
+            let matrix = Matrix::new(rows, cols, data).unwrap();
+            for backend in backends() {
+                let y = product(backend, &matrix, &x, n);
+                assert_eq!(
+                    y,
+                    exact,
+                    "{:?} {backend:?} ({rows}, {cols}) n {n}",
+                    data.format()
+                );
             }
         }
     }

@@ -1,0 +1,287 @@
+//! Micro-kernels of products on registers of sixteen lanes, a whole panel: AVX-512 with VNNI.
+//!
+//! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits without saturation, so the
+//! integers are those of every other instruction set. Two of them start in a cycle and take five: tiles have at least
+//! eight chains. The contracts are those of [`Isa`](super::Isa).
+//!
+//! Safe functions but for loads; to call them, the caller's token proves the features.
+
+use super::products::{PREFETCH_BYTES, common};
+use super::{GROUP_STEPS, U4Group};
+use core::arch::x86_64::*;
+use half::f16;
+
+/// Both halves of a step.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<T>(from: &[[T; 32]; 2]) -> __m512i {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: the reference covers 64 bytes, and this load has no demand on their alignment.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_f32(from: &[[f32; 8]; 2]) -> __m512 {
+    // SAFETY: the reference covers 64 bytes, and this load has no demand on their alignment.
+    unsafe { _mm512_loadu_ps(from.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_f16(from: &[[f16; 8]; 2]) -> __m512 {
+    // SAFETY: the reference covers 32 bytes, and this load has no demand on their alignment.
+    let halves = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+    _mm512_cvtph_ps(halves)
+}
+
+#[inline(always)]
+fn prefetch<T>(at: &T, bytes_ahead: usize) {
+    let line = core::ptr::from_ref(at).wrapping_byte_add(bytes_ahead);
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn splat(word: u32) -> __m512i {
+    _mm512_set1_epi32(word as i32)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn splat_f32(bits: u32) -> __m512 {
+    _mm512_castsi512_ps(splat(bits))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join([low, high]: [__m256i; 2]) -> __m512i {
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(a: __m512i) -> [__m256i; 2] {
+    [_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join_f32([low, high]: [__m256; 2]) -> __m512 {
+    _mm512_castsi512_ps(join([_mm256_castps_si256(low), _mm256_castps_si256(high)]))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves_f32(a: __m512) -> [__m256; 2] {
+    let [low, high] = halves(_mm512_castps_si512(a));
+    [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_f32_tile<const M: usize>(
+    sums: &mut [[__m256; 2]; M],
+    panel: &[[[f32; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, sums) in wide.iter_mut().zip(&*sums) {
+        *wide = join_f32(*sums);
+    }
+    let (panel, x) = common(panel, x);
+    for (k, w) in panel.iter().enumerate() {
+        let w = load_f32(w);
+        for (sum, x) in wide.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+        }
+    }
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        *sums = halves_f32(wide);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_f16_tile<const M: usize>(
+    sums: &mut [[__m256; 2]; M],
+    panel: &[[[f16; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, sums) in wide.iter_mut().zip(&*sums) {
+        *wide = join_f32(*sums);
+    }
+    let (panel, x) = common(panel, x);
+    for (k, w) in panel.iter().enumerate() {
+        let w = load_f16(w);
+        for (sum, x) in wide.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+        }
+    }
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        *sums = halves_f32(wide);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_i8_tile<const M: usize>(
+    sums: &mut [[__m256i; 2]; M],
+    panel: &[[[i8; 32]; 2]],
+    words: &[[u32; M]],
+) {
+    let mut wide = [_mm512_setzero_si512(); M];
+    for (wide, sums) in wide.iter_mut().zip(&*sums) {
+        *wide = join(*sums);
+    }
+    for (step, words) in panel.iter().zip(words) {
+        let w = load(step);
+        for (sum, x) in wide.iter_mut().zip(words) {
+            *sum = _mm512_dpbusd_epi32(*sum, splat(*x), w);
+        }
+    }
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        *sums = halves(wide);
+    }
+}
+
+/// Two chains a panel, of even and odd steps.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_i8_panels<const P: usize>(
+    sums: &mut [[__m256i; 2]; P],
+    panels: [&[[[i8; 32]; 2]]; P],
+    words: &[u32],
+) {
+    let mut even = [_mm512_setzero_si512(); P];
+    let mut odd = [_mm512_setzero_si512(); P];
+    for (even, sums) in even.iter_mut().zip(&*sums) {
+        *even = join(*sums);
+    }
+    let words = words.as_chunks::<2>().0;
+    let panels = panels.map(|panel| panel.as_chunks::<2>().0);
+    let len = panels
+        .iter()
+        .fold(words.len(), |len, panel| len.min(panel.len()));
+    for (k, [x0, x1]) in words.iter().take(len).enumerate() {
+        let (x0, x1) = (splat(*x0), splat(*x1));
+        for ((even, odd), panel) in even.iter_mut().zip(&mut odd).zip(panels) {
+            let [w0, w1] = &panel[k];
+            *even = _mm512_dpbusd_epi32(*even, x0, load(w0));
+            *odd = _mm512_dpbusd_epi32(*odd, x1, load(w1));
+        }
+    }
+    for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+        *sums = halves(_mm512_add_epi32(even, odd));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_i8_groups<const M: usize>(
+    outputs: &mut [[__m256; 2]; M],
+    groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+    scales: &[[[f16; 8]; 2]],
+    words: &[[u32; M]],
+    steps: usize,
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, outputs) in wide.iter_mut().zip(&*outputs) {
+        *wide = join_f32(*outputs);
+    }
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    for ((group, words), scales) in groups.iter().zip(words).zip(scales) {
+        let mut sums = [_mm512_setzero_si512(); M];
+        for (step, words) in group.iter().take(steps).zip(words) {
+            let w = load(step);
+            for (sum, x) in sums.iter_mut().zip(words) {
+                *sum = _mm512_dpbusd_epi32(*sum, splat(*x), w);
+            }
+        }
+        let scales = load_f16(scales);
+        for (output, sum) in wide.iter_mut().zip(sums) {
+            *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, *output);
+        }
+    }
+    for (outputs, wide) in outputs.iter_mut().zip(wide) {
+        *outputs = halves_f32(wide);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn add_u4_groups<const M: usize, const MINIMA: bool>(
+    outputs: &mut [[__m256; 2]; M],
+    groups: &[U4Group],
+    words: &[[u32; M]],
+    sums: &[[u32; M]],
+    steps: usize,
+) {
+    let mut wide = [_mm512_setzero_ps(); M];
+    for (wide, outputs) in wide.iter_mut().zip(&*outputs) {
+        *wide = join_f32(*outputs);
+    }
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    for ((group, words), sums) in groups.iter().zip(words).zip(sums) {
+        let mut products = [_mm512_setzero_si512(); M];
+        if !MINIMA {
+            for (product, start) in products.iter_mut().zip(sums) {
+                *product = splat(*start);
+            }
+        }
+        for (step, words) in group.steps.iter().take(steps).zip(words) {
+            let w = load(step);
+            for (product, x) in products.iter_mut().zip(words) {
+                *product = _mm512_dpbusd_epi32(*product, w, splat(*x));
+            }
+        }
+        let scales = load_f32(&group.scales);
+        for (output, product) in wide.iter_mut().zip(products) {
+            *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scales, *output);
+        }
+        if MINIMA {
+            let minima = load_f32(&group.minima);
+            for (output, sum) in wide.iter_mut().zip(sums) {
+                *output = _mm512_fmadd_ps(minima, splat_f32(*sum), *output);
+            }
+        }
+    }
+    for (outputs, wide) in outputs.iter_mut().zip(wide) {
+        *outputs = halves_f32(wide);
+    }
+}
+
+/// The high nibbles stay where they are, sixteenfold: a shift of the sum costs less than shifts of the bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn dot_u4_panel<const MINIMA: bool>(
+    groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
+    [scales, minima]: [&[[[f16; 8]; 2]]; 2],
+    words: &[u32],
+    sums: &[u32],
+) -> [__m256; 2] {
+    let low_bits = _mm512_set1_epi8(15);
+    let mut output = _mm512_setzero_ps();
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    let activations = words.iter().zip(sums);
+    let parameters = scales.iter().zip(minima);
+    for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
+    {
+        let mut low = splat(if MINIMA { 0 } else { *sum });
+        let mut high = _mm512_setzero_si512();
+        for (bytes, [x0, x1]) in group.iter().zip(words.as_chunks::<2>().0) {
+            prefetch(bytes, PREFETCH_BYTES);
+            let bytes = load(bytes);
+            low = _mm512_dpbusd_epi32(low, _mm512_and_si512(bytes, low_bits), splat(*x0));
+            high = _mm512_dpbusd_epi32(high, _mm512_andnot_si512(low_bits, bytes), splat(*x1));
+        }
+        let product = _mm512_add_epi32(low, _mm512_srai_epi32::<4>(high));
+        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), load_f16(scales), output);
+        if MINIMA {
+            output = _mm512_fmadd_ps(load_f16(minima), splat_f32(*sum), output);
+        }
+    }
+    halves_f32(output)
+}

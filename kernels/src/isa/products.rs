@@ -1,0 +1,279 @@
+//! The micro-kernels of products in terms of an instruction set's operations.
+//!
+//! [`Isa`] documents them: these are what its methods do where an instruction set does not override them, in
+//! functions so that one that overrides a method for some processors can still call it for the others.
+
+use super::{GROUP_STEPS, Isa, U4Group};
+use half::f16;
+
+/// How far ahead of a product with one vector its weights are asked for.
+pub(super) const PREFETCH_BYTES: usize = 4096;
+
+#[inline(always)]
+pub(super) fn add_f32_tile<I: Isa, const M: usize>(
+    isa: I,
+    sums: &mut [[I::F32; 2]; M],
+    panel: &[[[f32; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let (panel, x) = common(panel, x);
+    for (k, [w0, w1]) in panel.iter().enumerate() {
+        let (w0, w1) = (isa.load(w0), isa.load(w1));
+        for ([s0, s1], x) in sums.iter_mut().zip(x) {
+            let x = isa.splat(x[k]);
+            *s0 = isa.fma(w0, x, *s0);
+            *s1 = isa.fma(w1, x, *s1);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn add_f16_tile<I: Isa, const M: usize>(
+    isa: I,
+    sums: &mut [[I::F32; 2]; M],
+    panel: &[[[f16; 8]; 2]],
+    x: [&[f32]; M],
+) {
+    let (panel, x) = common(panel, x);
+    for (k, [w0, w1]) in panel.iter().enumerate() {
+        let (w0, w1) = (isa.load_f16(w0), isa.load_f16(w1));
+        for ([s0, s1], x) in sums.iter_mut().zip(x) {
+            let x = isa.splat(x[k]);
+            *s0 = isa.fma(w0, x, *s0);
+            *s1 = isa.fma(w1, x, *s1);
+        }
+    }
+}
+
+/// The columns that the panel and all vectors have, in slices whose equal lengths the compiler can see.
+#[inline(always)]
+pub(super) fn common<'a, T, const M: usize>(
+    panel: &'a [T],
+    mut x: [&'a [f32]; M],
+) -> (&'a [T], [&'a [f32]; M]) {
+    let len = x.iter().fold(panel.len(), |len, x| len.min(x.len()));
+    for x in &mut x {
+        match x.split_at_checked(len) {
+            Some((columns, _)) => *x = columns,
+            None => return (&[], [&[]; M]),
+        }
+    }
+    (panel.get(..len).unwrap_or_default(), x)
+}
+
+#[inline(always)]
+pub(super) fn add_i8_tile<I: Isa, const M: usize>(
+    isa: I,
+    sums: &mut [[I::I32; 2]; M],
+    panel: &[[[i8; 32]; 2]],
+    words: &[[u32; M]],
+) {
+    for (step, words) in panel.iter().zip(words) {
+        let (w0, w1) = (isa.load_bytes_i8(&step[0]), isa.load_bytes_i8(&step[1]));
+        for ([s0, s1], x) in sums.iter_mut().zip(words) {
+            let x = isa.splat4_u8(x.to_le_bytes());
+            *s0 = isa.dot4_u7(*s0, x, w0);
+            *s1 = isa.dot4_u7(*s1, x, w1);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn add_i8_panels<I: Isa, const P: usize>(
+    isa: I,
+    sums: &mut [[I::I32; 2]; P],
+    panels: [&[[[i8; 32]; 2]]; P],
+    words: &[u32],
+) {
+    let words = words.as_chunks::<4>().0;
+    let panels = panels.map(|panel| panel.as_chunks::<4>().0);
+    let len = panels
+        .iter()
+        .fold(words.len(), |len, panel| len.min(panel.len()));
+    for k in 0..len {
+        for (i, x) in words[k].iter().enumerate() {
+            let x = isa.splat4_u8(x.to_le_bytes());
+            for ([s0, s1], panel) in sums.iter_mut().zip(panels) {
+                let step = &panel[k][i];
+                *s0 = isa.dot4_u7(*s0, x, isa.load_bytes_i8(&step[0]));
+                *s1 = isa.dot4_u7(*s1, x, isa.load_bytes_i8(&step[1]));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn add_i8_groups<I: Isa, const M: usize>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+    scales: &[[[f16; 8]; 2]],
+    words: &[[u32; M]],
+    steps: usize,
+) {
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    for ((group, words), [s0, s1]) in groups.iter().zip(words).zip(scales) {
+        let mut sums = [[isa.splat_i32(0); 2]; M];
+        isa.add_i8_tile(&mut sums, group.get(..steps).unwrap_or_default(), words);
+        let (s0, s1) = (isa.load_f16(s0), isa.load_f16(s1));
+        for ([y0, y1], sums) in outputs.iter_mut().zip(sums) {
+            *y0 = isa.fma(isa.to_f32(sums[0]), s0, *y0);
+            *y1 = isa.fma(isa.to_f32(sums[1]), s1, *y1);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn start_u4<I: Isa>(sum: i32) -> u32 {
+    if I::DOT4 {
+        return sum.wrapping_mul(-8) as u32;
+    }
+    // −4·sum in each of the two lanes of sixteen bits that make an output's sum.
+    let lane = u32::from((sum.wrapping_mul(-4)) as u16);
+    lane << 16 | lane
+}
+
+/// A group times M vectors, in the unit that suits the instruction set: 32 bits where it adds four products to them at
+/// once, else pairs of 16 bits, which hold a whole group.
+#[inline(always)]
+fn dot_u4_group<I: Isa, const M: usize>(
+    isa: I,
+    starts: &[u32; M],
+    group: &[[[u8; 32]; 2]],
+    words: &[[u32; M]],
+) -> [[I::I32; 2]; M] {
+    let mut sums = [[isa.splat_i32(0); 2]; M];
+    if I::DOT4 {
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            *sums = [isa.splat_i32(*start as i32); 2];
+        }
+        for (step, words) in group.iter().zip(words) {
+            let (w0, w1) = (isa.load_bytes_u8(&step[0]), isa.load_bytes_u8(&step[1]));
+            for ([s0, s1], x) in sums.iter_mut().zip(words) {
+                let x = isa.splat4_u8(x.to_le_bytes());
+                *s0 = isa.dot4_u7(*s0, w0, x);
+                *s1 = isa.dot4_u7(*s1, w1, x);
+            }
+        }
+    } else {
+        let mut lanes = [[isa.splat2_i16(0); 2]; M];
+        for (lanes, start) in lanes.iter_mut().zip(starts) {
+            *lanes = [isa.splat2_i16(*start); 2];
+        }
+        for (step, words) in group.iter().zip(words) {
+            let (w0, w1) = (isa.load_bytes_u8(&step[0]), isa.load_bytes_u8(&step[1]));
+            for ([l0, l1], x) in lanes.iter_mut().zip(words) {
+                let x = isa.splat4_u8(x.to_le_bytes());
+                *l0 = isa.dot2_u4(*l0, w0, x);
+                *l1 = isa.dot2_u4(*l1, w1, x);
+            }
+        }
+        for (sums, [l0, l1]) in sums.iter_mut().zip(lanes) {
+            *sums = [isa.sum_pairs(l0), isa.sum_pairs(l1)];
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    groups: &[U4Group],
+    words: &[[u32; M]],
+    sums: &[[u32; M]],
+    steps: usize,
+) {
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    for ((group, words), sums) in groups.iter().zip(words).zip(sums) {
+        let starts = if MINIMA { &[0; M] } else { sums };
+        let steps = group.steps.get(..steps).unwrap_or_default();
+        let products = dot_u4_group(isa, starts, steps, words);
+        let (s0, s1) = (isa.load(&group.scales[0]), isa.load(&group.scales[1]));
+        for ([y0, y1], products) in outputs.iter_mut().zip(products) {
+            *y0 = isa.fma(isa.to_f32(products[0]), s0, *y0);
+            *y1 = isa.fma(isa.to_f32(products[1]), s1, *y1);
+        }
+        if MINIMA {
+            let (m0, m1) = (isa.load(&group.minima[0]), isa.load(&group.minima[1]));
+            for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
+                let sum = isa.splat(f32::from_bits(*sum));
+                *y0 = isa.fma(m0, sum, *y0);
+                *y1 = isa.fma(m1, sum, *y1);
+            }
+        }
+    }
+}
+
+/// As [`dot_u4_group`] for one vector and weights that are still packed.
+#[inline(always)]
+fn dot_u4_packed<I: Isa>(
+    isa: I,
+    start: u32,
+    group: &[[[u8; 32]; 2]; GROUP_STEPS / 2],
+    words: &[u32; GROUP_STEPS],
+) -> [I::I32; 2] {
+    let pairs = words.as_chunks::<2>().0;
+    if I::DOT4 {
+        let [mut s0, mut s1] = [isa.splat_i32(start as i32); 2];
+        for ([b0, b1], [x0, x1]) in group.iter().zip(pairs) {
+            let (x0, x1) = (
+                isa.splat4_u8(x0.to_le_bytes()),
+                isa.splat4_u8(x1.to_le_bytes()),
+            );
+            let (b0, b1) = (isa.load_bytes_u8(b0), isa.load_bytes_u8(b1));
+            s0 = isa.dot4_u7(s0, isa.low_nibbles(b0), x0);
+            s1 = isa.dot4_u7(s1, isa.low_nibbles(b1), x0);
+            s0 = isa.dot4_u7(s0, isa.high_nibbles(b0), x1);
+            s1 = isa.dot4_u7(s1, isa.high_nibbles(b1), x1);
+        }
+        [s0, s1]
+    } else {
+        let [mut l0, mut l1] = [isa.splat2_i16(start); 2];
+        for ([b0, b1], [x0, x1]) in group.iter().zip(pairs) {
+            let (x0, x1) = (
+                isa.splat4_u8(x0.to_le_bytes()),
+                isa.splat4_u8(x1.to_le_bytes()),
+            );
+            let (b0, b1) = (isa.load_bytes_u8(b0), isa.load_bytes_u8(b1));
+            l0 = isa.dot2_u4(l0, isa.low_nibbles(b0), x0);
+            l1 = isa.dot2_u4(l1, isa.low_nibbles(b1), x0);
+            l0 = isa.dot2_u4(l0, isa.high_nibbles(b0), x1);
+            l1 = isa.dot2_u4(l1, isa.high_nibbles(b1), x1);
+        }
+        [isa.sum_pairs(l0), isa.sum_pairs(l1)]
+    }
+}
+
+#[inline(always)]
+pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
+    isa: I,
+    groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
+    [scales, minima]: [&[[[f16; 8]; 2]]; 2],
+    words: &[u32],
+    sums: &[u32],
+) -> [I::F32; 2] {
+    let [mut y0, mut y1] = [isa.splat(0.0); 2];
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    let activations = words.iter().zip(sums);
+    let parameters = scales.iter().zip(minima);
+    for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
+    {
+        // A matrix in memory is read in one stream, page by page: the processor's own prefetching stops at each
+        // page's end.
+        for line in group {
+            isa.prefetch(line, PREFETCH_BYTES);
+        }
+        let start = if MINIMA { 0 } else { *sum };
+        let [p0, p1] = dot_u4_packed(isa, start, group, words);
+        let (s0, s1) = (isa.load_f16(&scales[0]), isa.load_f16(&scales[1]));
+        y0 = isa.fma(isa.to_f32(p0), s0, y0);
+        y1 = isa.fma(isa.to_f32(p1), s1, y1);
+        if MINIMA {
+            let sum = isa.splat(f32::from_bits(*sum));
+            y0 = isa.fma(isa.load_f16(&minima[0]), sum, y0);
+            y1 = isa.fma(isa.load_f16(&minima[1]), sum, y1);
+        }
+    }
+    [y0, y1]
+}

@@ -1,0 +1,57 @@
+//! `attentive import`.
+
+use super::Format;
+use anyhow::{Context, Result, ensure};
+use attentive::Block;
+use attentive_trainer::import::{Imported, import};
+use attentive_trainer::{mapped, package};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to import, and as what.
+#[derive(Args)]
+pub(crate) struct Request {
+    /// A GGUF file of the architecture llama
+    input: PathBuf,
+    /// Where to write [default: the input with the ending .attn]
+    #[arg(short, long)]
+    out: Option<PathBuf>,
+    /// Round the weights to this format [default: keep every number exactly]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Format of the embedding, if another
+    #[arg(long, value_enum, requires = "format")]
+    embedding: Option<Format>,
+}
+
+pub(crate) fn run(request: Request) -> Result<ExitCode> {
+    let input = &request.input;
+    let source = input.file_name().unwrap_or_default().to_string_lossy();
+    let mut command = format!("attentive import {source}");
+    if let Some(format) = request.format {
+        command += &format!(" --format {}", format.name());
+    }
+    if let Some(embedding) = request.embedding {
+        command += &format!(" --embedding {}", embedding.name());
+    }
+    let formats = request
+        .format
+        .map(|format| format.formats(request.embedding));
+    let beside = || input.with_extension("attn");
+    let out = request.out.clone().unwrap_or_else(beside);
+    ensure!(
+        out != *input,
+        "{} would be replaced: name another file with --out",
+        input.display()
+    );
+    let bytes = mapped::map(input)?;
+    let Imported { file, report } =
+        import(&bytes, &source, &command, formats).with_context(|| input.display().to_string())?;
+    for line in report {
+        println!("{line}");
+    }
+    package::write(&file, &out)?;
+    println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
+    Ok(ExitCode::SUCCESS)
+}

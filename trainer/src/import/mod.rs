@@ -1,0 +1,228 @@
+//! Models that others published, from GGUF files.
+//!
+//! Weights keep their numbers exactly where the core has a format for them; all else keeps them as floats, unless other
+//! [`Formats`] are asked for, to which the floats are then rounded anew.
+
+pub mod blocks;
+pub mod gguf;
+pub mod llama;
+pub mod vocabulary;
+
+use crate::chat::Chat;
+use crate::import::gguf::Gguf;
+use crate::import::llama::{Glued, Plan};
+use crate::import::vocabulary::Vocabulary;
+use crate::package::Formats;
+use crate::params::name;
+use anyhow::{Context, Result, anyhow, ensure};
+use attentive::kernels::layout::WeightFormat;
+use attentive::kernels::ops::embed::dequantize_row;
+use attentive::kernels::{Backend, Vector};
+use attentive::pack::{PackError, Recipe, ScaleMethod, TensorMut};
+use attentive::{Block, Model, TensorKind, TensorShape};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What an import makes.
+pub struct Imported {
+    /// The weights file.
+    pub file: Vec<Block>,
+    /// What became of the tensors, and what the file has not, as lines for people.
+    pub report: Vec<String>,
+}
+
+/// The record inside the file.
+#[derive(Serialize)]
+struct Record<'a> {
+    name: &'a str,
+    command: &'a str,
+    source: Source<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<Chat>,
+}
+
+/// Whence the weights are.
+#[derive(Serialize)]
+struct Source<'a> {
+    file: &'a str,
+    bytes: usize,
+    architecture: &'a str,
+    /// Of the matrices, in the file and here.
+    formats: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    licence: Option<&'a str>,
+}
+
+/// Turns a GGUF file into a weights file. Without `formats` every number keeps its value, which is checked at the end.
+/// `source` is the file's name and `command` what was typed, for the record.
+///
+/// # Errors
+/// What the file holds that the core cannot run, or that is missing, by its name.
+pub fn import(
+    bytes: &[u8],
+    source: &str,
+    command: &str,
+    formats: Option<Formats>,
+) -> Result<Imported> {
+    let gguf = Gguf::parse(bytes)?;
+    let architecture = gguf
+        .text("general.architecture")?
+        .context("the metadata have no general.architecture")?;
+    ensure!(
+        architecture == llama::ARCHITECTURE,
+        "general.architecture is {architecture:?}; supported is {:?}",
+        llama::ARCHITECTURE
+    );
+    let vocabulary = Vocabulary::read(&gguf)?;
+    let vocab_len = gguf.tensor("token_embd.weight").map(|tensor| tensor.rows);
+    let Plan { config, tensors } = llama::plan(&gguf, vocab_len.unwrap_or(vocabulary.len()))?;
+    let format_of = |shape: &TensorShape| match formats {
+        Some(formats) => formats.of(shape),
+        None => config
+            .tensor_index(shape.role, shape.layer)
+            .and_then(|index| tensors.get(index))
+            .map_or(WeightFormat::F32, Glued::exact_format),
+    };
+    let mut report = Vec::new();
+    let changes = changes(&tensors, format_of);
+    report.extend(
+        changes
+            .iter()
+            .map(|(change, count)| format!("{count:>4} × {change}")),
+    );
+    let text = |id| vocabulary.text(id).unwrap_or_default();
+    let chat = match gguf.text("tokenizer.chat_template")? {
+        None => Err(anyhow!("it has no chat template")),
+        Some(template) => Chat::from_template(
+            template,
+            text(config.begin_of_text),
+            text(config.end_of_text),
+        ),
+    };
+    if let Err(error) = &chat {
+        report.push(format!("no conversations: {error:#}"));
+    }
+    let record = Record {
+        name: gguf.text("general.name")?.unwrap_or(source),
+        command,
+        source: Source {
+            file: source,
+            bytes: bytes.len(),
+            architecture,
+            formats: changes.into_keys().collect(),
+            organization: gguf.text("general.organization")?,
+            licence: gguf.text("general.license")?,
+        },
+        chat: chat.ok(),
+    };
+    let provenance = toml::to_string(&record).context("writing the record")?;
+    let file = vocabulary.with_parts(|tokenizer| {
+        let recipe = Recipe {
+            config: &config,
+            tokenizer,
+            provenance: &provenance,
+            format: &format_of,
+        };
+        let len = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
+        let mut file = vec![Block::ZERO; Block::len_for(len)];
+        let mut tensors = tensors.iter();
+        recipe.write(Block::bytes_mut(&mut file), |tensor| {
+            let shape = tensor.shape;
+            let filled = match tensors.next() {
+                Some(glued) => fill(tensor, glued, format_of(&shape), formats.is_some()),
+                None => Err(PackError::Values { need: 0, have: 0 }),
+            };
+            filled.map_err(|error| Refused(anyhow!("{}: {error}", name(&shape))))
+        })?;
+        Ok::<_, anyhow::Error>(file)
+    })?;
+    if formats.is_none() {
+        let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
+        check_exact(&model, &tensors)?;
+        report.push("every number has the value that it has there".to_owned());
+    }
+    Ok(Imported { file, report })
+}
+
+/// An error of `fill`: packing wants one that its own converts to.
+struct Refused(anyhow::Error);
+
+impl From<PackError> for Refused {
+    fn from(error: PackError) -> Self {
+        Self(anyhow!("packing: {error}"))
+    }
+}
+
+impl From<Refused> for anyhow::Error {
+    fn from(refused: Refused) -> Self {
+        refused.0
+    }
+}
+
+/// "Q4_1 → U4Group32", and how many matrices that are.
+fn changes(
+    tensors: &[Glued<'_>],
+    format_of: impl Fn(&TensorShape) -> WeightFormat,
+) -> BTreeMap<String, usize> {
+    let mut out = BTreeMap::new();
+    for glued in tensors {
+        let types: Vec<_> = glued.dtypes().iter().map(|dtype| dtype.name()).collect();
+        let change = format!("{} → {:?}", types.join("+"), format_of(&glued.shape));
+        *out.entry(change).or_default() += 1;
+    }
+    out
+}
+
+fn fill(
+    mut tensor: TensorMut<'_>,
+    glued: &Glued<'_>,
+    format: WeightFormat,
+    rounds: bool,
+) -> Result<(), PackError> {
+    let is_float = matches!(format, WeightFormat::F32 | WeightFormat::F16);
+    if rounds || is_float {
+        return tensor.write(
+            &glued.values(),
+            ScaleMethod::LeastSquares { importance: None },
+        );
+    }
+    let (levels, scales) = glued.levels(format);
+    tensor.write_levels(&levels, &scales)
+}
+
+/// Compares every number with the one in the GGUF file, bit for bit (but 0 with −0).
+fn check_exact(model: &Model<'_>, tensors: &[Glued<'_>]) -> Result<()> {
+    let mut row = Vec::new();
+    for glued in tensors {
+        let TensorShape {
+            role, layer, cols, ..
+        } = glued.shape;
+        let want = glued.values();
+        let same = match glued.shape.kind {
+            TensorKind::Vector => match model.vector(role, layer)? {
+                Some(Vector::F32(have)) => have == want,
+                Some(Vector::F16(have)) => have.iter().map(|x| x.to_f32()).eq(want),
+                None => false,
+            },
+            TensorKind::Matrix => {
+                let matrix = model.matrix(role, layer)?;
+                row.resize(cols, 0.0);
+                let mut same = true;
+                for (index, want) in want.chunks_exact(cols).enumerate() {
+                    dequantize_row(Backend::SCALAR, &matrix, index, &mut row)?;
+                    same &= row == want;
+                }
+                same
+            }
+        };
+        ensure!(
+            same,
+            "{} holds numbers that {:?} cannot hold exactly: choose a format with --format",
+            name(&glued.shape),
+            glued.exact_format()
+        );
+    }
+    Ok(())
+}
