@@ -133,7 +133,7 @@ fn run(command: Command) -> Result<bool> {
             json,
             filters,
             peers,
-        } if peers.peers => peers::run(&peers, json, &filters)?,
+        } if peers.peers => return peers::run(&peers, json, &filters),
         Command::Perf { json, filters, .. } => {
             let mut perf =
                 process::cargo("run --quiet --release --package attentive-benches --bin perf --");
