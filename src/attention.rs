@@ -168,7 +168,10 @@ pub(crate) fn attend<E: Executor>(
     spread.over(parts, all, |heads| {
         let kv_shape = shape.heads_part(heads.range.len())?;
         let q_heads = group.saturating_mul(heads.range.len());
-        let call = AttentionShape::new(&kv_shape, q_heads, n, kv_len, mask);
+        let call = AttentionShape {
+            precision: run.precision,
+            ..AttentionShape::new(&kv_shape, q_heads, n, kv_len, mask)
+        };
         let first = heads.range.start.saturating_mul(group_dim);
         // One core needs no part of the cache, and no code for it in flash.
         let cache = match spread.most() {

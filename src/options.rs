@@ -3,6 +3,7 @@
 use crate::config::{Config, Position};
 use crate::error::SessionError;
 use crate::kernels::layout::KvDtype;
+use crate::kernels::ops::attention::Precision;
 
 /// What happens when the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct SessionOptions {
     pub prefill_len: usize,
     /// Element type of the key-value cache.
     pub kv: KvDtype,
+    /// How attention multiplies with a key-value cache of [`KvDtype::I8`].
+    pub precision: Precision,
     /// What happens when the context is full.
     pub when_full: WhenFull,
     /// Most parts that a pass is cut into for an [`Executor`](crate::Executor): each has scratch memory of its own.
@@ -61,6 +64,7 @@ impl SessionOptions {
             context_len,
             prefill_len,
             kv: KvDtype::F32,
+            precision: Precision::Fast,
             when_full: WhenFull::Error,
             parts: 1,
         }
@@ -77,6 +81,11 @@ impl SessionOptions {
     /// The same with another element type of the key-value cache.
     pub const fn with_kv(self, kv: KvDtype) -> Self {
         Self { kv, ..self }
+    }
+
+    /// The same with another way to multiply with a key-value cache of [`KvDtype::I8`].
+    pub const fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The same with another choice for a full context.

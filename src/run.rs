@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::SessionError;
+use crate::kernels::ops::attention::Precision;
 use crate::kernels::{Backend, ShapeError};
 use crate::weights::Model;
 
@@ -11,6 +12,7 @@ use crate::weights::Model;
 pub(crate) struct Run<'a> {
     pub(crate) model: &'a Model<'a>,
     pub(crate) backend: Backend,
+    pub(crate) precision: Precision,
 }
 
 /// The place of the tokens that are run.

@@ -4,6 +4,7 @@ use crate::decoder::{forward, logits};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
+use crate::kernels::ops::attention::Precision;
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
 use crate::run::{Run, floats};
@@ -59,6 +60,7 @@ pub struct Session<'m, E = Sequential> {
     /// Parts that there is scratch for.
     parts: usize,
     when_full: WhenFull,
+    precision: Precision,
     workspace: Workspace<'m>,
     /// Tokens that were run since the beginning.
     position: usize,
@@ -89,6 +91,7 @@ impl<'m> Session<'m> {
             executor: Sequential,
             parts: options.parts,
             when_full: options.when_full,
+            precision: options.precision,
             workspace,
             position: 0,
             tokens_len: 0,
@@ -124,6 +127,7 @@ impl<'m, E: Executor> Session<'m, E> {
             executor,
             parts: self.parts,
             when_full: self.when_full,
+            precision: self.precision,
             workspace: self.workspace,
             position: self.position,
             tokens_len: self.tokens_len,
@@ -384,6 +388,7 @@ impl<'m, E: Executor> Session<'m, E> {
         Run {
             model: self.model,
             backend: self.backend,
+            precision: self.precision,
         }
     }
 

@@ -70,8 +70,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let context = request
         .context
         .unwrap_or(model.config().context_len.min(CONTEXT));
-    let options = SessionOptions::new(context)
-        .with_kv(request.kv.into())
+    let options = request
+        .kv
+        .with(SessionOptions::new(context))
         .with_prefill_len(PREFILL.min(context));
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)

@@ -57,7 +57,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "--stride should lie between 1 and the context {context}, not {stride}"
     );
     let windows = Windows { context, stride };
-    let options = SessionOptions::new(context).with_kv(request.kv.into());
+    let options = request.kv.with(SessionOptions::new(context));
     let start = Instant::now();
     let score = test(
         &model,

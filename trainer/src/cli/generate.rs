@@ -62,8 +62,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let context = request
         .context
         .unwrap_or(needed.min(model.config().context_len));
-    let options = SessionOptions::new(context)
-        .with_kv(request.kv.into())
+    let options = request
+        .kv
+        .with(SessionOptions::new(context))
         .with_prefill_len(PREFILL.min(context))
         .with_when_full(attentive::WhenFull::Ring);
     let mut memory = package::session_memory(&model, &options)?;

@@ -9,8 +9,10 @@ pub(crate) mod quantize;
 pub(crate) mod train;
 
 use anyhow::{Result, bail};
+use attentive::SessionOptions;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
+use attentive::kernels::ops::attention::Precision;
 use attentive_trainer::package::Formats;
 use attentive_trainer::produce::{INT4, INT8};
 use attentive_trainer::task::Task;
@@ -25,15 +27,24 @@ pub(crate) const PREFILL: usize = 128;
 pub(crate) enum Kv {
     F32,
     F16,
+    Bf16,
+    /// Bytes, multiplied as bytes
     I8,
+    /// Bytes, multiplied by 16-bit queries and probabilities
+    I8Accurate,
 }
 
-impl From<Kv> for KvDtype {
-    fn from(kv: Kv) -> Self {
-        match kv {
-            Kv::F32 => KvDtype::F32,
-            Kv::F16 => KvDtype::F16,
-            Kv::I8 => KvDtype::I8,
+impl Kv {
+    /// The options with this cache.
+    fn with(self, options: SessionOptions) -> SessionOptions {
+        match self {
+            Kv::F32 => options.with_kv(KvDtype::F32),
+            Kv::F16 => options.with_kv(KvDtype::F16),
+            Kv::Bf16 => options.with_kv(KvDtype::BF16),
+            Kv::I8 => options.with_kv(KvDtype::I8).with_precision(Precision::Fast),
+            Kv::I8Accurate => options
+                .with_kv(KvDtype::I8)
+                .with_precision(Precision::Accurate),
         }
     }
 }

@@ -4,11 +4,11 @@ use core::hint::black_box;
 
 use attentive::kernels::layout::{KvDtype, KvShape};
 use attentive::kernels::ops::attention::{
-    AttentionShape, KvMut, Mask, append, attention, attention_scratch_len,
+    AttentionShape, KvMut, Mask, Precision, append, attention, attention_scratch_len,
 };
 use attentive::kernels::ops::{convert, elementwise, embed, matmul, norm, position, softmax};
 use attentive::kernels::{Backend, Matrix, MatrixData, ShapeError, Vector};
-use half::f16;
+use half::{bf16, f16};
 
 /// Buffers whose lengths the optimiser does not know.
 struct Buffers<'a> {
@@ -33,7 +33,7 @@ pub(crate) fn all(backend: Backend) {
     black_box(elementwise_and_norms(backend, &mut buffers).is_ok());
     black_box(positions_and_conversions(backend, &mut buffers).is_ok());
     black_box(products(backend, &mut buffers).is_ok());
-    for mask in [Mask::Full, Mask::Causal] {
+    for mask in [Mask::Full, Mask::Causal, Mask::Window { len: 3, keep: 1 }] {
         black_box(attentions(backend, mask, &mut buffers).is_ok());
     }
 }
@@ -109,6 +109,7 @@ fn products(backend: Backend, buffers: &mut Buffers<'_>) -> Result<(), ShapeErro
 struct Caches {
     floats: [[f32; 256]; 2],
     halves: [[f16; 256]; 2],
+    brains: [[bf16; 256]; 2],
     keys: [u8; 256],
     values: [i8; 256],
     scales: [[f32; 32]; 2],
@@ -124,6 +125,10 @@ impl Caches {
                 k: half_k,
                 v: half_v,
             },
+            KvDtype::BF16 => {
+                let [k, v] = &mut self.brains;
+                KvMut::BF16 { k, v }
+            }
             KvDtype::I8 => KvMut::I8 {
                 k: &mut self.keys,
                 k_scales,
@@ -139,18 +144,24 @@ fn attentions(backend: Backend, mask: Mask, buffers: &mut Buffers<'_>) -> Result
     let mut caches = Caches {
         floats: [[0.0; 256]; 2],
         halves: [[f16::ZERO; 256]; 2],
+        brains: [[bf16::ZERO; 256]; 2],
         keys: [0; 256],
         values: [0; 256],
         scales: [[0.0; 32]; 2],
     };
     let caches = black_box(&mut caches);
     let Buffers { x, y, scratch, .. } = buffers;
-    for kind in black_box([KvDtype::F32, KvDtype::F16, KvDtype::I8]) {
+    for kind in black_box([KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::I8]) {
         let shape = KvShape::new(black_box(2), black_box(8), black_box(16))?;
         let (slot, tokens, heads, keys, stride) = black_box((15, 2, 4, 9, 32));
         let cache = black_box(caches.of(kind));
         append(backend, &shape, cache, slot, tokens, x, x, stride)?;
-        let asked = AttentionShape::new(&shape, heads, tokens, keys, mask);
+        let asked = AttentionShape {
+            soft_cap: black_box(20.0),
+            sinks: black_box(&[0.5; 4]),
+            precision: black_box(Precision::Accurate),
+            ..AttentionShape::new(&shape, heads, tokens, keys, mask)
+        };
         black_box(attention_scratch_len(&shape, kind, heads, tokens));
         let cache = black_box(caches.of(kind));
         attention(

@@ -13,7 +13,7 @@ use crate::{Bench, Fault, ensure};
 const SMALL: SessionOptions = SessionOptions::new(32).with_prefill_len(8);
 
 /// Options, and what kind of cache they are.
-const CACHES: [KvDtype; 3] = [KvDtype::F32, KvDtype::F16, KvDtype::I8];
+const CACHES: [KvDtype; 4] = [KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::I8];
 
 fn open<'m>(options: &SessionOptions, memory: &'m mut [u8]) -> Result<Session<'m>, SessionError> {
     Session::new(&MODEL, options, memory, Backend::BASELINE)

@@ -239,9 +239,9 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         let tiles = self.plan.out_tiles();
         for row in 0..rows.len {
             let (group, r) = (row / R, row % R);
-            let mut sum = self.state.sum.get(group)?[r];
+            let mut sum = self.state.sum.get(group)?[r % R];
             if let Some(sink) = call.sink(rows, row) {
-                sum += libm::exp2f(sink * LOG2_E - self.state.reference.get(group)?[r]);
+                sum += libm::exp2f(sink * LOG2_E - self.state.reference.get(group)?[r % R]);
             }
             let factor = isa.splat(1.0 / sum);
             let from = self.state.out.get(group * tiles..)?.get(..tiles)?;
@@ -310,7 +310,7 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
                 .state
                 .scores
                 .get_mut(index * R * row_len..)?
-                .chunks_exact_mut(row_len)
+                .chunks_exact_mut(row_len.max(1))
                 .take(R);
             if spans.none_sees(key, P * KEYS_PER_BLOCK) {
                 for row in rows {
@@ -713,7 +713,7 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
     fn run<I: Isa>(self, isa: I) -> Option<()> {
         for (r, row) in self
             .scores
-            .chunks_exact_mut(self.row_len)
+            .chunks_exact_mut(self.row_len.max(1))
             .take(R)
             .enumerate()
         {
@@ -790,7 +790,7 @@ fn weigh_values<I: Isa, W: Width, const R: usize, const T: usize>(
 ) -> Option<()> {
     let rows = rows_of(&call)?;
     let mut acc = [[[isa.splat_i32(0); 2]; R]; T];
-    let v = call.v.chunks_exact(call.v_stride).take(call.quads);
+    let v = call.v.chunks_exact(call.v_stride.max(1)).take(call.quads);
     let dims = call.dims;
     // Iterators of one length need no check a row and quad.
     if let (4, Some([a, b, c, d])) = (R, rows.first_chunk::<4>()) {
@@ -858,7 +858,7 @@ fn weigh_half_values<I: Isa, W: Width, const R: usize>(
     let mut acc = [isa.splat_i32(0); R];
     for (quad, v) in call
         .v
-        .chunks_exact(call.v_stride)
+        .chunks_exact(call.v_stride.max(1))
         .take(call.quads)
         .enumerate()
     {

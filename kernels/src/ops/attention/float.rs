@@ -116,9 +116,9 @@ impl<E: Element, const R: usize> Method<R> for Floats<'_, E, R> {
         let tiles = self.plan.out_tiles();
         for row in 0..rows.len {
             let (group, r) = (row / R, row % R);
-            let mut sum = isa.sum(isa.load(&self.state.sums.get(group)?[r]));
+            let mut sum = isa.sum(isa.load(&self.state.sums.get(group)?[r % R]));
             if let Some(sink) = call.sink(rows, row) {
-                sum += libm::exp2f(sink * LOG2_E + self.state.neg_m.get(group)?[r]);
+                sum += libm::exp2f(sink * LOG2_E + self.state.neg_m.get(group)?[r % R]);
             }
             let factor = isa.splat(1.0 / sum);
             let from = self.state.out.get(group * tiles..)?.get(..tiles)?;

@@ -412,19 +412,26 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
     quad: usize,
     keys: usize,
 ) {
-    let p: [&[f32; 4]; R] =
-        core::array::from_fn(|r| &p[r].as_flattened().as_chunks::<4>().0[quad % 4]);
+    let mut rows = [&[0.0; 4]; R];
+    for (row, p) in rows.iter_mut().zip(p) {
+        if let Some(p) = p.as_flattened().as_chunks::<4>().0.get(quad) {
+            *row = p;
+        }
+    }
     for lane in 0..4 {
         if lane >= keys {
             break;
         }
         for (acc, v) in acc.iter_mut().zip(v) {
-            let v = &v.as_chunks::<4>().0[quad % 4][lane];
+            let Some(v) = v.as_chunks::<4>().0.get(quad) else {
+                return;
+            };
+            let v = &v[lane];
             if R == 1 {
                 prefetch(isa, v);
             }
             let v = [E::load(isa, &v[0]), E::load(isa, &v[1])];
-            for (acc, p) in acc.iter_mut().zip(p) {
+            for (acc, p) in acc.iter_mut().zip(rows) {
                 let p = isa.splat(p[lane]);
                 acc[0] = isa.fma(p, v[0], acc[0]);
                 acc[1] = isa.fma(p, v[1], acc[1]);
