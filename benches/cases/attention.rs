@@ -53,6 +53,9 @@ pub(super) fn cases() -> Vec<Case> {
     for kind in KINDS {
         cases.extend([64, 128].map(|head_dim| decode_gqa8(kind, head_dim, 1024)));
     }
+    for kind in KINDS {
+        cases.extend([64, 128].map(|head_dim| chunk(kind, head_dim, 128, 1024)));
+    }
     cases
 }
 
@@ -119,6 +122,32 @@ fn decode_gqa8((dtype, precision): (KvDtype, Precision), head_dim: usize, n: usi
     )
 }
 
+/// The last `q_len` tokens of a prompt whose others are in the cache.
+fn chunk(
+    (dtype, precision): (KvDtype, Precision),
+    head_dim: usize,
+    q_len: usize,
+    n: usize,
+) -> Case {
+    let shape = Shape {
+        dtype,
+        precision,
+        mask: Mask::Causal,
+        head_dim,
+        group: 1,
+        q_len,
+        kv_len: n,
+    };
+    case(
+        format!(
+            "attn-chunk/{}/causal/d{head_dim}/q{q_len}/n{n}",
+            short(dtype, precision)
+        ),
+        Unit::Gflops,
+        shape,
+    )
+}
+
 fn short(dtype: KvDtype, precision: Precision) -> &'static str {
     match dtype {
         KvDtype::F32 => "f32",
@@ -154,13 +183,14 @@ impl Shape {
         }
     }
 
-    /// Two products of head_dim multiply-adds for each visible key, by the convention of the tables: half of the
-    /// square for causal prefill.
+    /// Two products of head_dim multiply-adds for each visible key, by the convention of the tables: of the square that
+    /// the causal diagonal halves, one half.
     fn operations(&self) -> f64 {
-        let pairs = match self.mask {
-            Mask::Causal if self.q_len == self.kv_len => self.q_len * self.kv_len / 2,
-            _ => self.q_len * self.kv_len,
+        let hidden = match self.mask {
+            Mask::Full => 0,
+            _ => self.q_len * self.q_len / 2,
         };
+        let pairs = self.q_len * self.kv_len - hidden;
         (4 * self.group * pairs * self.head_dim) as f64
     }
 

@@ -1,6 +1,10 @@
 //! What the tests share: backends, random numbers, owned matrices.
 
+use core::num::NonZero;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use half::f16;
+use std::sync::Once;
 use std::{println, vec, vec::Vec};
 
 use crate::layout::{WeightFormat, weight_lens};
@@ -9,11 +13,14 @@ use crate::{Backend, Matrix, MatrixData};
 
 /// The backends to test, saying which the machine lacks.
 pub(crate) fn backends() -> Vec<Backend> {
-    for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod"] {
-        if Backend::by_name(name).is_none() {
-            println!("skipped: {name} (this processor lacks it)");
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod"] {
+            if Backend::by_name(name).is_none() {
+                println!("skipped: {name} (this processor lacks it)");
+            }
         }
-    }
+    });
     Backend::available().collect()
 }
 
@@ -28,6 +35,36 @@ pub(crate) const FORMATS: [WeightFormat; 6] = [
     WeightFormat::I4Group32,
     WeightFormat::U4Group32,
 ];
+
+/// The long tests try every size up to this one.
+pub(crate) const SIZE_MAX: usize = 130;
+
+/// Runs `work` for each index below `count`, on every core, and prints what it returns with the number done.
+///
+/// # Panics
+/// If one of them does, after the others have come to an end.
+pub(crate) fn for_each_on_all_cores(
+    count: usize,
+    work: impl Fn(usize) -> std::string::String + Sync,
+) {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        break;
+                    }
+                    let text = work(index);
+                    let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+                    println!("{done} of {count}: {text}");
+                }
+            });
+        }
+    });
+}
 
 /// xorshift64* (Vigna 2016): reproducible, good enough for test data.
 pub(crate) struct Rng(pub(crate) u64);

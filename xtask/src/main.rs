@@ -1,8 +1,9 @@
-//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | size`.
+//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | count | size`.
 //!
 //! Each command first sets up what it needs and this machine lacks (`setup`), says so, and never asks.
 //! Nothing here is part of the product.
 
+mod count;
 mod demo;
 mod firmware;
 mod peers;
@@ -37,8 +38,11 @@ enum Command {
         /// Leave out what takes minutes: other processors, Miri, the README, the trainer
         #[arg(long)]
         quick: bool,
-        /// Run nothing but the firmware, and make what it says the expected output
+        /// Run nothing but the exhaustive tests: attention and products at all sizes up to 130, on all cores
         #[arg(long, conflicts_with = "quick")]
+        long: bool,
+        /// Run nothing but the firmware, and make what it says the expected output
+        #[arg(long, conflicts_with_all = ["quick", "long"])]
         bless: bool,
     },
     /// Run a firmware binary under QEMU and show what it logs
@@ -63,6 +67,8 @@ enum Command {
         /// Only cases whose name contains one of these; `*` stands for anything
         filters: Vec<String>,
     },
+    /// Count the instructions of the hot kernels under emulators, and compare with what is recorded
+    Count(count::Options),
     /// Flash, RAM and stack of each firmware binary
     Size {
         /// One JSON object a line
@@ -71,13 +77,28 @@ enum Command {
     },
 }
 
+/// What was asked for makes no sense; says what would.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) String);
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<BadInput>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -92,6 +113,7 @@ fn run(command: Command) -> Result<bool> {
             setup::for_firmware()?;
             test::bless()?;
         }
+        Command::Test { long: true, .. } => test::long()?,
         Command::Test { quick, .. } => {
             setup::for_tests()?;
             return test::run(quick);
@@ -111,12 +133,16 @@ fn run(command: Command) -> Result<bool> {
             json,
             filters,
             peers,
-        } if peers.peers => peers::run(&peers, json, &filters)?,
+        } if peers.peers => return peers::run(&peers, json, &filters),
         Command::Perf { json, filters, .. } => {
             let mut perf =
                 process::cargo("run --quiet --release --package attentive-benches --bin perf --");
             let flag = json.then(|| PathBuf::from("--json"));
             process::run(perf.args(flag).args(filters))?;
+        }
+        Command::Count(options) => {
+            setup::for_counts()?;
+            count::run(&options)?;
         }
         Command::Size { json } => {
             setup::for_firmware()?;

@@ -74,6 +74,16 @@ impl Instructions {
         }
     }
 
+    /// For the report.
+    fn about(self) -> &'static str {
+        match self {
+            Self::Avx2 => {
+                "AVX2, FMA and F16C, as on an edge processor; wider ones are hidden from all programs"
+            }
+            Self::All => "all",
+        }
+    }
+
     fn doc(self) -> &'static str {
         match self == Self::best() {
             true => "docs/performance.md",
@@ -83,7 +93,9 @@ impl Instructions {
 }
 
 /// Builds, and measures.
-pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<()> {
+///
+/// Returns whether every peer's result was right. Ends the process with status 2 when the driver refuses the filters.
+pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<bool> {
     if options.instructions == Instructions::Avx2 && Instructions::best() != Instructions::Avx2 {
         bail!(
             "--instructions avx2 hides instruction sets by CPUID faulting, which Linux has on x86-64 only"
@@ -138,6 +150,7 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<(
         ])?);
         driver.arg("trainer/tasks/austen-1m.toml");
     }
+    let has_smollm2 = smollm2.is_some();
     match smollm2 {
         Some([gguf, attn]) => {
             driver.arg("--smollm2").arg(gguf).arg(attn);
@@ -161,14 +174,31 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<(
             .arg("--doc")
             .arg(root().join(options.instructions.doc()));
     }
-    let rest = match options.instructions == Instructions::best() {
-        true => "",
-        false => " --instructions all",
-    };
-    driver
-        .arg("--command")
-        .arg(format!("cargo xtask perf --peers{rest}"));
-    process::run(driver.args(filters))
+    let mut said = "cargo xtask perf --peers".to_owned();
+    for (flag, given) in [
+        (
+            " --instructions all",
+            options.instructions != Instructions::best(),
+        ),
+        (" --no-training", options.no_training),
+        (" --smollm2-gguf FILE --smollm2-attn FILE", has_smollm2),
+    ] {
+        if given {
+            said.push_str(flag);
+        }
+    }
+    driver.args([
+        "--command",
+        &said,
+        "--allowed",
+        options.instructions.about(),
+    ]);
+    // The driver has said what is wrong.
+    let status = process::spawn(driver.args(filters))?.wait()?;
+    match status.code() {
+        Some(2) => std::process::exit(2),
+        _ => Ok(status.success()),
+    }
 }
 
 /// Both files, or neither.

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     ffi::OsStr,
+    fs,
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -101,6 +102,15 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<Output> {
         );
     }
     Ok(output)
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut unfinished = path.to_path_buf().into_os_string();
+    unfinished.push(".unfinished");
+    fs::write(&unfinished, bytes)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Whether `program` can be started at all.

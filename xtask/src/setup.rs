@@ -18,9 +18,19 @@ pub(crate) const FIRMWARE_TARGET: &str = "thumbv7em-none-eabihf";
 /// The other operating system's processor that the host tests run on, emulated.
 pub(crate) const AARCH64: &str = "aarch64-unknown-linux-gnu";
 
+/// How cargo links for it on another processor. Not in `.cargo/config.toml`: there it would also apply on an aarch64 PC,
+/// which needs no other linker.
+pub(crate) const AARCH64_LINKER: (&str, &str) = (
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+    "aarch64-linux-gnu-gcc",
+);
+/// Where the emulator finds that processor's shared libraries.
+pub(crate) const AARCH64_SYSROOT: &str = "/usr/aarch64-linux-gnu";
+
 /// The program that proves a package is there, and the package.
 const QEMU_SYSTEM: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
 const QEMU_USER: (&str, &str) = ("qemu-aarch64", "qemu-user");
+const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 const CROSS_GCC: (&str, &str) = ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu");
 const CMAKE: (&str, &str) = ("cmake", "cmake");
 const CXX: (&str, &str) = ("c++", "g++");
@@ -38,16 +48,20 @@ pub(crate) fn for_firmware() -> Result<()> {
 
 /// What `test` needs.
 pub(crate) fn for_tests() -> Result<()> {
-    let mut targets = BARE_TARGETS.to_vec();
-    // On an aarch64 PC the host tests already are the aarch64 tests.
-    if cfg!(target_arch = "aarch64") {
-        add_targets(&targets)?;
-        return add_packages(&[QEMU_SYSTEM]);
-    }
-    targets.push(AARCH64);
-    add_targets(&targets)?;
+    add_targets(&BARE_TARGETS)?;
     add_components()?;
-    add_packages(&[QEMU_SYSTEM, QEMU_USER, CROSS_GCC, CROSS_LIBC])
+    add_packages(&[QEMU_SYSTEM])?;
+    for_counts()
+}
+
+/// What `count` needs, and the tests on aarch64 too.
+pub(crate) fn for_counts() -> Result<()> {
+    // On an aarch64 PC QEMU emulates the same processor, and nothing is cross-compiled.
+    if cfg!(target_arch = "aarch64") {
+        return add_packages(&[QEMU_USER]);
+    }
+    add_targets(&[AARCH64])?;
+    add_packages(&[VALGRIND, QEMU_USER, CROSS_GCC, CROSS_LIBC])
 }
 
 /// What llama.cpp is built with.

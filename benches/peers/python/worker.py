@@ -24,9 +24,16 @@ def floats(directory, name, *shape):
     return values.reshape(shape)
 
 
+def sums_pairs_in_16_bits():
+    """Whether int8 products go through vpmaddubsw, whose sums of two products saturate. Then PyTorch and ONNX Runtime ask
+    their users for a bit less: activations (`reduce_range`) in the one, weights in the other."""
+    features = np._core._multiarray_umath.__cpu_features__
+    return bool(features.get("AVX2")) and not features.get("AVX512_ICL")
+
+
 def quantized_rows(weights):
     """int8 with a scale for each row."""
-    scales = np.maximum(np.abs(weights).max(axis=1), 1e-30) / 127
+    scales = np.maximum(np.abs(weights).max(axis=1), 1e-30) / (63 if sums_pairs_in_16_bits() else 127)
     return np.round(weights / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
@@ -119,11 +126,11 @@ class Torch:
             scales = torch.from_numpy(np.abs(weights).max(axis=1).astype(np.float64) / 127)
             zeros = torch.zeros(len(weights), dtype=torch.int64)
             rounded = torch.quantize_per_channel(torch.from_numpy(weights), scales, zeros, 0, torch.qint8)
-            linear = torch.ops.quantized.linear_dynamic
+            linear, reduced = torch.ops.quantized.linear_dynamic, sums_pairs_in_16_bits()
 
             def one():
                 w = torch.ops.quantized.linear_prepack(rounded, None)
-                return lambda: linear(x, w, False)
+                return lambda: linear(x, w, reduced)
 
         elif kind == "i4":
             numbers, scales = quantized_groups(weights)
@@ -226,19 +233,21 @@ class OnnxRuntime:
         inputs = {"x": floats(directory, "x.f32", n, cols)}
         make = self.onnx.helper.make_node
         nodes, parts, outputs = [], {}, {}
+        if task["format"] == "i8":
+            numbers, scales = quantized_rows(weights)
+        elif task["format"] == "i4":
+            numbers, scales = quantized_groups(weights)
         for at in range(copies):
             names = [f"w{at}", f"s{at}", f"z{at}"]
             if task["format"] == "f32":
-                parts[names[0]] = np.ascontiguousarray(weights.T)
+                parts[names[0]] = weights.T.copy()
                 node = make("MatMul", ["x", names[0]], [f"y{at}"])
             elif task["format"] == "i8":
-                numbers, scales = quantized_rows(weights)
-                parts[names[0]], parts[names[1]] = np.ascontiguousarray(numbers.T), scales
+                parts[names[0]], parts[names[1]] = numbers.T.copy(), scales
                 node = make(
                     "DynamicQuantizeMatMul", ["x", *names[:2]], [f"y{at}"], domain="com.microsoft"
                 )
             elif task["format"] == "i4":
-                numbers, scales = quantized_groups(weights)
                 parts[names[0]] = numbers[:, :, 0::2] | (numbers[:, :, 1::2] << 4)
                 parts[names[1]] = scales
                 node = make(
@@ -247,9 +256,10 @@ class OnnxRuntime:
                 )
             else:
                 raise Unsupported("f32, int8 and int4 only")
-            # Equal weights of another name are folded into one; these differ in an element that hardly counts.
+            # Were they equal, they might be folded into one: each copy differs in an element, by what hardly counts.
             if at > 0:
-                parts[names[-3 if task["format"] == "f32" else -2]].flat[0] *= 1 + at * 1e-6
+                own = parts[names[0]].reshape(-1)
+                own[at] = own[at] ^ 1 if own.dtype != np.float32 else own[at] * 1.001
             nodes.append(node)
             outputs[f"y{at}"] = (n, rows)
         run = self.session(nodes, inputs, outputs, parts, threads)

@@ -69,7 +69,12 @@ impl Host {
             .and_then(|kib| kib.parse::<f64>().ok());
         Self {
             processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            // Not those of this thread, which stays on one while it measures.
+            cores: cpuinfo
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count()
+                .max(1),
             flags: FLAGS
                 .iter()
                 .filter(|flag| flags.split_whitespace().any(|word| word == **flag))
@@ -84,6 +89,39 @@ impl Host {
             ),
         }
     }
+}
+
+/// The cores that a thread may use.
+#[cfg(target_os = "linux")]
+pub(crate) struct Cores(Option<rustix::thread::CpuSet>);
+
+#[cfg(target_os = "linux")]
+impl Cores {
+    /// Those of this thread.
+    pub(crate) fn current() -> Self {
+        Self(rustix::thread::sched_getaffinity(None).ok())
+    }
+
+    /// Lets this thread, and the processes that it starts, use them.
+    pub(crate) fn restore(&self) {
+        if let Some(cores) = &self.0 {
+            // It could before.
+            let _ = rustix::thread::sched_setaffinity(None, cores);
+        }
+    }
+}
+
+/// The cores that a thread may use: the system does not tell here, and no thread is kept on any.
+#[cfg(not(target_os = "linux"))]
+pub(crate) struct Cores;
+
+#[cfg(not(target_os = "linux"))]
+impl Cores {
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    pub(crate) fn restore(&self) {}
 }
 
 /// Puts all threads of a process on the cores that this thread is on.

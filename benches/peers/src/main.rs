@@ -17,6 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use attentive_benches::case::{Bound, Case, name_matches};
 use attentive_benches::cases;
 use attentive_benches::measure::Stopwatch;
+use host::Cores;
 use options::Options;
 use peers::Peers;
 use row::Row;
@@ -82,6 +83,7 @@ fn trains(options: &Options) -> bool {
 /// Returns whether every result was right.
 fn run(options: &Options, cases: &[Case]) -> Result<bool> {
     let begin = Instant::now();
+    let cores = Cores::current();
     std::fs::create_dir_all(&options.scratch)
         .with_context(|| options.scratch.display().to_string())?;
     // Paths go to processes that may stand elsewhere.
@@ -106,6 +108,8 @@ fn run(options: &Options, cases: &[Case]) -> Result<bool> {
     }
     if let (true, Some(commands)) = (trains(options), &options.train) {
         eprintln!("[{:>4} s] {}", begin.elapsed().as_secs(), training::CASE);
+        // Its threads need more than the one core that the cases were kept on.
+        cores.restore();
         let row = training::measure(commands)?;
         if options.json {
             println!("{}", row.json("f32")?);

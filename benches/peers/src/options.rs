@@ -18,7 +18,8 @@ FILTER, those of the table of targets. `cargo xtask perf --peers` calls this wit
   --train OURS TORCH TASK  the trainer's example `speed` and the command that times PyTorch, both as JSON arrays, and
                      the task file
   --doc PATH         writes the report there, and its charts into a directory `performance` beside it
-  --command TEXT     the command that the report names";
+  --command TEXT     the command that the report names
+  --allowed TEXT     what the report says about the instructions that everybody may use";
 
 /// A disturbed machine is met again once.
 const TRIES: usize = 2;
@@ -43,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) train: Option<Training>,
     pub(crate) doc: Option<PathBuf>,
     pub(crate) command: String,
+    pub(crate) allowed: String,
     pub(crate) filters: Vec<String>,
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
         train: None,
         doc: None,
         command: "cargo xtask perf --peers".to_owned(),
+        allowed: "all".to_owned(),
         filters: Vec::new(),
     };
     while let Some(word) = words.next() {
@@ -93,6 +96,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
             }
             "--doc" => options.doc = Some(next()?.into()),
             "--command" => options.command = next()?,
+            "--allowed" => options.allowed = next()?,
             "--help" | "-h" => return Ok(None),
             flag if flag.starts_with('-') => return Err(format!("unknown option {flag}\n{USAGE}")),
             _ => options.filters.push(word),

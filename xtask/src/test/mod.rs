@@ -6,7 +6,7 @@ mod steps;
 
 pub(crate) use device::bless;
 
-use crate::process::tail;
+use crate::process::{self, tail};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -69,6 +69,12 @@ impl Suite {
             if note.is_empty() { "" } else { ": " }
         );
     }
+}
+
+/// Runs what is too long for every day: the ignored tests of the kernels, which print how far they are.
+pub(crate) fn long() -> Result<()> {
+    let line = "test --release --package attentive-kernels --features std --lib exhaustive";
+    process::run(process::cargo(line).args(["--", "--ignored", "--nocapture", "--test-threads=1"]))
 }
 
 /// Runs everything (`quick`: only what takes seconds); whether all of it passed.

@@ -2,22 +2,17 @@
 
 use super::{Outcome, Suite, assembly, device};
 use crate::{
-    firmware,
+    count, firmware,
     process::{self, capture, cargo, command, root, run_quietly},
     readme,
-    setup::{self, AARCH64, BARE_TARGETS},
+    setup::{self, AARCH64, AARCH64_LINKER, BARE_TARGETS},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 /// No single step takes longer, unless it hangs.
 const STEP_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// How cargo links and runs aarch64 tests on another processor. Not in `.cargo/config.toml`: there it
-/// would also apply on an aarch64 PC, which needs neither.
-const AARCH64_LINKER: (&str, &str) = (
-    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
-    "aarch64-linux-gnu-gcc",
-);
+/// How cargo runs aarch64 tests on another processor.
 const AARCH64_RUNNER: (&str, &str) = (
     "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
     "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu",
@@ -37,6 +32,7 @@ pub(super) fn all(suite: &mut Suite, quick: bool) {
         return;
     }
     on_other_processors(suite);
+    suite.step("instruction counts of the hot kernels", count::check);
     suite.step("Miri on the kernels", miri);
     readme_commands(suite);
     trainer(suite);
@@ -52,7 +48,7 @@ fn on_this_pc(suite: &mut Suite) {
     });
     suite.step("clippy", || {
         held(&mut cargo(&format!(
-            "clippy --quiet --all-targets {PACKAGES} -- -D warnings"
+            "clippy --quiet --all-targets {PACKAGES} --package xtask-qemu-plugin -- -D warnings"
         )))
     });
     suite.step("clippy of the firmware", || {

@@ -3,7 +3,7 @@
 use crate::{Job, Place, unsupported};
 use anyhow::{Context, Result};
 use attentive_peers_protocol::Task;
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::attention::{AttnMask, flash_attn};
 
@@ -56,16 +56,19 @@ pub(crate) fn prepare(task: &Task, place: &Place) -> Result<Box<dyn Job>> {
         } => {
             let weights = place.floats("weights.f32", rows * cols)?;
             let weights = Tensor::from_vec(weights, (rows, cols), &Device::Cpu)?;
-            let quantized = |dtype| -> Result<QMatMul> {
-                Ok(QMatMul::from_qtensor(QTensor::quantize(&weights, dtype)?)?)
+            let kind = match format.as_str() {
+                "f32" => GgmlDType::F32,
+                "i8" => GgmlDType::Q8_0,
+                "i4" => GgmlDType::Q4_0,
+                _ => return unsupported("f32, Q8_0 and Q4_0 only"),
             };
+            let quantized = QTensor::quantize(&weights, kind)?;
             let make = || -> Result<QMatMul> {
-                match format.as_str() {
-                    "f32" => Ok(QMatMul::Tensor(weights.copy()?)),
-                    "i8" => quantized(GgmlDType::Q8_0),
-                    "i4" => quantized(GgmlDType::Q4_0),
-                    _ => unsupported("f32, Q8_0 and Q4_0 only"),
+                if kind == GgmlDType::F32 {
+                    return Ok(QMatMul::Tensor(weights.copy()?));
                 }
+                let storage = QStorage::from_data(quantized.data()?, &Device::Cpu, kind)?;
+                Ok(QMatMul::from_qtensor(QTensor::new(storage, (rows, cols))?)?)
             };
             let x = Tensor::from_vec(place.floats("x.f32", n * cols)?, (n, cols), &Device::Cpu)?;
             let weights = (0..copies).map(|_| make()).collect::<Result<_>>()?;

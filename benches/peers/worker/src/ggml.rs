@@ -308,10 +308,10 @@ fn product(task: &Task, place: &Place, layout: Weights) -> Result<Box<dyn Job>> 
         };
         graphs.allocate(weights, memory)?;
         graphs.allocate(inputs, plain)?;
-        let values = place.floats("weights.f32", rows * cols)?;
+        let bytes = quantized(kind, &place.floats("weights.f32", rows * cols)?, cols);
         matrices
             .iter()
-            .for_each(|&matrix| set(matrix, &values, cols));
+            .for_each(|&matrix| set_bytes(matrix, &bytes));
         set(x, &place.floats("x.f32", n * cols)?, cols);
         if copies == 1 {
             let node = |context, _| sys::ggml_mul_mat(context, matrices[0], x);
@@ -378,7 +378,17 @@ fn repacked(
 unsafe fn set(tensor: *mut sys::ggml_tensor, values: &[f32], cols: usize) {
     // SAFETY: by this function's own promise; the rows' bytes are ggml's own count.
     unsafe {
-        let bytes = quantized((*tensor).type_, values, cols);
+        set_bytes(tensor, &quantized((*tensor).type_, values, cols));
+    }
+}
+
+/// Fills a tensor with the bytes of its own type.
+///
+/// # Safety
+/// The tensor has memory.
+unsafe fn set_bytes(tensor: *mut sys::ggml_tensor, bytes: &[u8]) {
+    // SAFETY: the tensor has memory, and the bytes are as many as ggml counts (asserted).
+    unsafe {
         assert_eq!(bytes.len(), sys::ggml_nbytes(tensor));
         sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast(), 0, bytes.len());
     }

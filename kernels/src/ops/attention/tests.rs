@@ -1,5 +1,7 @@
 //! Every backend against the naive oracle.
 
+mod exhaustive;
+
 use super::*;
 use crate::reference;
 use crate::testing::{Rng, backends};

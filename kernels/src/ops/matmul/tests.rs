@@ -1,5 +1,7 @@
 //! Every format on every backend against exact arithmetic, over awkward shapes.
 
+mod exhaustive;
+
 use half::f16;
 use std::{vec, vec::Vec};
 
@@ -54,8 +56,12 @@ fn levels(x: &[f32], highest: f32) -> (Vec<i32>, f32) {
 
 #[test]
 fn products_equal_exact_arithmetic() {
-    let mut rng = Rng(1);
-    for (rows, cols, n) in shapes() {
+    check_products(&mut Rng(1), &shapes());
+}
+
+/// Shapes are (rows, cols, n), each in every format on every backend.
+fn check_products(rng: &mut Rng, shapes: &[(usize, usize, usize)]) {
+    for &(rows, cols, n) in shapes {
         let (w, x) = (rng.normals(rows * cols), rng.normals(n * cols));
         for format in FORMATS {
             let packed = Packed::new(format, rows, cols, &w);

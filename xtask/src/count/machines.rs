@@ -1,0 +1,200 @@
+//! The emulated machines and how each counts. A microcontroller's counts would come from its firmware, as one more entry.
+
+use super::Counts;
+use crate::{
+    process::{self, cargo, command, run_quietly},
+    setup,
+};
+use anyhow::{Context, Result, ensure};
+use std::{fs, path::PathBuf};
+
+/// Callgrind and the program `count` (benches/count.rs) agree on this function, and on nothing more. Two patterns for the
+/// one name: Callgrind 3.19 obeys only one of two options that have the same pattern.
+const CALLGRIND_OPTIONS: [&str; 2] = [
+    "--toggle-collect=*between_marks*",
+    "--dump-after=*::between_marks*",
+];
+
+/// A processor with one of the kernels' backends.
+pub(super) struct Machine {
+    /// The first part of the cases' names.
+    name: &'static str,
+    backend: &'static str,
+    /// The architecture in Rust's terms.
+    arch: &'static str,
+    count: fn(&Machine, &[&str]) -> Result<Vec<u64>>,
+}
+
+const X86: Machine = Machine {
+    name: "x86",
+    backend: "avx2",
+    arch: "x86_64",
+    count: under_callgrind,
+};
+const AARCH64: Machine = Machine {
+    name: "aarch64",
+    backend: "neon",
+    arch: "aarch64",
+    count: under_qemu,
+};
+
+/// The machines that this computer can count for: Callgrind counts for the processor that it runs on.
+pub(super) fn all() -> &'static [Machine] {
+    match cfg!(target_arch = "x86_64") {
+        true => &[X86, AARCH64],
+        false => &[AARCH64],
+    }
+}
+
+/// Whether the case is of a machine that this computer counts for.
+pub(super) fn counts(case: &str) -> bool {
+    let machine = case.split('/').next();
+    all().iter().any(|one| Some(one.name) == machine)
+}
+
+impl Machine {
+    /// The names of its cases. The list is the same program's on every processor, so this PC is asked.
+    pub(super) fn cases(&self) -> Result<Vec<String>> {
+        let output = run_quietly(command(program(std::env::consts::ARCH)?).arg("--list"))?;
+        let names = String::from_utf8_lossy(&output.stdout);
+        Ok(names
+            .lines()
+            .map(|name| format!("{}/{name}", self.name))
+            .collect())
+    }
+
+    /// Counts those cases.
+    pub(super) fn count(&self, cases: &[String]) -> Result<Counts> {
+        let prefix = format!("{}/", self.name);
+        let names: Vec<&str> = cases
+            .iter()
+            .filter_map(|case| case.strip_prefix(&prefix))
+            .collect();
+        eprintln!("counting {} cases on {} …", names.len(), self.name);
+        let values = (self.count)(self, &names)?;
+        ensure!(
+            values.len() == cases.len(),
+            "{}: {} cases were run and {} counted",
+            self.name,
+            cases.len(),
+            values.len()
+        );
+        ensure!(
+            values.iter().all(|&value| value > 0),
+            "{}: nothing was counted between the marks",
+            self.name
+        );
+        Ok(cases.iter().cloned().zip(values).collect())
+    }
+}
+
+/// Builds `count` for that architecture.
+fn program(arch: &str) -> Result<PathBuf> {
+    let mut build = cargo("build --release --package attentive-benches --bin count");
+    let mut directory = process::target_dir();
+    if arch != std::env::consts::ARCH {
+        let target = setup::AARCH64;
+        build
+            .args(["--target", target])
+            .envs([setup::AARCH64_LINKER]);
+        directory.push(target);
+    }
+    run_quietly(&mut build)?;
+    Ok(directory.join("release").join("count"))
+}
+
+/// The whole program runs under Callgrind, which collects inside the function only and writes a file after each call:
+/// `part.1`, `part.2` and so on, and a last one, `part`, at the program's end.
+fn under_callgrind(machine: &Machine, names: &[&str]) -> Result<Vec<u64>> {
+    let directory = process::target_dir().join("callgrind");
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    }
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let part = directory.join("part");
+    let mut valgrind = command("valgrind");
+    valgrind.args(["--tool=callgrind", "--collect-atstart=no"]);
+    valgrind.args(CALLGRIND_OPTIONS);
+    valgrind.arg(format!("--callgrind-out-file={}", part.display()));
+    valgrind.arg(program(machine.arch)?);
+    run_quietly(valgrind.args(["--backend", machine.backend]).args(names))?;
+    (1..=names.len())
+        .map(|number| {
+            let path = part.with_extension(number.to_string());
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            callgrind_total(&text).with_context(|| path.display().to_string())
+        })
+        .collect()
+}
+
+/// The total of one part.
+fn callgrind_total(text: &str) -> Result<u64> {
+    let mut lines = text.lines();
+    let total = lines.find_map(|line| line.strip_prefix("totals: "));
+    let total = total.context("Callgrind wrote no totals")?;
+    total.trim().parse().with_context(|| total.to_owned())
+}
+
+/// A plugin of QEMU counts between the marks and prints a line each time.
+fn under_qemu(machine: &Machine, names: &[&str]) -> Result<Vec<u64>> {
+    let plugin = qemu_plugin()?;
+    let mut qemu = command("qemu-aarch64");
+    qemu.args(["-cpu", "max", "-plugin"]).arg(plugin);
+    if machine.arch != std::env::consts::ARCH {
+        qemu.args(["-L", setup::AARCH64_SYSROOT]);
+    }
+    qemu.arg(program(machine.arch)?);
+    let output = run_quietly(qemu.args(["--backend", machine.backend]).args(names))?;
+    let counts = output
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("instructions "));
+    counts
+        .map(|number| number.parse().with_context(|| number.to_owned()))
+        .collect()
+}
+
+fn qemu_plugin() -> Result<PathBuf> {
+    let mut build = cargo("build --release --package xtask-qemu-plugin");
+    let version = run_quietly(command("qemu-aarch64").arg("--version"))?;
+    if qemu_major(&String::from_utf8_lossy(&version.stdout))? >= 9 {
+        build.args(["--features", "api-2"]);
+    }
+    run_quietly(&mut build)?;
+    let name = format!(
+        "{}xtask_qemu_plugin{}",
+        std::env::consts::DLL_PREFIX,
+        std::env::consts::DLL_SUFFIX
+    );
+    Ok(process::target_dir().join("release").join(name))
+}
+
+/// 7 of `qemu-aarch64 version 7.2.22 (Debian …)`.
+fn qemu_major(version: &str) -> Result<u32> {
+    let number = version.split_once("version ").map(|(_, rest)| rest);
+    let major = number.and_then(|number| number.split('.').next());
+    major
+        .and_then(|major| major.parse().ok())
+        .with_context(|| format!("QEMU's version is not understood: {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_a_part() {
+        let text =
+            "part: 1\ndesc: Trigger: --dump-after=count::between_marks\nfn=(1)\n7 1\ntotals: 17\n";
+        assert_eq!(callgrind_total(text).unwrap(), 17);
+        assert!(callgrind_total("part: 1\n").is_err());
+    }
+
+    #[test]
+    fn versions_of_qemu() {
+        let debian = "qemu-aarch64 version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c)";
+        assert_eq!(qemu_major(debian).unwrap(), 7);
+        assert_eq!(qemu_major("qemu-aarch64 version 10.0.2").unwrap(), 10);
+        assert!(qemu_major("qemu").is_err());
+    }
+}
