@@ -159,22 +159,6 @@ pub(super) fn start_u4<I: Isa>(sum: i32) -> u32 {
     lane << 16 | lane
 }
 
-/// A step of a group, times M vectors, in pairs of 16 bits.
-#[inline(always)]
-fn add_u4_step<I: Isa, const M: usize>(
-    isa: I,
-    lanes: &mut [[I::I16; 2]; M],
-    step: &[[u8; 32]; 2],
-    words: &[u32; M],
-) {
-    let (w0, w1) = (isa.load_bytes_u8(&step[0]), isa.load_bytes_u8(&step[1]));
-    for ([l0, l1], x) in lanes.iter_mut().zip(words) {
-        let x = isa.splat4_u8(x.to_le_bytes());
-        *l0 = isa.dot2_u4(*l0, w0, x);
-        *l1 = isa.dot2_u4(*l1, w1, x);
-    }
-}
-
 /// A group times M vectors, in the unit that suits the instruction set: 32 bits where it adds four products to them at
 /// once, else pairs of 16 bits, which hold a whole group.
 #[inline(always)]
@@ -198,18 +182,17 @@ fn dot_u4_group<I: Isa, const M: usize>(
             }
         }
     } else {
-        // The first step apart: where the starts are known to be zero, it needs no addition.
-        let steps = group.split_first().zip(words.split_first());
-        let Some(((step, group), (x, words))) = steps else {
-            return sums;
-        };
         let mut lanes = [[isa.splat2_i16(0); 2]; M];
         for (lanes, start) in lanes.iter_mut().zip(starts) {
             *lanes = [isa.splat2_i16(*start); 2];
         }
-        add_u4_step(isa, &mut lanes, step, x);
         for (step, words) in group.iter().zip(words) {
-            add_u4_step(isa, &mut lanes, step, words);
+            let (w0, w1) = (isa.load_bytes_u8(&step[0]), isa.load_bytes_u8(&step[1]));
+            for ([l0, l1], x) in lanes.iter_mut().zip(words) {
+                let x = isa.splat4_u8(x.to_le_bytes());
+                *l0 = isa.dot2_u4(*l0, w0, x);
+                *l1 = isa.dot2_u4(*l1, w1, x);
+            }
         }
         for (sums, [l0, l1]) in sums.iter_mut().zip(lanes) {
             *sums = [isa.sum_pairs(l0), isa.sum_pairs(l1)];
