@@ -21,6 +21,9 @@ pub const GROUP: usize = 32;
 /// | `I8Group32` | as `I8Row` | `[panels][groups][16]` | f32 `[panels][16]`: −64·Σ_g s_g·Σ w |
 /// | `I4Group32` | u8 `[panels][groups][4][16][4]`, two nibbles each | `[panels][groups][16]` | |
 /// | `U4Group32` | as `I4Group32` | `[panels][groups][16]` | minima: f16 `[panels][groups][16]` |
+///
+/// The corrections of `I8Group32` take an offset of 64 off activations that share one scale. The products of this crate
+/// give each group of activations a scale of its own, offset the weights instead, and do not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WeightFormat {

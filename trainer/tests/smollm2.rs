@@ -239,8 +239,8 @@ fn as_floats_the_answers_are_llama_cpps() {
     assert!(distance.most < 1e-3, "{distance:?}");
 }
 
-/// The weights are the same integers and scales in both. Activations are rounded in both too, but here with a scale for
-/// each vector, there with one for each 32 columns, which is what the difference comes from.
+/// The weights are the same integers and scales in both. Activations are rounded in both, with a scale for each 32
+/// columns; what remains is that rounding, which falls where the last bits of the values before it decide.
 #[test]
 fn as_published_the_logits_are_near_llama_cpps() {
     let Some(gguf) = gguf() else { return };

@@ -289,6 +289,16 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         // A pair of products is at most 2·255·64 = 32 640, so `maddubs` does not saturate here either.
         self.dot4_u7(acc, u, s)
     }
+    const WEIGHT_OFFSET: i32 = 128;
+    #[inline(always)]
+    fn load_weights(self, from: &[i8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_xor_si256(self.load_bytes_i8(from), _mm256_set1_epi8(-128)) }
+    }
+    #[inline(always)]
+    fn dot4_weights(self, acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        self.dot4_u8(acc, w, x)
+    }
     #[inline(always)]
     fn narrow(self, a: [__m256i; 4]) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
@@ -431,13 +441,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
         scales: &[[[f16; 8]; 2]],
         words: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
         steps: usize,
     ) {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
-            unsafe { avx512::add_i8_groups(outputs, groups, scales, words, steps) }
+            unsafe { avx512::add_i8_groups(outputs, groups, scales, words, units, steps) }
         } else {
-            generic::add_i8_groups(self, outputs, groups, scales, words, steps);
+            generic::add_i8_groups(self, outputs, groups, scales, words, units, steps);
         }
     }
     #[inline(always)]
@@ -446,14 +457,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         outputs: &mut [[__m256; 2]; M],
         groups: &[U4Group],
         words: &[[u32; M]],
-        sums: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
         steps: usize,
     ) {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
-            unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, sums, steps) }
+            unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, units, steps) }
         } else {
-            generic::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, sums, steps);
+            generic::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, units, steps);
         }
     }
     #[inline(always)]
@@ -462,13 +473,13 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
         parameters: [&[[[f16; 8]; 2]]; 2],
         words: &[u32],
-        sums: &[u32],
+        units: &[[u32; 2]],
     ) -> [__m256; 2] {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
-            unsafe { avx512::dot_u4_panel::<MINIMA>(groups, parameters, words, sums) }
+            unsafe { avx512::dot_u4_panel::<MINIMA>(groups, parameters, words, units) }
         } else {
-            generic::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, sums)
+            generic::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, units)
         }
     }
 }

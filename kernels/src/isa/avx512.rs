@@ -178,6 +178,21 @@ pub(super) fn add_i8_panels<const P: usize>(
     }
 }
 
+/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_scaled<const M: usize>(
+    outputs: &mut [__m512; M],
+    sums: [__m512i; M],
+    scales: __m512,
+    x_scales: &[u32; M],
+) {
+    for ((output, sum), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
+        let scales = _mm512_mul_ps(scales, splat_f32(*x_scale));
+        *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, *output);
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn add_i8_groups<const M: usize>(
@@ -185,25 +200,29 @@ pub(super) fn add_i8_groups<const M: usize>(
     groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
     scales: &[[[f16; 8]; 2]],
     words: &[[u32; M]],
+    units: &[[[u32; M]; 2]],
     steps: usize,
 ) {
     let mut wide = [_mm512_setzero_ps(); M];
     for (wide, outputs) in wide.iter_mut().zip(&*outputs) {
         *wide = join_f32(*outputs);
     }
+    let offset = _mm512_set1_epi8(-128);
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    for ((group, words), scales) in groups.iter().zip(words).zip(scales) {
+    let activations = words.iter().zip(units);
+    for ((group, scales), (words, [x_scales, starts])) in groups.iter().zip(scales).zip(activations)
+    {
         let mut sums = [_mm512_setzero_si512(); M];
+        for (sum, start) in sums.iter_mut().zip(starts) {
+            *sum = splat(*start);
+        }
         for (step, words) in group.iter().take(steps).zip(words) {
-            let w = load(step);
+            let w = _mm512_xor_si512(load(step), offset);
             for (sum, x) in sums.iter_mut().zip(words) {
-                *sum = _mm512_dpbusd_epi32(*sum, splat(*x), w);
+                *sum = _mm512_dpbusd_epi32(*sum, w, splat(*x));
             }
         }
-        let scales = load_f16(scales);
-        for (output, sum) in wide.iter_mut().zip(sums) {
-            *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, *output);
-        }
+        add_scaled(&mut wide, sums, load_f16(scales), x_scales);
     }
     for (outputs, wide) in outputs.iter_mut().zip(wide) {
         *outputs = halves_f32(wide);
@@ -216,7 +235,7 @@ pub(super) fn add_u4_groups<const M: usize, const MINIMA: bool>(
     outputs: &mut [[__m256; 2]; M],
     groups: &[U4Group],
     words: &[[u32; M]],
-    sums: &[[u32; M]],
+    units: &[[[u32; M]; 2]],
     steps: usize,
 ) {
     let mut wide = [_mm512_setzero_ps(); M];
@@ -224,7 +243,7 @@ pub(super) fn add_u4_groups<const M: usize, const MINIMA: bool>(
         *wide = join_f32(*outputs);
     }
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    for ((group, words), sums) in groups.iter().zip(words).zip(sums) {
+    for ((group, words), [x_scales, sums]) in groups.iter().zip(words).zip(units) {
         let mut products = [_mm512_setzero_si512(); M];
         if !MINIMA {
             for (product, start) in products.iter_mut().zip(sums) {
@@ -237,10 +256,7 @@ pub(super) fn add_u4_groups<const M: usize, const MINIMA: bool>(
                 *product = _mm512_dpbusd_epi32(*product, w, splat(*x));
             }
         }
-        let scales = load_f32(&group.scales);
-        for (output, product) in wide.iter_mut().zip(products) {
-            *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scales, *output);
-        }
+        add_scaled(&mut wide, products, load_f32(&group.scales), x_scales);
         if MINIMA {
             let minima = load_f32(&group.minima);
             for (output, sum) in wide.iter_mut().zip(sums) {
@@ -260,14 +276,15 @@ pub(super) fn dot_u4_panel<const MINIMA: bool>(
     groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
     [scales, minima]: [&[[[f16; 8]; 2]]; 2],
     words: &[u32],
-    sums: &[u32],
+    units: &[[u32; 2]],
 ) -> [__m256; 2] {
     let low_bits = _mm512_set1_epi8(15);
     let mut output = _mm512_setzero_ps();
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    let activations = words.iter().zip(sums);
+    let activations = words.iter().zip(units);
     let parameters = scales.iter().zip(minima);
-    for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
+    for ((group, (words, [x_scale, sum])), (scales, minima)) in
+        groups.iter().zip(activations).zip(parameters)
     {
         let mut low = splat(if MINIMA { 0 } else { *sum });
         let mut high = _mm512_setzero_si512();
@@ -278,7 +295,8 @@ pub(super) fn dot_u4_panel<const MINIMA: bool>(
             high = _mm512_dpbusd_epi32(high, _mm512_andnot_si512(low_bits, bytes), splat(*x1));
         }
         let product = _mm512_add_epi32(low, _mm512_srai_epi32::<4>(high));
-        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), load_f16(scales), output);
+        let scales = _mm512_mul_ps(load_f16(scales), splat_f32(*x_scale));
+        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scales, output);
         if MINIMA {
             output = _mm512_fmadd_ps(load_f16(minima), splat_f32(*sum), output);
         }

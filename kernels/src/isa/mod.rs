@@ -276,6 +276,14 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn dot4_u7(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
     /// As [`dot4_u7`](Self::dot4_u7), for any unsigned u and |s| ≤ 64. Exact.
     fn dot4_u8(self, acc: Self::I32, u: Self::Bytes, s: Self::Bytes) -> Self::I32;
+    /// What [`load_weights`](Self::load_weights) adds to a weight: 128 where [`dot4_weights`](Self::dot4_weights) wants
+    /// it unsigned, else 0.
+    const WEIGHT_OFFSET: i32;
+    /// Thirty-two signed bytes from memory, each with [`WEIGHT_OFFSET`](Self::WEIGHT_OFFSET) added.
+    fn load_weights(self, from: &[i8; 32]) -> Self::Bytes;
+    /// Lane i: `acc[i] + Σ_{c<4} w[4i+c] · x[4i+c]`, w from [`load_weights`](Self::load_weights), x signed and
+    /// |x| ≤ 63. Exact.
+    fn dot4_weights(self, acc: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// Thirty-two lanes as signed bytes, saturated, in order.
     fn narrow(self, a: [Self::I32; 4]) -> Self::Bytes;
     /// Two lanes of sixteen bits, the first in the low half of `x`, eight times.
@@ -352,9 +360,10 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_panels::<_, P>(self, sums, panels, words)
     }
 
-    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the
-    /// sum over the group's steps of [`dot4_u7`](Self::dot4_u7) of `words[8·g + k][m]` and `groups[g][k]`. `steps` is
-    /// eight, as a number that the compiler does not know.
+    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times
+    /// `units[g][0][m]`, an f32's bits, times an integer: it starts at `units[g][1][m]` and gains
+    /// [`dot4_weights`](Self::dot4_weights) of `groups[g][k]` and `words[8·g + k][m]` for each of the group's steps.
+    /// `steps` is eight, as a number that the compiler does not know.
     #[inline(always)]
     fn add_i8_groups<const M: usize>(
         self,
@@ -362,9 +371,10 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
         scales: &[[[f16; 8]; 2]],
         words: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
         steps: usize,
     ) {
-        products::add_i8_groups::<_, M>(self, outputs, groups, scales, words, steps)
+        products::add_i8_groups::<_, M>(self, outputs, groups, scales, words, units, steps)
     }
 
     /// The word that makes the products of a group of 4-bit weights start at −8·sum; |sum| is at most 32·127.
@@ -374,20 +384,20 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     }
 
     /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the
-    /// group's scale times the integer Σ u·x, exact, over its unsigned bytes u and the signed bytes x (in ±127) of
-    /// `words[8·g..][m]`. The integer starts at `sums[g][m]`, which [`start_u4`](Self::start_u4) made; with MINIMA it
-    /// starts at 0, and the output gains the group's minimum times `sums[g][m]`, an f32's bits. `steps` is eight,
-    /// as a number that the compiler does not know.
+    /// group's scale times `units[g][0][m]`, an f32's bits, times the integer Σ u·x, exact, over its unsigned bytes u
+    /// and the signed bytes x (in ±127) of `words[8·g..][m]`. The integer starts at `units[g][1][m]`, which
+    /// [`start_u4`](Self::start_u4) made; with MINIMA it starts at 0, and the output gains the group's minimum times
+    /// `units[g][1][m]`, an f32's bits. `steps` is eight, as a number that the compiler does not know.
     #[inline(always)]
     fn add_u4_groups<const M: usize, const MINIMA: bool>(
         self,
         outputs: &mut [[Self::F32; 2]; M],
         groups: &[U4Group],
         words: &[[u32; M]],
-        sums: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
         steps: usize,
     ) {
-        products::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, sums, steps)
+        products::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, units, steps)
     }
 
     /// A panel of packed 4-bit weights times one vector, with the sums and roundings of
@@ -398,9 +408,9 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
         parameters: [&[[[f16; 8]; 2]]; 2],
         words: &[u32],
-        sums: &[u32],
+        units: &[[u32; 2]],
     ) -> [Self::F32; 2] {
-        products::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, sums)
+        products::dot_u4_panel::<_, MINIMA>(self, groups, parameters, words, units)
     }
 
     /// Asks for the cache line `bytes_ahead` behind `at`; a hint without effect on results.

@@ -449,6 +449,16 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         // SAFETY: `self` proves NEON.
         unsafe { [dot4_u8(acc[0], u[0], s[0]), dot4_u8(acc[1], u[1], s[1])] }
     }
+    const WEIGHT_OFFSET: i32 = 0;
+    #[inline(always)]
+    fn load_weights(self, from: &[i8; 32]) -> Bytes {
+        self.load_bytes_i8(from)
+    }
+    #[inline(always)]
+    fn dot4_weights(self, acc: I32, w: Bytes, x: Bytes) -> I32 {
+        // Both are signed; a pair of products is at most 2·128·63 in magnitude, within i16.
+        self.dot4_u7(acc, x, w)
+    }
     #[inline(always)]
     fn narrow(self, a: [I32; 4]) -> Bytes {
         // SAFETY: `self` proves NEON.

@@ -109,17 +109,43 @@ pub(super) fn add_i8_groups<I: Isa, const M: usize>(
     groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
     scales: &[[[f16; 8]; 2]],
     words: &[[u32; M]],
+    units: &[[[u32; M]; 2]],
     steps: usize,
 ) {
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    for ((group, words), [s0, s1]) in groups.iter().zip(words).zip(scales) {
+    let activations = words.iter().zip(units);
+    for ((group, scales), (words, [x_scales, starts])) in groups.iter().zip(scales).zip(activations)
+    {
         let mut sums = [[isa.splat_i32(0); 2]; M];
-        isa.add_i8_tile(&mut sums, group.get(..steps).unwrap_or_default(), words);
-        let (s0, s1) = (isa.load_f16(s0), isa.load_f16(s1));
-        for ([y0, y1], sums) in outputs.iter_mut().zip(sums) {
-            *y0 = isa.fma(isa.to_f32(sums[0]), s0, *y0);
-            *y1 = isa.fma(isa.to_f32(sums[1]), s1, *y1);
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            *sums = [isa.splat_i32(*start as i32); 2];
         }
+        for (step, words) in group.iter().take(steps).zip(words) {
+            let (w0, w1) = (isa.load_weights(&step[0]), isa.load_weights(&step[1]));
+            for ([s0, s1], x) in sums.iter_mut().zip(words) {
+                let x = isa.splat4_u8(x.to_le_bytes());
+                *s0 = isa.dot4_weights(*s0, w0, x);
+                *s1 = isa.dot4_weights(*s1, w1, x);
+            }
+        }
+        let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
+        add_scaled(isa, outputs, sums, scales, x_scales);
+    }
+}
+
+/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+#[inline(always)]
+fn add_scaled<I: Isa, const M: usize>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    sums: [[I::I32; 2]; M],
+    [s0, s1]: [I::F32; 2],
+    x_scales: &[u32; M],
+) {
+    for (([y0, y1], sums), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        *y0 = isa.fma(isa.to_f32(sums[0]), isa.mul(s0, x_scale), *y0);
+        *y1 = isa.fma(isa.to_f32(sums[1]), isa.mul(s1, x_scale), *y1);
     }
 }
 
@@ -181,19 +207,16 @@ pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
     outputs: &mut [[I::F32; 2]; M],
     groups: &[U4Group],
     words: &[[u32; M]],
-    sums: &[[u32; M]],
+    units: &[[[u32; M]; 2]],
     steps: usize,
 ) {
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    for ((group, words), sums) in groups.iter().zip(words).zip(sums) {
+    for ((group, words), [x_scales, sums]) in groups.iter().zip(words).zip(units) {
         let starts = if MINIMA { &[0; M] } else { sums };
         let steps = group.steps.get(..steps).unwrap_or_default();
         let products = dot_u4_group(isa, starts, steps, words);
-        let (s0, s1) = (isa.load(&group.scales[0]), isa.load(&group.scales[1]));
-        for ([y0, y1], products) in outputs.iter_mut().zip(products) {
-            *y0 = isa.fma(isa.to_f32(products[0]), s0, *y0);
-            *y1 = isa.fma(isa.to_f32(products[1]), s1, *y1);
-        }
+        let scales = [isa.load(&group.scales[0]), isa.load(&group.scales[1])];
+        add_scaled(isa, outputs, products, scales, x_scales);
         if MINIMA {
             let (m0, m1) = (isa.load(&group.minima[0]), isa.load(&group.minima[1]));
             for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
@@ -251,13 +274,14 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
     groups: &[[[[u8; 32]; 2]; GROUP_STEPS / 2]],
     [scales, minima]: [&[[[f16; 8]; 2]]; 2],
     words: &[u32],
-    sums: &[u32],
+    units: &[[u32; 2]],
 ) -> [I::F32; 2] {
     let [mut y0, mut y1] = [isa.splat(0.0); 2];
     let words = words.as_chunks::<GROUP_STEPS>().0;
-    let activations = words.iter().zip(sums);
+    let activations = words.iter().zip(units);
     let parameters = scales.iter().zip(minima);
-    for ((group, (words, sum)), (scales, minima)) in groups.iter().zip(activations).zip(parameters)
+    for ((group, (words, [x_scale, sum])), (scales, minima)) in
+        groups.iter().zip(activations).zip(parameters)
     {
         // A matrix in memory is read in one stream, page by page: the processor's own prefetching stops at each
         // page's end.
@@ -267,8 +291,9 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
         let start = if MINIMA { 0 } else { *sum };
         let [p0, p1] = dot_u4_packed(isa, start, group, words);
         let (s0, s1) = (isa.load_f16(&scales[0]), isa.load_f16(&scales[1]));
-        y0 = isa.fma(isa.to_f32(p0), s0, y0);
-        y1 = isa.fma(isa.to_f32(p1), s1, y1);
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        y0 = isa.fma(isa.to_f32(p0), isa.mul(s0, x_scale), y0);
+        y1 = isa.fma(isa.to_f32(p1), isa.mul(s1, x_scale), y1);
         if MINIMA {
             let sum = isa.splat(f32::from_bits(*sum));
             y0 = isa.fma(isa.load_f16(&minima[0]), sum, y0);

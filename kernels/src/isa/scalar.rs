@@ -300,6 +300,15 @@ impl Isa for Scalar {
     fn dot4_u8(self, acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
         dot4(acc, u, s)
     }
+    const WEIGHT_OFFSET: i32 = 128;
+    #[inline(always)]
+    fn load_weights(self, from: &[i8; 32]) -> [u8; 32] {
+        map(*from, |a| a as u8 ^ 128)
+    }
+    #[inline(always)]
+    fn dot4_weights(self, acc: [i32; 8], w: [u8; 32], x: [u8; 32]) -> [i32; 8] {
+        dot4(acc, w, x)
+    }
     #[inline(always)]
     fn narrow(self, a: [[i32; 8]; 4]) -> [u8; 32] {
         let mut out = [0; 32];

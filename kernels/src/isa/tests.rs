@@ -129,6 +129,14 @@ impl Kernel for Integers {
             want
         );
 
+        let s6 = s.map(|s| s.clamp(-126, 126) / 2);
+        let offset = |k: usize| i32::from(s[k]) + I::WEIGHT_OFFSET;
+        let want = core::array::from_fn(|i| dot(i, &offset, &|k| i32::from(s6[k])));
+        assert_eq!(
+            ints(isa.dot4_weights(acc_v, isa.load_weights(&s), isa.load_bytes_i8(&s6))),
+            want
+        );
+
         let four = [s[0], s[1], s[2], s[3]];
         let want =
             core::array::from_fn(|i| dot(i, &|k| i32::from(u7[k]), &|k| i32::from(four[k % 4])));

@@ -4,11 +4,11 @@
 //! 16-bit lanes make an output's sum, and each starts at −4·Σa, so that together they take off 8·Σa. A lane's value is
 //! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in magnitude,
 //! so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a minimum is
-//! multiplied by Σa, once a group.
+//! multiplied by Σa, once a group. A group's activations have a scale of their own, which multiplies the weights' scale.
 
 use half::f16;
 
-use super::activations::{FLOATS, Rows, STARTS, Tile, quantize};
+use super::activations::{I4_GROUPS, Rows, Tile, U4_GROUPS, quantize};
 use super::panel::{GROUP_STEPS, Step, as_panels, as_steps, group_steps, load, panel_of, store};
 use super::scalar;
 use crate::ShapeError;
@@ -50,12 +50,12 @@ impl<const MINIMA: bool> Kernel for Product<'_, MINIMA> {
             scalar::nibble_product(self)
         } else {
             match (self.x.len() == self.cols, MINIMA) {
-                (true, true) => self.one::<I, FLOATS>(isa),
-                (true, false) => self.one::<I, STARTS>(isa),
-                (false, true) if I::WIDE => self.many::<I, WIDE_TILE, FLOATS>(isa),
-                (false, false) if I::WIDE => self.many::<I, WIDE_TILE, STARTS>(isa),
-                (false, true) => self.many::<I, TILE, FLOATS>(isa),
-                (false, false) => self.many::<I, TILE, STARTS>(isa),
+                (true, true) => self.one::<I, U4_GROUPS>(isa),
+                (true, false) => self.one::<I, I4_GROUPS>(isa),
+                (false, true) if I::WIDE => self.many::<I, WIDE_TILE, U4_GROUPS>(isa),
+                (false, false) if I::WIDE => self.many::<I, WIDE_TILE, I4_GROUPS>(isa),
+                (false, true) => self.many::<I, TILE, U4_GROUPS>(isa),
+                (false, false) => self.many::<I, TILE, I4_GROUPS>(isa),
             }
         }
     }
@@ -64,18 +64,16 @@ impl<const MINIMA: bool> Kernel for Product<'_, MINIMA> {
 impl<const MINIMA: bool> Product<'_, MINIMA> {
     /// One vector: nibbles are unpacked in registers.
     #[inline(always)]
-    fn one<I: Isa, const SUMS: u8>(self, isa: I) -> Result<(), ShapeError> {
+    fn one<I: Isa, const KIND: u8>(self, isa: I) -> Result<(), ShapeError> {
         let groups = self.cols.div_ceil(GROUP).max(1);
-        let x = quantize::<I, 1, SUMS>(isa, self.x, self.cols, self.scratch)?;
-        let x_scale = x.scales.first().map_or(0.0, |bits| f32::from_bits(*bits));
+        let x = quantize::<I, 1, KIND>(isa, self.x, self.cols, self.scratch)?;
         let panels = as_groups(self.weights).chunks(groups);
         let parameters = as_panels(self.scales)
             .chunks(groups)
             .zip(as_panels(self.minima).chunks(groups));
         for ((panel, (scales, minima)), y) in panels.zip(parameters).zip(self.y.chunks_mut(PANEL)) {
-            let outputs = isa.dot_u4_panel::<MINIMA>(panel, [scales, minima], x.words, x.sums);
-            let x_scale = isa.splat(x_scale);
-            let outputs = [isa.mul(outputs[0], x_scale), isa.mul(outputs[1], x_scale)];
+            let units = x.units.as_chunks().0;
+            let outputs = isa.dot_u4_panel::<MINIMA>(panel, [scales, minima], x.words, units);
             store(isa, outputs, y);
         }
         Ok(())
@@ -83,9 +81,9 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
 
     /// Many vectors: a few groups of a panel are unpacked once for all tiles; between them, the outputs hold the sums.
     #[inline(always)]
-    fn many<I: Isa, const M: usize, const SUMS: u8>(self, isa: I) -> Result<(), ShapeError> {
+    fn many<I: Isa, const M: usize, const KIND: u8>(self, isa: I) -> Result<(), ShapeError> {
         let groups = self.cols.div_ceil(GROUP).max(1);
-        let x = quantize::<I, M, SUMS>(isa, self.x, self.cols, self.scratch)?;
+        let x = quantize::<I, M, KIND>(isa, self.x, self.cols, self.scratch)?;
         let steps = group_steps();
         let mut unpacked = [U4Group::ZERO; UNPACKED];
         let panels = as_groups(self.weights).chunks(groups);
@@ -109,7 +107,6 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
                     rows: self.rows,
                     row: p * PANEL,
                     first: b * block,
-                    last: b * block + packed.len() == groups,
                 };
                 x.each::<I, M>(isa, &block, self.y, self.rows);
             }
@@ -129,8 +126,6 @@ struct Block<'a, const MINIMA: bool> {
     row: usize,
     /// First of the groups.
     first: usize,
-    /// Whether these are the panel's last groups.
-    last: bool,
 }
 
 impl<I: Isa, const MINIMA: bool> Rows<I> for Block<'_, MINIMA> {
@@ -138,7 +133,7 @@ impl<I: Isa, const MINIMA: bool> Rows<I> for Block<'_, MINIMA> {
     #[inline(always)]
     fn multiply<const M: usize>(&self, isa: I, x: Tile<'_, M>, y: &mut [f32]) {
         let words = x.words.get(self.first * GROUP_STEPS..).unwrap_or_default();
-        let sums = x.sums.get(self.first..).unwrap_or_default();
+        let units = x.units.get(self.first..).unwrap_or_default();
         let mut outputs = [[isa.splat(0.0); 2]; M];
         if self.first > 0 {
             for (m, output) in outputs.iter_mut().enumerate() {
@@ -146,16 +141,10 @@ impl<I: Isa, const MINIMA: bool> Rows<I> for Block<'_, MINIMA> {
                 *output = load(isa, y);
             }
         }
-        isa.add_u4_groups::<M, MINIMA>(&mut outputs, self.groups, words, sums, self.steps);
-        for (m, ([y0, y1], x_scale)) in outputs.into_iter().zip(x.scales).enumerate() {
-            let factor = if self.last {
-                f32::from_bits(*x_scale)
-            } else {
-                1.0
-            };
-            let factor = isa.splat(factor);
+        isa.add_u4_groups::<M, MINIMA>(&mut outputs, self.groups, words, units, self.steps);
+        for (m, output) in outputs.into_iter().enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, [isa.mul(y0, factor), isa.mul(y1, factor)], y);
+            store(isa, output, y);
         }
     }
 }

@@ -1,15 +1,16 @@
 //! 8-bit weights times 7-bit activations.
 //!
-//! Activations are offset by 64 to be unsigned, as the x86 byte product wants one unsigned operand, and the offset comes
-//! off through the corrections that lie beside the weights. Seven bits keep a pair of products within i16 (2·127·127 =
-//! 32 258), so that nothing saturates and the sums are exact.
+//! The x86 byte product wants one unsigned operand. With a scale per row, activations are offset by 64, and the offset
+//! comes off through the corrections that lie beside the weights: they hold for a whole vector only. With a scale per
+//! 32 columns, of weights and of activations, the weights are offset by 128 where they are loaded, and each group's sum
+//! starts at −128·Σa. Seven bits keep a pair of products within i16 (2·127·128 = 32 512, 2·255·63 = 32 130), so that
+//! nothing saturates and the sums are exact.
 
 use half::f16;
 
-use super::activations::{Rows, Tile, UNSIGNED, quantize};
+use super::activations::{I8_GROUPS, ROW, Rows, Tile, quantize};
 use super::panel::{
-    GROUP_STEPS, Panel, Step, as_panels, as_steps, group_steps, load, load_f16, load_i32, panel_of,
-    store,
+    GROUP_STEPS, Panel, Step, as_panels, as_steps, group_steps, load_f16, load_i32, panel_of, store,
 };
 use super::scalar;
 use crate::ShapeError;
@@ -61,8 +62,8 @@ impl RowProduct<'_> {
     #[inline(always)]
     fn one<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
-        let x = quantize::<I, 1, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
-        let x_scale = x.scales.first().copied().unwrap_or_default();
+        let x = quantize::<I, 1, ROW>(isa, self.x, self.cols, self.scratch)?;
+        let x_scale = x.units.first().copied().unwrap_or_default();
         let parameters = as_panels(self.corrections)
             .chunks(PANELS)
             .zip(as_panels(self.scales).chunks(PANELS));
@@ -101,7 +102,7 @@ impl RowProduct<'_> {
     /// Many vectors: each panel stays in the first cache level for all tiles of vectors.
     #[inline(always)]
     fn many<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
-        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+        let x = quantize::<I, M, ROW>(isa, self.x, self.cols, self.scratch)?;
         let panels = as_steps(self.weights).chunks(steps(self.cols));
         let parameters = as_panels(self.corrections)
             .iter()
@@ -137,9 +138,10 @@ impl<I: Isa> Rows<I> for RowPanel<'_> {
         let mut sums = [load_i32(isa, self.corrections); M];
         isa.add_i8_tile(&mut sums, self.steps, x.words);
         let scales = load_f16(isa, self.scales);
-        for (m, (sums, x_scale)) in sums.into_iter().zip(x.scales).enumerate() {
+        let x_scales = x.units.as_flattened().first().copied().unwrap_or([0; M]);
+        for (m, (sums, x_scale)) in sums.into_iter().zip(x_scales).enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, scaled(isa, sums, scales, *x_scale), y);
+            store(isa, scaled(isa, sums, scales, x_scale), y);
         }
     }
 }
@@ -158,7 +160,6 @@ fn scaled<I: Isa>(isa: I, sums: [I::I32; 2], scales: [I::F32; 2], x_scale: u32) 
 pub(super) struct GroupProduct<'a> {
     pub(super) weights: &'a [i8],
     pub(super) scales: &'a [f16],
-    pub(super) corrections: &'a [f32],
     pub(super) x: &'a [f32],
     pub(super) y: &'a mut [f32],
     pub(super) rows: usize,
@@ -187,15 +188,13 @@ impl GroupProduct<'_> {
     fn multiply<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
         let group_steps = group_steps();
-        let x = quantize::<I, M, UNSIGNED>(isa, self.x, self.cols, self.scratch)?;
+        let x = quantize::<I, M, I8_GROUPS>(isa, self.x, self.cols, self.scratch)?;
         let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
-        let parameters = scales.zip(as_panels(self.corrections));
         let panels = as_steps(self.weights).chunks(steps);
-        for (p, (panel, (scales, corrections))) in panels.zip(parameters).enumerate() {
+        for (p, (panel, scales)) in panels.zip(scales).enumerate() {
             let panel = GroupPanel {
                 groups: panel.as_chunks().0,
                 steps: group_steps,
-                corrections,
                 scales,
                 rows: self.rows,
                 row: p * PANEL,
@@ -211,7 +210,6 @@ struct GroupPanel<'a> {
     groups: &'a [[Step<i8>; GROUP_STEPS]],
     /// Of a group.
     steps: usize,
-    corrections: &'a Panel<f32>,
     scales: &'a [Panel<f16>],
     /// Distance of the vectors' outputs.
     rows: usize,
@@ -223,16 +221,17 @@ impl<I: Isa> Rows<I> for GroupPanel<'_> {
     #[inline(always)]
     fn multiply<const M: usize>(&self, isa: I, x: Tile<'_, M>, y: &mut [f32]) {
         let mut outputs = [[isa.splat(0.0); 2]; M];
-        isa.add_i8_groups(&mut outputs, self.groups, self.scales, x.words, self.steps);
-        let [c0, c1] = load(isa, self.corrections.as_flattened());
-        for (m, ([y0, y1], x_scale)) in outputs.into_iter().zip(x.scales).enumerate() {
-            let x_scale = isa.splat(f32::from_bits(*x_scale));
-            let values = [
-                isa.mul(isa.add(y0, c0), x_scale),
-                isa.mul(isa.add(y1, c1), x_scale),
-            ];
+        isa.add_i8_groups(
+            &mut outputs,
+            self.groups,
+            self.scales,
+            x.words,
+            x.units,
+            self.steps,
+        );
+        for (m, output) in outputs.into_iter().enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, values, y);
+            store(isa, output, y);
         }
     }
 }

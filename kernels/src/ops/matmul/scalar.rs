@@ -43,9 +43,9 @@ pub(super) fn float_product<W: Weight>(product: float::Product<'_, W>) {
 pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeError> {
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let steps = cols.div_ceil(GROUP) * GROUP_STEPS;
-    let [_, words, _] = cut(product.scratch, 1, cols)?;
+    let [words, _] = cut(product.scratch, [1, cols, 1])?;
     for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
-        let x_scale = quantize::<63>(x, words, OFFSET);
+        let x_scale = quantize(x, 63.0, words, OFFSET);
         let panels = product
             .weights
             .as_chunks::<4>()
@@ -63,7 +63,7 @@ pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeErro
             .zip(product.scales.as_chunks::<PANEL>().0);
         for ((panel, (corrections, scales)), y) in panels.zip(parameters).zip(y.chunks_mut(PANEL)) {
             let mut sums = *corrections;
-            add_steps(&mut sums, panel, words);
+            add_steps::<false>(&mut sums, panel, words);
             for ((y, sum), scale) in y.iter_mut().zip(sums).zip(scales) {
                 *y = sum as f32 * half_to_f32(*scale) * x_scale;
             }
@@ -76,9 +76,9 @@ pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeErro
 pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), ShapeError> {
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let groups = cols.div_ceil(GROUP);
-    let [_, words, _] = cut(product.scratch, 1, cols)?;
+    let [words, units] = cut(product.scratch, [1, cols, groups])?;
     for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
-        let x_scale = quantize::<63>(x, words, OFFSET);
+        quantize_groups(x, 63.0, words, units);
         let panels = product
             .weights
             .as_chunks::<4>()
@@ -89,17 +89,17 @@ pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), Shape
             .0
             .chunks(groups * GROUP_STEPS);
         let scales = product.scales.as_chunks::<PANEL>().0.chunks(groups);
-        let parameters = scales.zip(product.corrections.as_chunks::<PANEL>().0);
-        for ((panel, (scales, corrections)), y) in panels.zip(parameters).zip(y.chunks_mut(PANEL)) {
+        for ((panel, scales), y) in panels.zip(scales).zip(y.chunks_mut(PANEL)) {
             let mut outputs = [0.0; PANEL];
             let groups = panel.chunks(GROUP_STEPS).zip(words.chunks(GROUP_STEPS));
-            for ((group, words), scales) in groups.zip(scales) {
+            let parameters = scales.iter().zip(units.as_chunks::<2>().0);
+            for ((group, words), (scales, [x_scale, _])) in groups.zip(parameters) {
                 let mut sums = [0; PANEL];
-                add_steps(&mut sums, group, words);
-                add_group(&mut outputs, sums, scales);
+                add_steps::<true>(&mut sums, group, words);
+                add_group(&mut outputs, sums, scales, f32::from_bits(*x_scale));
             }
-            for ((y, output), correction) in y.iter_mut().zip(outputs).zip(corrections) {
-                *y = (output + correction) * x_scale;
+            for (y, output) in y.iter_mut().zip(outputs) {
+                *y = output;
             }
         }
     }
@@ -139,9 +139,8 @@ fn nibble_vector(
     scratch: &mut [u32],
 ) -> Result<(), ShapeError> {
     let groups = x.len().div_ceil(GROUP).max(1);
-    let [_, words, sums] = cut(scratch, 1, x.len())?;
-    let x_scale = quantize::<127>(x, words, 0);
-    sum_groups(words, sums);
+    let [words, units] = cut(scratch, [1, x.len(), groups])?;
+    quantize_groups(x, 127.0, words, units);
     let start = if has_minima { 0 } else { -8 };
     let steps = weights.as_chunks::<4>().0.as_chunks::<ROWS>().0;
     let panels = steps.as_chunks().0.chunks(groups * GROUP_STEPS / 2);
@@ -152,36 +151,47 @@ fn nibble_vector(
         let mut outputs = [0.0; PANEL];
         let groups = panel.chunks(GROUP_STEPS / 2).zip(words.chunks(GROUP_STEPS));
         let parameters = scales.iter().zip(minima);
-        for (((group, words), sum), (scales, minima)) in groups.zip(&*sums).zip(parameters) {
-            let mut sums = [(*sum as i32).wrapping_mul(start); PANEL];
+        let units = units.as_chunks::<2>().0;
+        for (((group, words), [x_scale, sum]), (scales, minima)) in
+            groups.zip(units).zip(parameters)
+        {
+            let (x_scale, sum) = (f32::from_bits(*x_scale), *sum as i32);
+            let mut sums = [sum.wrapping_mul(start); PANEL];
             add_nibbles(&mut sums, group, words);
-            add_group(&mut outputs, sums, scales);
+            add_group(&mut outputs, sums, scales, x_scale);
             if has_minima {
-                add_group(&mut outputs, [*sum as i32; PANEL], minima);
+                add_minima(&mut outputs, minima, sum as f32 * x_scale);
             }
         }
         for (y, output) in y.iter_mut().zip(outputs) {
-            *y = output * x_scale;
+            *y = output;
         }
     }
     Ok(())
 }
 
-/// Adds four columns a step, times the activations, to sixteen rows' sums.
-fn add_steps(sums: &mut [i32; PANEL], panel: &[Step<i8>], words: &[u32]) {
+/// Adds four columns a step, times the activations, which are SIGNED or not, to sixteen rows' sums.
+fn add_steps<const SIGNED: bool>(sums: &mut [i32; PANEL], panel: &[Step<i8>], words: &[u32]) {
     if let [a, b, c, d] = sums.as_chunks_mut::<ROWS>().0 {
-        add_rows::<0>(a, panel, words);
-        add_rows::<1>(b, panel, words);
-        add_rows::<2>(c, panel, words);
-        add_rows::<3>(d, panel, words);
+        add_rows::<0, SIGNED>(a, panel, words);
+        add_rows::<1, SIGNED>(b, panel, words);
+        add_rows::<2, SIGNED>(c, panel, words);
+        add_rows::<3, SIGNED>(d, panel, words);
     }
 }
 
 /// The part of [`add_steps`] for rows 4·Q to 4·Q + 3.
-fn add_rows<const Q: usize>(sums: &mut [i32; ROWS], panel: &[Step<i8>], words: &[u32]) {
+fn add_rows<const Q: usize, const SIGNED: bool>(
+    sums: &mut [i32; ROWS],
+    panel: &[Step<i8>],
+    words: &[u32],
+) {
     let mut kept = *sums;
     for (step, word) in panel.iter().zip(words) {
-        let x = word.to_le_bytes().map(i32::from);
+        let x = word.to_le_bytes().map(|x| match SIGNED {
+            true => i32::from(x as i8),
+            false => i32::from(x),
+        });
         for (sum, w) in kept.iter_mut().zip(&step[Q]) {
             for (w, x) in w.iter().zip(x) {
                 *sum = sum.wrapping_add(i32::from(*w) * x);
@@ -222,19 +232,26 @@ fn add_nibble_rows<const Q: usize>(sums: &mut [i32; ROWS], group: &[Step<u8>], w
 }
 
 /// Scales a group's integer sums and adds them to the outputs.
-fn add_group(outputs: &mut [f32; PANEL], sums: [i32; PANEL], scales: &[f16; PANEL]) {
+fn add_group(outputs: &mut [f32; PANEL], sums: [i32; PANEL], scales: &[f16; PANEL], x_scale: f32) {
     for ((output, sum), scale) in outputs.iter_mut().zip(sums).zip(scales) {
-        *output += sum as f32 * half_to_f32(*scale);
+        *output += sum as f32 * (half_to_f32(*scale) * x_scale);
+    }
+}
+
+/// Adds a group's minima, times the sum of its activations, to the outputs.
+fn add_minima(outputs: &mut [f32; PANEL], minima: &[f16; PANEL], x_sum: f32) {
+    for (output, minimum) in outputs.iter_mut().zip(minima) {
+        *output += half_to_f32(*minimum) * x_sum;
     }
 }
 
 /// The level of zero where activations are unsigned.
 const OFFSET: u8 = 64;
 
-/// Rounds a vector to bytes in ±HIGHEST plus `offset`, padding columns to zero; returns its scale.
-fn quantize<const HIGHEST: u8>(x: &[f32], words: &mut [u32], offset: u8) -> f32 {
+/// Rounds a vector to bytes in ±`highest` plus `offset`, padding columns to zero; returns its scale.
+fn quantize(x: &[f32], highest: f32, words: &mut [u32], offset: u8) -> f32 {
     let amax = x.iter().fold(0, |max: u32, x| max.max(x.abs().to_bits()));
-    let (scale, factor) = scale_and_factor(amax, f32::from(HIGHEST));
+    let (scale, factor) = scale_and_factor(amax, highest);
     // Adding 1.5·2²³ rounds to an integer, ties to even, and leaves it in the low bits.
     let magic = 12_582_912.0 + f32::from(offset);
     let level = |x: f32| (x * factor + magic).to_bits() as u8;
@@ -258,9 +275,11 @@ fn quantize<const HIGHEST: u8>(x: &[f32], words: &mut [u32], offset: u8) -> f32 
     scale
 }
 
-/// Sums of the signed activations of each group.
-fn sum_groups(words: &[u32], sums: &mut [u32]) {
-    for (sum, words) in sums.iter_mut().zip(words.chunks(GROUP_STEPS)) {
+/// Rounds each group of a vector to signed bytes; its unit becomes the scale, an f32's bits, and the sum of the levels.
+fn quantize_groups(x: &[f32], highest: f32, words: &mut [u32], units: &mut [u32]) {
+    let groups = x.chunks(GROUP).zip(words.chunks_mut(GROUP_STEPS));
+    for ((x, words), [scale, sum]) in groups.zip(units.as_chunks_mut::<2>().0) {
+        *scale = quantize(x, highest, words, 0).to_bits();
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
         *sum = bytes.fold(0, |sum: i32, byte| sum + i32::from(byte as i8)) as u32;
     }

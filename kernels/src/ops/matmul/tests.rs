@@ -6,7 +6,7 @@ use half::f16;
 use std::{vec, vec::Vec};
 
 use super::{matmul, matmul_scratch_len};
-use crate::layout::{WeightFormat, weight_lens};
+use crate::layout::{GROUP, WeightFormat, weight_lens};
 use crate::pack::{pack_i8_group32_levels, pack_i8_row_levels};
 use crate::reference::matmul::{element, integer, matvec_i8_row};
 use crate::testing::{FORMATS, Packed, Rng, backends};
@@ -43,7 +43,7 @@ fn shapes() -> Vec<(usize, usize, usize)> {
     shapes
 }
 
-/// What quantization makes of a vector: its levels and their scale.
+/// What quantization makes of activations that share a scale: their levels and the scale.
 fn levels(x: &[f32], highest: f32) -> (Vec<i32>, f32) {
     let amax = x.iter().fold(0f32, |max, x| max.max(x.abs()));
     (
@@ -76,8 +76,16 @@ fn check_products(rng: &mut Rng, shapes: &[(usize, usize, usize)]) {
                         _ => {
                             let four_bits = [WeightFormat::I4Group32, WeightFormat::U4Group32]
                                 .contains(&format);
-                            let (q, scale) = levels(x, if four_bits { 127.0 } else { 63.0 });
-                            q.iter().map(|q| f64::from(*q) * f64::from(scale)).collect()
+                            let highest = if four_bits { 127.0 } else { 63.0 };
+                            let unit = match format {
+                                WeightFormat::I8Row => cols,
+                                _ => GROUP,
+                            };
+                            let rounded = |x: &[f32]| -> Vec<f64> {
+                                let (q, scale) = levels(x, highest);
+                                q.iter().map(|q| f64::from(*q) * f64::from(scale)).collect()
+                            };
+                            x.chunks(unit).flat_map(rounded).collect()
                         }
                     };
                     for (row, y) in y.iter().enumerate() {
@@ -85,8 +93,6 @@ fn check_products(rng: &mut Rng, shapes: &[(usize, usize, usize)]) {
                         let (exact, magnitude) =
                             terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
                         let offset = match format {
-                            // The unsigned offset of grouped int8 passes through f32: 64 levels beside up to 63.
-                            WeightFormat::I8Group32 => 6.4 * cols as f64,
                             // Minima down to −3, and levels up to 6 above them.
                             WeightFormat::U4Group32 => 9.0 * x.iter().map(|x| x.abs()).sum::<f64>(),
                             _ => 0.0,
@@ -156,10 +162,10 @@ fn integer_sums_are_exact() {
                     .collect()
             };
             let (w, mut x) = (whole(w_highest, rows * cols), whole(x_highest, n * cols));
-            // A vector's first element sets its scale to 1.
-            x.iter_mut()
-                .step_by(cols)
-                .for_each(|x| *x = x_highest as f32);
+            // The first element of each 32 columns sets their scale to 1.
+            for x in x.chunks_mut(cols).flat_map(|x| x.chunks_mut(GROUP)) {
+                x[0] = x_highest as f32;
+            }
             let lens = weight_lens(format, rows, cols).unwrap();
             let scales = vec![f16::ONE; lens.scales];
             let minima = vec![f16::from_f32(-5.0); lens.minima];
@@ -196,7 +202,8 @@ fn levels_as_they_are_give_exact_sums() {
             .map(|_| if lowest { -128 } else { rng.bits() as i8 })
             .collect();
         let mut x = vec![63.0; n * cols];
-        for x in x.chunks_mut(cols) {
+        // 63 leads each 32 columns, so that their scale is 1.
+        for x in x.chunks_mut(cols).flat_map(|x| x.chunks_mut(GROUP)) {
             x.iter_mut()
                 .skip(1)
                 .for_each(|x| *x = (rng.index(127) as f32) - 63.0);
