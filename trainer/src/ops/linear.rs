@@ -95,10 +95,16 @@ impl Backward<Flex, 2> for LinearBackward {
 
 /// Every vector of `x` times a packed matrix of that shape.
 fn multiply(backend: Backend, panels: &[f32], [rows, cols]: [usize; 2], x: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len() / cols * rows];
+    let len = x.len() / cols * rows;
+    // Written a few columns at a time in the cache, and to memory in whole blocks, which need no zeros first.
+    let mut block = vec![0.0; len.min(VECTORS * rows)];
+    let mut out = Vec::with_capacity(len);
     let product = Matrix::new(rows, cols, MatrixData::F32(panels)).and_then(|matrix| {
-        for (x, y) in x.chunks(VECTORS * cols).zip(out.chunks_mut(VECTORS * rows)) {
-            matmul(backend, &matrix, x, x.len() / cols, y, &mut [])?;
+        for x in x.chunks(VECTORS * cols) {
+            let n = x.len() / cols;
+            let block = &mut block[..n * rows];
+            matmul(backend, &matrix, x, n, block, &mut [])?;
+            out.extend_from_slice(block);
         }
         Ok(())
     });
