@@ -25,3 +25,9 @@ pub mod random;
 pub mod task;
 pub mod train;
 pub mod vocabulary;
+
+/// A step allocates in the same order what the step before it freed: megabytes at a time, which the system's allocator
+/// gives back to the kernel and gets again page by page. This one keeps them (see `.cargo/config.toml`).
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,6 +1,6 @@
 //! The decoder family on burn: the same models that the core runs, with gradients.
 
-use crate::ops::{AttentionShape, activation, attention, cross_entropy, embed, norm};
+use crate::ops::{AttentionShape, activation, attention, cross_entropy, embed, linear, norm};
 use crate::params::{Params, shapes};
 use anyhow::{Context, Result, ensure};
 use attentive::kernels::Backend;
@@ -205,7 +205,7 @@ impl Network {
         observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
     ) -> Result<Tensor<2>> {
         observe(weight, layer, &x);
-        let y = x.matmul(self.matrix(weight, layer)?.transpose());
+        let y = linear(self.backend, x, self.matrix(weight, layer)?);
         Ok(match self.vector(bias, layer) {
             Some(bias) => y + bias.unsqueeze::<2>(),
             None => y,

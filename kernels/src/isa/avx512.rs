@@ -79,6 +79,10 @@ fn halves_f32(a: __m512) -> [__m256; 2] {
     [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
 }
 
+#[allow(
+    clippy::needless_range_loop,
+    reason = "zipped iterators over arrays may stay calls and their sums in memory"
+)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn add_f32_tile<const M: usize>(
@@ -87,18 +91,18 @@ pub(super) fn add_f32_tile<const M: usize>(
     x: [&[f32]; M],
 ) {
     let mut wide = [_mm512_setzero_ps(); M];
-    for (wide, sums) in wide.iter_mut().zip(&*sums) {
-        *wide = join_f32(*sums);
+    for m in 0..M {
+        wide[m] = join_f32(sums[m]);
     }
     let (panel, x) = common(panel, x);
     for (k, w) in panel.iter().enumerate() {
         let w = load_f32(w);
-        for (sum, x) in wide.iter_mut().zip(x) {
-            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+        for m in 0..M {
+            wide[m] = _mm512_fmadd_ps(w, _mm512_set1_ps(x[m][k]), wide[m]);
         }
     }
-    for (sums, wide) in sums.iter_mut().zip(wide) {
-        *sums = halves_f32(wide);
+    for m in 0..M {
+        sums[m] = halves_f32(wide[m]);
     }
 }
 

@@ -10,6 +10,10 @@ use half::f16;
 pub(super) const PREFETCH_BYTES: usize = 4096;
 
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "zipped iterators over arrays may stay calls"
+)]
 pub(super) fn add_f32_tile<I: Isa, const M: usize>(
     isa: I,
     sums: &mut [[I::F32; 2]; M],
@@ -19,10 +23,10 @@ pub(super) fn add_f32_tile<I: Isa, const M: usize>(
     let (panel, x) = common(panel, x);
     for (k, [w0, w1]) in panel.iter().enumerate() {
         let (w0, w1) = (isa.load(w0), isa.load(w1));
-        for ([s0, s1], x) in sums.iter_mut().zip(x) {
-            let x = isa.splat(x[k]);
-            *s0 = isa.fma(w0, x, *s0);
-            *s1 = isa.fma(w1, x, *s1);
+        for m in 0..M {
+            let x = isa.splat(x[m][k]);
+            sums[m][0] = isa.fma(w0, x, sums[m][0]);
+            sums[m][1] = isa.fma(w1, x, sums[m][1]);
         }
     }
 }

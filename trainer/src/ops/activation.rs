@@ -28,11 +28,13 @@ impl Unary for Activation {
         } else {
             up_dim
         };
-        let mut out = vec![0.0; n * hidden];
+        let mut out = Vec::with_capacity(n * hidden);
         with_values(x, |x| {
-            for (out, x) in out.chunks_exact_mut(hidden).zip(x.chunks_exact(up_dim)) {
+            for x in x.chunks_exact(up_dim) {
                 let (gate, up) = x.split_at(hidden);
-                out.copy_from_slice(gate);
+                let start = out.len();
+                out.extend_from_slice(gate);
+                let out = &mut out[start..];
                 apply(self.backend, self.ffn, out);
                 for (out, up) in out.iter_mut().zip(up) {
                     *out *= up;
@@ -45,21 +47,19 @@ impl Unary for Activation {
     fn backward(&self, x: Flat, gradient: &Flat) -> Flat {
         let [n, up_dim] = x.shape().dims::<2>();
         let [_, hidden] = gradient.shape().dims::<2>();
-        let mut out = vec![0.0; n * up_dim];
+        let mut out = Vec::with_capacity(n * up_dim);
+        let mut row = vec![0.0; up_dim];
         let mut value = vec![0.0; hidden];
         let mut slope = vec![0.0; hidden];
         with_values(&x, |x| {
             with_values(gradient, |gradient| {
-                let rows = x
-                    .chunks_exact(up_dim)
-                    .zip(gradient.chunks_exact(hidden))
-                    .zip(out.chunks_exact_mut(up_dim));
-                for ((x, gradient), out) in rows {
+                let rows = x.chunks_exact(up_dim).zip(gradient.chunks_exact(hidden));
+                for (x, gradient) in rows {
                     let (gate, up) = x.split_at(hidden);
                     value.copy_from_slice(gate);
                     apply(self.backend, self.ffn, &mut value);
                     slopes(self.backend, self.ffn, gate, &mut slope);
-                    let (to_gate, to_up) = out.split_at_mut(hidden);
+                    let (to_gate, to_up) = row.split_at_mut(hidden);
                     self.backend.run(Chain {
                         gradient,
                         slope: &slope,
@@ -68,6 +68,7 @@ impl Unary for Activation {
                         to_gate,
                         to_up,
                     });
+                    out.extend_from_slice(&row);
                 }
             });
         });

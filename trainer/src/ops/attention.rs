@@ -1,11 +1,12 @@
 //! Causal self-attention, rotary positions included.
 //!
 //! One head at a time: its queries, keys and values are copied out of the projection's rows (rotated on the way), padded
-//! to whole tiles; the products then skip everything above the diagonal. The softmax weights are kept for the backward
-//! pass, which costs `heads · seq_len²` floats a sequence and saves computing the scores twice.
+//! to whole tiles; the products then skip everything above the diagonal. The backward pass computes the softmax weights
+//! again: a head's stay in the second cache level, while keeping `heads · seq_len²` floats of every sequence and layer
+//! takes longer to write and to read than the products and exponentials do.
 
 use super::lanes::dot;
-use super::product::{Part, Product};
+use super::product::{COLS, Part, Product};
 use super::{Backend, Flat, Unary, flat, unary, with_values};
 use attentive::kernels::isa::{Isa, Kernel};
 use attentive::kernels::ops::position::{rotary_angles, rotary_frequencies};
@@ -57,12 +58,12 @@ impl AttentionShape {
 
     /// Rows of a head's buffers: whole tiles.
     fn rows(&self) -> usize {
-        self.seq_len.next_multiple_of(16)
+        self.seq_len.next_multiple_of(COLS)
     }
 
     /// Columns of a head's buffers.
     fn cols(&self) -> usize {
-        self.head_dim.next_multiple_of(16)
+        self.head_dim.next_multiple_of(COLS)
     }
 
     /// The columns of a projection's row that hold a head: the query heads come first, then keys, then values.
@@ -78,18 +79,17 @@ impl AttentionShape {
         self.key_head(head) + self.kv_heads
     }
 
-    /// Copies a head out of the rows of a sequence, times `factor`.
-    fn take(&self, rows: &[f32], width: usize, head: usize, factor: f32) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows() * self.cols()];
+    /// Copies a head out of the rows of a sequence, times `factor`; what is padding in `out` stays.
+    fn take(&self, rows: &[f32], width: usize, head: usize, factor: f32, out: &mut [f32]) {
+        let columns = self.columns(head);
         for (out, row) in out
             .chunks_exact_mut(self.cols())
             .zip(rows.chunks_exact(width))
         {
-            for (out, x) in out.iter_mut().zip(&row[self.columns(head)]) {
+            for (out, x) in out.iter_mut().zip(&row[columns.clone()]) {
                 *out = x * factor;
             }
         }
-        out
     }
 
     /// Rotates each row by its position, or back.
@@ -99,28 +99,38 @@ impl AttentionShape {
         };
         let pairs = self.head_dim / 2;
         let sign = if back { -1.0 } else { 1.0 };
+        let turn = |a: &mut f32, b: &mut f32, cosine: f32, sine: f32| {
+            let sine = sign * sine;
+            (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+        };
         let rows = head.chunks_exact_mut(self.cols());
         for (row, angles) in rows.zip(angles.chunks_exact(self.head_dim)) {
             let (cosines, sines) = angles.split_at(pairs);
-            for (i, (cosine, sine)) in cosines.iter().zip(sines).enumerate() {
-                let (first, second) = match style {
-                    RotaryStyle::Half => (i, i + pairs),
-                    RotaryStyle::Interleaved => (2 * i, 2 * i + 1),
-                };
-                let (a, b, sine) = (row[first], row[second], sign * sine);
-                row[first] = a * cosine - b * sine;
-                row[second] = b * cosine + a * sine;
+            let angles = cosines.iter().zip(sines);
+            match style {
+                RotaryStyle::Half => {
+                    let (low, high) = row.split_at_mut(pairs);
+                    for ((a, b), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
+                        turn(a, b, *cosine, *sine);
+                    }
+                }
+                RotaryStyle::Interleaved => {
+                    for ([a, b], (cosine, sine)) in row.as_chunks_mut().0.iter_mut().zip(angles) {
+                        turn(a, b, *cosine, *sine);
+                    }
+                }
             }
         }
     }
 
     /// Adds a head's gradient into the rows of a sequence, times `factor`.
     fn give(&self, head_rows: &[f32], rows: &mut [f32], width: usize, head: usize, factor: f32) {
+        let columns = self.columns(head);
         for (head_row, row) in head_rows
             .chunks_exact(self.cols())
             .zip(rows.chunks_exact_mut(width))
         {
-            for (to, x) in row[self.columns(head)].iter_mut().zip(head_row) {
+            for (to, x) in row[columns.clone()].iter_mut().zip(head_row) {
                 *to += x * factor;
             }
         }
@@ -145,27 +155,77 @@ pub fn attention(backend: Backend, qkv: Tensor<2>, shape: AttentionShape) -> Ten
     unary(Attention { backend, shape }, qkv)
 }
 
-/// A head of a sequence, ready for products.
+/// A head of a sequence, ready for products; the buffers serve one head after the other.
 struct Head {
     /// Scaled by 1 / √head_dim.
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
+    /// Keys or values by columns.
+    across: Vec<f32>,
+    /// Softmax weights `(rows, rows)`; what lies beyond the tiles on the diagonal is never read.
+    weights: Vec<f32>,
+}
+
+impl Head {
+    fn new(shape: &AttentionShape) -> Self {
+        let zeros = || vec![0.0; shape.rows() * shape.cols()];
+        Self {
+            query: zeros(),
+            key: zeros(),
+            value: zeros(),
+            across: zeros(),
+            weights: vec![0.0; shape.rows() * shape.rows()],
+        }
+    }
+}
+
+/// Gradients of a head.
+struct HeadGradient {
+    /// Of its output.
+    output: Vec<f32>,
+    /// Of its scores, shaped as the weights.
+    scores: Vec<f32>,
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+}
+
+impl HeadGradient {
+    fn new(shape: &AttentionShape) -> Self {
+        let zeros = || vec![0.0; shape.rows() * shape.cols()];
+        Self {
+            output: zeros(),
+            scores: vec![0.0; shape.rows() * shape.rows()],
+            query: zeros(),
+            key: zeros(),
+            value: zeros(),
+        }
+    }
 }
 
 impl Attention {
-    fn head(&self, rows: &[f32], head: usize) -> Head {
+    /// Takes a head out of the rows of a sequence and computes its softmax weights.
+    fn weigh(&self, rows: &[f32], index: usize, head: &mut Head) {
         let shape = &self.shape;
-        let width = shape.qkv_dim();
-        let mut query = shape.take(rows, width, head, shape.scale());
-        shape.rotate(&mut query, false);
-        let mut key = shape.take(rows, width, shape.key_head(head), 1.0);
-        shape.rotate(&mut key, false);
-        let value = shape.take(rows, width, shape.value_head(head), 1.0);
-        Head { query, key, value }
+        let (width, cols) = (shape.qkv_dim(), shape.cols());
+        shape.take(rows, width, index, shape.scale(), &mut head.query);
+        shape.rotate(&mut head.query, false);
+        shape.take(rows, width, shape.key_head(index), 1.0, &mut head.key);
+        shape.rotate(&mut head.key, false);
+        shape.take(rows, width, shape.value_head(index), 1.0, &mut head.value);
+        transpose(&head.key, cols, &mut head.across);
+        let (query, keys) = (&head.query, &head.across);
+        self.product(Part::OutputBefore, query, cols, keys, &mut head.weights);
+        let rows = shape.rows();
+        for (i, row) in head.weights.chunks_exact_mut(rows).enumerate() {
+            let (seen, later) = row[..tile_end(i)].split_at_mut(i + 1);
+            softmax(self.backend, seen);
+            later.fill(0.0);
+        }
     }
 
-    /// c += a·b, or aᵀ·b.
+    /// c = a·b, or aᵀ·b.
     fn product(&self, part: Part, a: &[f32], a_stride: usize, b: &[f32], c: &mut [f32]) {
         let cols = match part {
             Part::OutputBefore => self.shape.rows(),
@@ -181,97 +241,79 @@ impl Attention {
         });
     }
 
-    /// Softmax weights of a head into `weights`, `(rows, rows)`, zeros above the diagonal; returns its output.
-    fn forward_head(&self, head: &Head, weights: &mut [f32]) -> Vec<f32> {
+    /// From the gradient of a head's output to those of its query (not scaled), key and value.
+    fn backward_head(&self, head: &mut Head, to: &mut HeadGradient) {
         let (rows, cols) = (self.shape.rows(), self.shape.cols());
-        let keys = transposed(&head.key, cols);
-        self.product(Part::OutputBefore, &head.query, cols, &keys, weights);
-        for (i, row) in weights.chunks_exact_mut(rows).enumerate() {
-            let (seen, later) = row.split_at_mut(i + 1);
-            softmax(self.backend, seen);
-            later.fill(0.0);
-        }
-        let mut out = vec![0.0; rows * cols];
-        self.product(Part::InnerBefore, weights, rows, &head.value, &mut out);
-        out
-    }
-
-    /// Gradients of a head's query (not scaled), key and value.
-    fn backward_head(&self, head: &Head, weights: &[f32], gradient: &[f32]) -> Head {
-        let (rows, cols) = (self.shape.rows(), self.shape.cols());
-        let values = transposed(&head.value, cols);
-        let mut scores = vec![0.0; rows * rows];
-        self.product(Part::OutputBefore, gradient, cols, &values, &mut scores);
+        let (weights, output, scores) = (&head.weights, &to.output, &mut to.scores);
+        transpose(&head.value, cols, &mut head.across);
+        self.product(Part::OutputBefore, output, cols, &head.across, scores);
         self.backend.run(SoftmaxGradient {
             weights,
-            scores: &mut scores,
+            scores,
             rows,
         });
-        let [mut query, mut key, mut value] = [(); 3].map(|()| vec![0.0; rows * cols]);
-        self.product(Part::InnerAfter, weights, rows, gradient, &mut value);
-        self.product(Part::InnerBefore, &scores, rows, &head.key, &mut query);
-        self.product(Part::InnerAfter, &scores, rows, &head.query, &mut key);
-        self.shape.rotate(&mut query, true);
-        self.shape.rotate(&mut key, true);
-        Head { query, key, value }
+        self.product(Part::InnerAfter, weights, rows, output, &mut to.value);
+        self.product(Part::InnerBefore, scores, rows, &head.key, &mut to.query);
+        self.product(Part::InnerAfter, scores, rows, &head.query, &mut to.key);
+        self.shape.rotate(&mut to.query, true);
+        self.shape.rotate(&mut to.key, true);
     }
 }
 
 impl Unary for Attention {
-    /// Projections and softmax weights `[sequences][heads][rows][rows]`.
-    type Saved = (Flat, Arc<Vec<f32>>);
+    /// Projections.
+    type Saved = Flat;
 
     fn forward(&self, qkv: &Flat, keep: bool) -> (Flat, Option<Self::Saved>) {
         let shape = &self.shape;
         let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
-        let weights_len = shape.rows() * shape.rows();
-        let mut weights = vec![0.0; weights_len];
-        let mut kept = Vec::new();
+        let mut head = Head::new(shape);
+        let mut head_out = vec![0.0; shape.rows() * shape.cols()];
         let mut out = Vec::new();
         with_values(qkv, |qkv| {
-            let n = qkv.len() / width;
-            out.resize(n * out_width, 0.0);
-            let heads = n / shape.seq_len * shape.heads;
-            kept.resize(if keep { heads * weights_len } else { 0 }, 0.0);
-            let mut slots = kept.chunks_exact_mut(weights_len);
+            out.resize(qkv.len() / width * out_width, 0.0);
             for (rows, out) in qkv
                 .chunks_exact(shape.seq_len * width)
                 .zip(out.chunks_exact_mut(shape.seq_len * out_width))
             {
-                for head in 0..shape.heads {
-                    let weights = slots.next().unwrap_or(&mut weights);
-                    if !keep {
-                        weights.fill(0.0);
-                    }
-                    let head_out = self.forward_head(&self.head(rows, head), weights);
-                    shape.give(&head_out, out, out_width, head, 1.0);
+                for index in 0..shape.heads {
+                    self.weigh(rows, index, &mut head);
+                    let (weights, value) = (&head.weights, &head.value);
+                    self.product(
+                        Part::InnerBefore,
+                        weights,
+                        shape.rows(),
+                        value,
+                        &mut head_out,
+                    );
+                    shape.give(&head_out, out, out_width, index, 1.0);
                 }
             }
         });
         let n = out.len() / out_width;
-        let saved = keep.then(|| (qkv.clone(), Arc::new(kept)));
-        (flat(out, [n, out_width]), saved)
+        (flat(out, [n, out_width]), keep.then(|| qkv.clone()))
     }
 
-    fn backward(&self, (qkv, weights): Self::Saved, gradient: &Flat) -> Flat {
+    fn backward(&self, qkv: Self::Saved, gradient: &Flat) -> Flat {
         let shape = &self.shape;
         let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
+        let (mut head, mut to) = (Head::new(shape), HeadGradient::new(shape));
         let mut out = Vec::new();
         with_values(&qkv, |qkv| {
             with_values(gradient, |gradient| {
                 out.resize(qkv.len(), 0.0);
-                let mut weights = weights.chunks_exact(shape.rows() * shape.rows());
                 for ((rows, gradient), out) in qkv
                     .chunks_exact(shape.seq_len * width)
                     .zip(gradient.chunks_exact(shape.seq_len * out_width))
                     .zip(out.chunks_exact_mut(shape.seq_len * width))
                 {
-                    for (head, weights) in (0..shape.heads).zip(&mut weights) {
-                        let gradient = shape.take(gradient, out_width, head, 1.0);
-                        let to = self.backward_head(&self.head(rows, head), weights, &gradient);
-                        shape.give(&to.query, out, width, head, shape.scale());
-                        shape.give(&to.key, out, width, shape.key_head(head), 1.0);
-                        shape.give(&to.value, out, width, shape.value_head(head), 1.0);
+                    for index in 0..shape.heads {
+                        self.weigh(rows, index, &mut head);
+                        shape.take(gradient, out_width, index, 1.0, &mut to.output);
+                        self.backward_head(&mut head, &mut to);
+                        shape.give(&to.query, out, width, index, shape.scale());
+                        shape.give(&to.key, out, width, shape.key_head(index), 1.0);
+                        shape.give(&to.value, out, width, shape.value_head(index), 1.0);
                     }
                 }
             });
@@ -282,15 +324,18 @@ impl Unary for Attention {
 }
 
 /// `(rows, cols)` to `(cols, rows)`.
-fn transposed(head: &[f32], cols: usize) -> Vec<f32> {
+fn transpose(head: &[f32], cols: usize, out: &mut [f32]) {
     let rows = head.len() / cols;
-    let mut out = vec![0.0; head.len()];
     for (row, head) in head.chunks_exact(cols).enumerate() {
         for (out, x) in out.chunks_exact_mut(rows).zip(head) {
             out[row] = *x;
         }
     }
-    out
+}
+
+/// Where the tile on the diagonal of row i ends.
+fn tile_end(i: usize) -> usize {
+    (i + 1).next_multiple_of(COLS)
 }
 
 /// From the gradient of the softmax weights (in `scores`) to that of the scores: w·(g − Σ w·g), row by row.
@@ -309,7 +354,7 @@ impl Kernel for SoftmaxGradient<'_> {
         let lines = self.weights.chunks_exact(rows);
         for (i, (weights, scores)) in lines.zip(self.scores.chunks_exact_mut(rows)).enumerate() {
             // Tiles reach beyond the diagonal, where the weights are zero and the products finite.
-            let end = (i + 1).next_multiple_of(16).min(rows);
+            let end = tile_end(i);
             let (weights, scores) = (&weights[..end], &mut scores[..end]);
             let mean = dot(isa, weights, scores);
             for (score, weight) in scores.iter_mut().zip(weights) {

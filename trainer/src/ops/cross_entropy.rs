@@ -22,7 +22,7 @@ pub fn cross_entropy(backend: Backend, logits: Tensor<2>, targets: Arc<[u32]>) -
 
 impl Unary for CrossEntropy {
     /// Probabilities and their number in a row.
-    type Saved = (Arc<[f32]>, usize);
+    type Saved = (Arc<Vec<f32>>, usize);
 
     fn forward(&self, logits: &Flat, keep: bool) -> (Flat, Option<Self::Saved>) {
         let [_, vocab] = logits.shape().dims::<2>();
@@ -33,13 +33,19 @@ impl Unary for CrossEntropy {
             // Far below any probability that matters, but its logarithm is finite.
             loss -= f64::from(row[target as usize].max(f32::MIN_POSITIVE)).ln();
         }
-        let saved = keep.then(|| (probabilities.into(), vocab));
+        let saved = keep.then(|| (Arc::new(probabilities), vocab));
         (flat(vec![loss as f32], [1]), saved)
     }
 
     fn backward(&self, (probabilities, vocab): Self::Saved, gradient: &Flat) -> Flat {
         let factor = with_values(gradient, |gradient| gradient[0]);
-        let mut out: Vec<f32> = probabilities.iter().map(|p| p * factor).collect();
+        // Usually nobody else holds them, and they become the gradient where they are.
+        let mut out = Arc::try_unwrap(probabilities).unwrap_or_else(|shared| (*shared).clone());
+        if factor != 1.0 {
+            for x in &mut out {
+                *x *= factor;
+            }
+        }
         for (row, &target) in out.chunks_exact_mut(vocab).zip(&*self.targets) {
             row[target as usize] -= factor;
         }

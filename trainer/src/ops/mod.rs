@@ -2,8 +2,7 @@
 //!
 //! Composed from burn's elementary operations, softmax, norms and activations walk through memory a dozen times, and a
 //! profile of training showed little else. Here each is one pass, compiled for the instruction set that
-//! [`Backend`] names (the kernels' own [`Isa`](attentive::kernels::isa::Isa) tokens, so no `unsafe` here). The matrix
-//! products stay burn's. The tests compare every gradient with burn's automatic one.
+//! [`Backend`] names (the kernels' own [`Isa`](attentive::kernels::isa::Isa) tokens, so no `unsafe` here). The tests compare every gradient with burn's automatic one.
 //!
 //! Shapes: `n` is the number of tokens of a micro-batch, all sequences one after the other; every tensor is row-major.
 
@@ -12,6 +11,7 @@ mod attention;
 mod cross_entropy;
 mod embed;
 mod lanes;
+mod linear;
 mod norm;
 mod product;
 #[cfg(test)]
@@ -29,6 +29,7 @@ pub use activation::activation;
 pub use attention::{AttentionShape, attention};
 pub use cross_entropy::cross_entropy;
 pub use embed::embed;
+pub use linear::linear;
 pub use norm::norm;
 
 use attentive::kernels::Backend;

@@ -9,7 +9,7 @@ use attentive::kernels::isa::{Isa, Kernel};
 /// Rows of a tile.
 const ROWS: usize = 4;
 /// Columns of a tile.
-const COLS: usize = 16;
+pub(crate) const COLS: usize = 16;
 
 /// Which part of a product is computed; the rest of the output is left alone.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum Part {
     InnerAfter,
 }
 
-/// c += a · b, or cᵀ-wise with [`Part::InnerAfter`]: c += aᵀ · b.
+/// c = a · b, or with [`Part::InnerAfter`] c = aᵀ · b.
 ///
 /// `a` is `(rows, inner)`, or `(inner, rows)` when transposed, with rows of `a_stride`; `b` is `(inner, cols)` with rows
 /// of `cols`, and `c` is `(rows, cols)`. `rows` is a multiple of 4 and `cols` of 16.
@@ -93,7 +93,7 @@ fn rows_times<I: Isa>(
     cols: usize,
 ) {
     let lines = [0, 1, 2, 3].map(|line| &a[line * a_stride..][..inner]);
-    let mut tile = load_tile(isa, c, cols);
+    let mut tile = [[isa.splat(0.0); 2]; ROWS];
     let mut at = 0;
     for k in 0..inner {
         let Some(b) = b.get(at..).and_then(<[f32]>::first_chunk::<COLS>) else {
@@ -116,7 +116,7 @@ fn columns_times<I: Isa>(
     c: &mut [f32],
     cols: usize,
 ) {
-    let mut tile = load_tile(isa, c, cols);
+    let mut tile = [[isa.splat(0.0); 2]; ROWS];
     let (mut a_at, mut b_at) = (0, 0);
     while let (Some(a), Some(b)) = (
         a.get(a_at..).and_then(<[f32]>::first_chunk::<ROWS>),
@@ -138,16 +138,6 @@ fn multiply<I: Isa>(isa: I, tile: &mut [[I::F32; 2]; ROWS], a: [f32; ROWS], b: &
         line[0] = isa.fma(a, b[0], line[0]);
         line[1] = isa.fma(a, b[1], line[1]);
     }
-}
-
-#[inline(always)]
-fn load_tile<I: Isa>(isa: I, c: &[f32], cols: usize) -> [[I::F32; 2]; ROWS] {
-    let mut tile = [[isa.splat(0.0); 2]; ROWS];
-    for line in 0..ROWS {
-        let (halves, _) = c[line * cols..][..COLS].as_chunks::<8>();
-        tile[line] = [isa.load(&halves[0]), isa.load(&halves[1])];
-    }
-    tile
 }
 
 #[inline(always)]

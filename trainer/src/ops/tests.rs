@@ -1,6 +1,6 @@
 //! Every gradient written by hand, against the one that burn derives from elementary operations.
 
-use super::{AttentionShape, activation, attention, cross_entropy, embed, norm};
+use super::{AttentionShape, activation, attention, cross_entropy, embed, linear, norm};
 use crate::random::Random;
 use attentive::kernels::Backend;
 use attentive::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
@@ -48,6 +48,25 @@ fn compare<const D: usize>(
     assert_close(what, &out, &want_out);
     for (got, want) in gradients.iter().zip(&want_gradients) {
         assert_close(&format!("gradient of {what}"), got, want);
+    }
+}
+
+#[test]
+fn products() {
+    // Tiles, panels and blocks of tokens that are whole, too short, and one more than whole.
+    for (n, inputs, outputs) in [
+        (1, 1, 1),
+        (5, 7, 3),
+        (96, 16, 48),
+        (257, 25, 50),
+        (530, 40, 13),
+    ] {
+        let x = leaf(1, [n, inputs], 1.0);
+        let weight = leaf(2, [outputs, inputs], 1.0);
+        let ours = || linear(Backend::detect(), x.clone(), weight.clone());
+        let theirs = || x.clone().matmul(weight.clone().transpose());
+        let what = format!("{n} vectors times {outputs} by {inputs}");
+        compare(&what, &[x.clone(), weight.clone()], ours, theirs);
     }
 }
 

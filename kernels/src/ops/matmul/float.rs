@@ -178,17 +178,22 @@ struct PanelTile<'a, W> {
 }
 
 impl<W: Weight> PanelTile<'_, W> {
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "zipped iterators over arrays may stay calls, whose arguments wait for all stores before them"
+    )]
     #[inline(always)]
     fn multiply<I: Isa, const M: usize>(&self, isa: I, x: &[f32], y: &mut [f32]) {
         let mut vectors: [&[f32]; M] = [&[]; M];
-        for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(self.cols)) {
-            *vector = x;
+        for m in 0..M {
+            let columns = m * self.cols..(m + 1) * self.cols;
+            vectors[m] = x.get(columns).unwrap_or_default();
         }
         let mut sums = [[isa.splat(0.0); 2]; M];
         W::add_tile(isa, &mut sums, self.panel, vectors);
-        for (m, sum) in sums.into_iter().enumerate() {
+        for m in 0..M {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, sum, y);
+            store(isa, sums[m], y);
         }
     }
 }
