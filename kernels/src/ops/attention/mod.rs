@@ -319,9 +319,9 @@ pub fn attention(
         scratch,
     };
     let done = match kv {
-        Kv::F32 { k, v } => backend.run(AttendFloats { attend, k, v }),
-        Kv::F16 { k, v } => backend.run(AttendFloats { attend, k, v }),
-        Kv::BF16 { k, v } => backend.run(AttendFloats { attend, k, v }),
+        Kv::F32 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
+        Kv::F16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
+        Kv::BF16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
         Kv::I8 {
             k,
             k_scales,
@@ -335,8 +335,10 @@ pub fn attention(
                 v_scales,
             };
             match shape.precision {
-                Precision::Fast => backend.run(AttendBytes::<Fast>::new(attend, cache)),
-                Precision::Accurate => backend.run(AttendBytes::<Accurate>::new(attend, cache)),
+                Precision::Fast => run_apart(backend, AttendBytes::<Fast>::new(attend, cache)),
+                Precision::Accurate => {
+                    run_apart(backend, AttendBytes::<Accurate>::new(attend, cache))
+                }
             }
         }
     };
@@ -346,6 +348,12 @@ pub fn attention(
         need: 0,
         have: 0,
     })
+}
+
+/// Each kernel as a function of its own, so that the stack holds one frame and not the sum of all.
+#[inline(never)]
+fn run_apart<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
+    backend.run(kernel)
 }
 
 /// A checked call.
@@ -383,10 +391,8 @@ macro_rules! in_groups {
     ($isa:ty, $rows:expr, $call:ident, $main:expr) => {{
         let rows: usize = $rows;
         if !<$isa>::VECTORS {
-            match rows {
-                1 => $call!(1, (0, rows)),
-                _ => $call!(4, (0, rows)),
-            }
+            // A row at a time: nothing is shared where lanes are no registers, and the code is half as long.
+            $call!(1, (0, rows))
         } else {
             match rows {
                 1 => $call!(1, (0, rows)),

@@ -34,12 +34,15 @@ pub(super) type Tile<const R: usize> = [Wide<f32>; R];
 
 /// Groups of R rows that pass over the keys together.
 pub(super) const fn groups_per_pass(rows: usize) -> usize {
-    let groups = ROWS_PER_PASS / rows;
-    if groups > GROUPS_PER_PASS {
-        GROUPS_PER_PASS
-    } else {
-        groups
+    if rows == 1 {
+        // Which may have four blocks of an i8 cache.
+        return 1;
     }
+    min(ROWS_PER_PASS / rows, GROUPS_PER_PASS)
+}
+
+const fn min(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
 }
 
 /// Block sizes of one call.
@@ -51,10 +54,6 @@ pub(super) struct Plan {
     pub(super) panels: usize,
     dtype: KvDtype,
     head_dim: usize,
-}
-
-const fn min(a: usize, b: usize) -> usize {
-    if a < b { a } else { b }
 }
 
 impl Plan {
@@ -85,10 +84,11 @@ impl Plan {
 
     /// Rows of a query block that is made of groups of `rows`.
     pub(super) const fn rows_of_block(&self, rows: usize) -> usize {
-        if self.rows < rows {
+        let most = min(self.rows, GROUPS_MAX * rows);
+        if most < rows {
             rows
         } else {
-            self.rows / rows * rows
+            most / rows * rows
         }
     }
 

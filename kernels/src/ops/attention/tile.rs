@@ -383,12 +383,12 @@ pub(super) fn weigh_values<I: Isa, E: Element, const R: usize, const T: usize>(
             break;
         };
         let keys = keys.saturating_sub(panel * KEYS_PER_BLOCK);
-        if keys >= KEYS_PER_BLOCK {
+        if I::VECTORS && keys >= KEYS_PER_BLOCK {
             for quad in 0..4 {
                 weigh_quad(isa, &mut acc, p, v, quad, 4);
             }
         } else {
-            for quad in 0..keys.div_ceil(4) {
+            for quad in 0..keys.min(KEYS_PER_BLOCK).div_ceil(4) {
                 weigh_quad(isa, &mut acc, p, v, quad, keys - 4 * quad);
             }
         }
