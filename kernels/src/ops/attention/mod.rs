@@ -9,7 +9,13 @@
 //! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing overflows
 //! or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score lies below
 //! m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And the
-//! exponential runs in registers at the end of each 4 × 16 tile of scores, which are never stored.
+//! exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many rows, one
+//! by 64 where there is one), which are never stored.
+//!
+//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block of 128
+//! keys are stored, because probabilities are rounded relative to their block's largest.
+//!
+//! Whatever the number of rows and however a prompt is cut: a row's bits are the same.
 
 mod append;
 mod bytes;
