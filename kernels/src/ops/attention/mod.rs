@@ -25,6 +25,7 @@ mod heads;
 mod plan;
 mod tile;
 mod walk;
+mod width;
 
 #[cfg(test)]
 mod tests;
@@ -35,13 +36,14 @@ pub use plan::attention_scratch_len;
 use crate::isa::{Isa, Kernel};
 use crate::layout::{KvDtype, KvShape};
 use crate::{Backend, ShapeError};
-use bytes::{Accurate, Bytes, Cache, Fast, Width};
+use bytes::{Bytes, Cache};
 use call::Call;
 use core::marker::PhantomData;
 use float::{Element, Floats};
 use half::{bf16, f16};
 use plan::{GROUPS_MAX, Plan};
 use walk::walk;
+use width::{Accurate, Fast, Width};
 
 /// The keys that a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
