@@ -1,4 +1,4 @@
-//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | count | size`.
+//! The commands of the workspace: `cargo xtask demo | test | qemu | perf | count | size | unicode`.
 //!
 //! Each command first sets up what it needs and this machine lacks (`setup`), says so, and never asks.
 //! Nothing here is part of the product.
@@ -13,6 +13,7 @@ mod report;
 mod setup;
 mod size;
 mod test;
+mod unicode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, builder::PossibleValuesParser};
@@ -75,6 +76,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the core's tables of characters anew, from the crates that Hugging Face's tokenizers has them from
+    Unicode,
 }
 
 /// What was asked for makes no sense; says what would.
@@ -148,6 +151,7 @@ fn run(command: Command) -> Result<bool> {
             setup::for_firmware()?;
             size::print(json)?;
         }
+        Command::Unicode => unicode::write()?,
     }
     Ok(true)
 }
