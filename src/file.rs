@@ -246,15 +246,15 @@ impl ConfigRecord {
     }
 }
 
-const fn flag(set: bool, flag: u32) -> u32 {
+pub(crate) const fn flag(set: bool, flag: u32) -> u32 {
     if set { flag } else { 0 }
 }
 
-const fn token(code: u32) -> Option<u32> {
+pub(crate) const fn token(code: u32) -> Option<u32> {
     if code == NO_TOKEN { None } else { Some(code) }
 }
 
-const fn token_code(token: Option<u32>) -> u32 {
+pub(crate) const fn token_code(token: Option<u32>) -> u32 {
     match token {
         Some(id) => id,
         None => NO_TOKEN,
@@ -312,6 +312,39 @@ impl TokenizerHeader {
     pub(crate) const BPE: u8 = 2;
     /// The same with a table of the tokens that are made, by rank.
     pub(crate) const BPE_RANKED: u8 = 3;
+    /// BERT's WordPiece; a [`LexiconHeader`] follows.
+    pub(crate) const WORD_PIECE: u8 = 4;
+    /// SentencePiece's unigram model; a [`LexiconHeader`] follows.
+    pub(crate) const UNIGRAM: u8 = 5;
+
+    pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
+        transmute!(bytes)
+    }
+
+    pub(crate) const fn encode(self) -> [u8; Self::LEN] {
+        transmute!(self)
+    }
+}
+
+/// What follows the [`TokenizerHeader`] of a vocabulary that is looked up by its texts.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct LexiconHeader {
+    /// Low half: how a text is changed, by kind; high half: [`Template`](crate::tokenizer::Template).
+    pub(crate) flags: u32,
+    /// Token for what has no piece, or [`NO_TOKEN`].
+    pub(crate) unknown: u32,
+    pub(crate) unknown_score: i32,
+    pub(crate) sorted_len: u32,
+    pub(crate) charsmap_len: u32,
+    /// Tokens around texts, each or [`NO_TOKEN`].
+    pub(crate) first: u32,
+    pub(crate) between: u32,
+    pub(crate) last: u32,
+}
+
+impl LexiconHeader {
+    pub(crate) const LEN: usize = 32;
 
     pub(crate) const fn decode(bytes: [u8; Self::LEN]) -> Self {
         transmute!(bytes)

@@ -51,7 +51,7 @@ use crate::tokenizer::pack as tokenizer_pack;
 use crate::weights::{header_crc, tensor_bytes};
 
 pub use crate::kernels::pack::ScaleMethod;
-pub use crate::tokenizer::pack::{TokenizerParts, alphabet_byte};
+pub use crate::tokenizer::pack::{TokenizerParts, UnigramParts, WordPieceParts, alphabet_byte};
 
 /// What a file is to hold.
 #[derive(Clone, Copy)]
@@ -533,6 +533,32 @@ pub enum PackError {
         /// The token.
         id: u32,
     },
+    /// Two tokens have the same text.
+    PieceTwice {
+        /// One of them.
+        id: u32,
+    },
+    /// A token that a text can give is too long.
+    PieceLen {
+        /// The token.
+        id: u32,
+        /// Most bytes.
+        most: usize,
+        /// Bytes found.
+        have: usize,
+    },
+    /// Not one score for each token.
+    ScoresLen {
+        /// Tokens.
+        need: usize,
+        /// Scores.
+        have: usize,
+    },
+    /// A token's score is no number, or 128 or more either way.
+    Score {
+        /// The token.
+        id: u32,
+    },
     /// The written tokenizer cannot be read back.
     Tokenizer(WeightsError),
 }
@@ -559,6 +585,16 @@ impl fmt::Display for PackError {
             }
             Self::MergeTwice => f.write_str("a pair of tokens merges twice"),
             Self::SpecialEmpty { id } => write!(f, "special token {id} has no text"),
+            Self::PieceTwice { id } => write!(f, "token {id} has the text of another"),
+            Self::PieceLen { id, most, have } => {
+                write!(f, "token {id} has {have} bytes; {most} can be looked up")
+            }
+            Self::ScoresLen { need, have } => {
+                write!(f, "{need} tokens have {have} scores")
+            }
+            Self::Score { id } => {
+                write!(f, "the score of token {id} is not between -128 and 128")
+            }
             Self::Tokenizer(error) => write!(f, "{error}"),
         }
     }

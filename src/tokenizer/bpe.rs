@@ -9,6 +9,7 @@ use core::cell::Cell;
 
 use crate::error::{TokenizeError, WeightsError};
 use crate::file::TokenizerHeader;
+use crate::tokenizer::pieces::{Pieces, take, value};
 use crate::tokenizer::split::Split;
 
 /// "These two tokens do not merge".
@@ -17,13 +18,11 @@ const NO_MERGE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bpe<'a> {
     pub(crate) split: Split,
+    pub(crate) pieces: Pieces<'a>,
     byte_ids: &'a [[u8; 4]],
-    specials: &'a [[u8; 4]],
     /// (left, right, rank).
     merges: &'a [[u8; 12]],
     ranks: Ranks<'a>,
-    offsets: &'a [[u8; 4]],
-    text: &'a [u8],
 }
 
 /// What a merge's rank says about the token that it makes.
@@ -33,17 +32,6 @@ enum Ranks<'a> {
     AreTokens,
     /// It is the token's place in this table.
     Index(&'a [[u8; 4]]),
-}
-
-/// `table` as records of N bytes, `len` of them, and what follows.
-const fn take<const N: usize>(table: &[u8], len: u64) -> Option<(&[[u8; N]], &[u8])> {
-    if len > table.len() as u64 {
-        return None;
-    }
-    match table.split_at_checked(N * len as usize) {
-        Some((head, rest)) => Some((head.as_chunks::<N>().0, rest)),
-        None => None,
-    }
 }
 
 impl<'a> Bpe<'a> {
@@ -74,53 +62,16 @@ impl<'a> Bpe<'a> {
             },
             _ => (Ranks::AreTokens, rest),
         };
-        let Some((offsets, text)) = take::<4>(rest, header.pieces_len as u64 + 1) else {
+        let Some((pieces, [])) = Pieces::parse(specials, rest, header.pieces_len, header.text_len)
+        else {
             return Err(WeightsError::Tokenizer);
         };
-        if text.len() as u64 != header.text_len as u64 {
-            return Err(WeightsError::Tokenizer);
-        }
         Ok(Self {
             split,
+            pieces,
             byte_ids,
-            specials,
             merges,
             ranks,
-            offsets,
-            text,
-        })
-    }
-
-    pub(crate) fn piece(&self, id: u32) -> &'a [u8] {
-        self.piece_checked(id).unwrap_or(&[])
-    }
-
-    fn piece_checked(&self, id: u32) -> Option<&'a [u8]> {
-        let (_, from_here) = self.offsets.split_at_checked(id as usize)?;
-        let [begin, end] = *from_here.first_chunk::<2>()?;
-        self.text
-            .get(u32::from_le_bytes(begin) as usize..u32::from_le_bytes(end) as usize)
-    }
-
-    pub(crate) fn is_special(&self, id: u32) -> bool {
-        self.specials.iter().any(|&s| u32::from_le_bytes(s) == id)
-    }
-
-    /// Place, token and length of the leftmost special token in `text`, the longest where several begin.
-    pub(crate) fn find_special(&self, text: &str) -> Option<(usize, u32, usize)> {
-        if self.specials.is_empty() {
-            return None;
-        }
-        (0..text.len()).find_map(|at| {
-            let here = text.as_bytes().get(at..)?;
-            self.specials
-                .iter()
-                .map(|&id| u32::from_le_bytes(id))
-                .filter_map(|id| {
-                    let piece = self.piece(id);
-                    (!piece.is_empty() && here.starts_with(piece)).then_some((at, id, piece.len()))
-                })
-                .max_by_key(|&(_, _, len)| len)
         })
     }
 
@@ -192,23 +143,13 @@ impl<'a> Bpe<'a> {
     }
 
     pub(crate) fn check(&self) -> Result<(), WeightsError> {
-        let pieces_len = self.offsets.len() as u32 - 1;
-        let known = |id: u32| id < pieces_len;
-        let value = |id: &[u8; 4]| u32::from_le_bytes(*id);
-        let last = self.offsets.last().map(value);
-        let pieces = self.offsets.first().map(value) == Some(0)
-            && last == Some(self.text.len() as u32)
-            && self.offsets.is_sorted_by_key(value);
+        self.pieces.check()?;
+        let known = |id: u32| self.pieces.knows(id);
         let bytes = self
             .byte_ids
             .iter()
             .map(value)
             .all(|id| id == u32::MAX || known(id));
-        let specials = self
-            .specials
-            .iter()
-            .map(value)
-            .all(|id| known(id) && !self.piece(id).is_empty());
         let merges = self.merges.is_sorted_by(|a, b| pair(a) < pair(b))
             && self.merges.iter().all(|merge| {
                 let (left, right) = pair(merge);
@@ -219,7 +160,7 @@ impl<'a> Bpe<'a> {
             Ranks::AreTokens => true,
             Ranks::Index(made) => !made.is_sorted_by(|a, b| value(a) < value(b)),
         };
-        if pieces && bytes && specials && merges && ranks {
+        if bytes && merges && ranks {
             Ok(())
         } else {
             Err(WeightsError::Tokenizer)

@@ -1,25 +1,45 @@
 //! Text to tokens and back, from tables that stay in the weights file.
 //!
-//! Two kinds: one token a byte, and byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as GPT-2 does).
+//! Four kinds: one token a byte, byte-level byte-pair encoding (Sennrich et al. 2016, on bytes as GPT-2 does), BERT's
+//! WordPiece, and the unigram model of SentencePiece.
 //! Reading is total: whatever the tables hold, no look-up can fail worse than by an `Err` or an empty piece.
 //! [`Tokenizer::check`] says whether they are sound; [`crate::Model::verify`] calls it.
 
+mod bert_chars;
+mod bert_tables;
 mod bpe;
+mod decode;
+mod encode;
 mod letters;
+mod lexicon;
+mod normalize;
 pub(crate) mod pack;
+mod pieces;
 mod split;
+mod template;
+mod unigram;
+mod wordpiece;
 
 use crate::error::{TokenizeError, WeightsError};
-use crate::file::TokenizerHeader;
-pub(crate) use bpe::Bpe;
+use crate::file::{LexiconHeader, TokenizerHeader};
+use bpe::Bpe;
+use pieces::Pieces;
+use unigram::Unigram;
+use wordpiece::WordPiece;
 
+pub use decode::Decode;
+pub use encode::Encode;
 pub use split::Split;
+pub use template::{Template, Wrapped};
+pub use unigram::Spaces;
+pub use wordpiece::BertText;
 
 /// Longest word, in bytes, that is encoded as one; a longer one is cut there.
 ///
-/// Words are what the pre-tokenizer yields: runs of letters, digits, symbols or spaces. So the work on a text is
-/// linear in its length, with a bounded square on each word. Only words beyond this length can get other tokens than
-/// an unbounded encoder would give them.
+/// Words are what the pre-tokenizer of byte-level BPE yields: runs of letters, digits, symbols or spaces. So the work on
+/// a text is linear in its length, with a bounded square on each word. Only words beyond this length can get other
+/// tokens than an unbounded encoder would give them. WordPiece has its own bound (100 characters, then the word is
+/// unknown), and a unigram model needs none.
 pub const WORD_BYTES_MAX: usize = 128;
 
 /// Elements of scratch that [`Tokenizer::encode`] needs.
@@ -27,7 +47,10 @@ pub const ENCODE_SCRATCH_LEN: usize = 2 * WORD_BYTES_MAX;
 
 /// The tokenizer of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct Tokenizer<'a>(Kind<'a>);
+pub struct Tokenizer<'a> {
+    kind: Kind<'a>,
+    template: Template,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Kind<'a> {
@@ -37,6 +60,8 @@ enum Kind<'a> {
         offset: u32,
     },
     Bpe(Bpe<'a>),
+    WordPiece(WordPiece<'a>),
+    Unigram(Unigram<'a>),
 }
 
 /// Every byte, so that a byte's piece can be borrowed.
@@ -68,36 +93,105 @@ impl<'a> Tokenizer<'a> {
             && h.split == 0
             && tables.is_empty();
         match h.kind {
-            TokenizerHeader::NONE if no_tables && h.byte_offset == 0 => Ok(Self(Kind::None)),
+            TokenizerHeader::NONE if no_tables && h.byte_offset == 0 => Ok(Self::new(Kind::None)),
             TokenizerHeader::BYTES
                 if no_tables && h.byte_offset as u64 + 256 <= vocab_len as u64 =>
             {
-                Ok(Self(Kind::Bytes {
+                Ok(Self::new(Kind::Bytes {
                     offset: h.byte_offset,
                 }))
             }
             TokenizerHeader::BPE | TokenizerHeader::BPE_RANKED if h.byte_offset == 0 => {
                 match Bpe::parse(&h, tables, vocab_len) {
-                    Ok(bpe) => Ok(Self(Kind::Bpe(bpe))),
+                    Ok(bpe) => Ok(Self::new(Kind::Bpe(bpe))),
                     Err(error) => Err(error),
                 }
+            }
+            TokenizerHeader::WORD_PIECE | TokenizerHeader::UNIGRAM
+                if h.byte_offset == 0 && h.split == 0 && h.merges_len == 0 =>
+            {
+                Self::parse_lexicon(&h, tables, vocab_len)
             }
             _ => Err(WeightsError::Tokenizer),
         }
     }
 
-    /// "none", "bytes" or "bpe".
-    pub const fn name(&self) -> &'static str {
-        match self.0 {
-            Kind::None => "none",
-            Kind::Bytes { .. } => "bytes",
-            Kind::Bpe(_) => "bpe",
+    const fn new(kind: Kind<'a>) -> Self {
+        Self {
+            kind,
+            template: Template::NONE,
         }
     }
 
-    /// The bytes of a token, which need not be whole UTF-8 characters; empty for a token without text.
+    const fn parse_lexicon(
+        header: &TokenizerHeader,
+        tables: &'a [u8],
+        vocab_len: usize,
+    ) -> Result<Self, WeightsError> {
+        let Some((more, tables)) = tables.split_first_chunk::<{ LexiconHeader::LEN }>() else {
+            return Err(WeightsError::Tokenizer);
+        };
+        let more = LexiconHeader::decode(*more);
+        let is_word_piece = header.kind == TokenizerHeader::WORD_PIECE;
+        let mask = if is_word_piece {
+            BertText::MASK
+        } else {
+            unigram::FLAGS_MASK
+        };
+        if more.flags & !(mask | Template::FLAGS_MASK) != 0 {
+            return Err(WeightsError::Reserved);
+        }
+        let Some(template) = Template::of(&more, vocab_len) else {
+            return Err(WeightsError::Tokenizer);
+        };
+        if header.pieces_len as usize > vocab_len {
+            return Err(WeightsError::Tokenizer);
+        }
+        let kind = if is_word_piece {
+            match WordPiece::parse(header, &more, tables) {
+                Ok(word_piece) => Kind::WordPiece(word_piece),
+                Err(error) => return Err(error),
+            }
+        } else {
+            match Unigram::parse(header, &more, tables) {
+                Ok(unigram) => Kind::Unigram(unigram),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Self { kind, template })
+    }
+
+    /// The pieces, where tokens have any.
+    fn pieces(&self) -> Option<&Pieces<'a>> {
+        match &self.kind {
+            Kind::None | Kind::Bytes { .. } => None,
+            Kind::Bpe(bpe) => Some(&bpe.pieces),
+            Kind::WordPiece(word_piece) => Some(&word_piece.lexicon.pieces),
+            Kind::Unigram(unigram) => Some(&unigram.lexicon.pieces),
+        }
+    }
+
+    /// "none", "bytes", "bpe", "wordpiece" or "unigram".
+    pub const fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::None => "none",
+            Kind::Bytes { .. } => "bytes",
+            Kind::Bpe(_) => "bpe",
+            Kind::WordPiece(_) => "wordpiece",
+            Kind::Unigram(_) => "unigram",
+        }
+    }
+
+    /// What the model expects around a text; nothing where the vocabulary does not say.
+    pub const fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The bytes of a token, which need not be whole UTF-8 characters; empty for a token without text. Those of
+    /// byte-level BPE and of a unigram model make the text when they are put together, those of WordPiece do not:
+    /// [`Tokenizer::decode`] does it for all.
     pub fn piece(&self, id: u32) -> &'a [u8] {
-        match &self.0 {
+        match &self.kind {
             Kind::None => &[],
             Kind::Bytes { offset } => {
                 let byte = id
@@ -105,22 +199,19 @@ impl<'a> Tokenizer<'a> {
                     .map_or(usize::MAX, |byte| byte as usize);
                 BYTES.get(byte..byte.saturating_add(1)).unwrap_or(&[])
             }
-            Kind::Bpe(bpe) => bpe.piece(id),
+            _ => self.pieces().map_or(&[], |pieces| pieces.piece(id)),
         }
     }
 
     /// Whether a token stands for more than its text: the end of a text, the beginning of a turn.
     pub fn is_special(&self, id: u32) -> bool {
-        match &self.0 {
-            Kind::None | Kind::Bytes { .. } => false,
-            Kind::Bpe(bpe) => bpe.is_special(id),
-        }
+        self.pieces().is_some_and(|pieces| pieces.is_special(id))
     }
 
     /// The tokens of a text, one at a time.
     ///
-    /// The literal text of a special token becomes that token, as in Hugging Face's `tokenizers`; the rest is split
-    /// into words and each word is merged by rank. `scratch` holds the tokens of one word: [`ENCODE_SCRATCH_LEN`].
+    /// The literal text of a special token becomes that token, as in Hugging Face's `tokenizers`; what is between is
+    /// encoded on its own. `scratch` holds the tokens of one word, or a window of the text: [`ENCODE_SCRATCH_LEN`].
     ///
     /// # Errors
     /// At once, when there is no tokenizer or `scratch` is too short; from the iterator, when a byte has no token.
@@ -129,7 +220,7 @@ impl<'a> Tokenizer<'a> {
         text: &'t str,
         scratch: &'t mut [u32],
     ) -> Result<Encode<'a, 't>, TokenizeError> {
-        self.encoding(text, scratch, true)
+        Encode::new(*self, text, scratch, true)
     }
 
     /// As [`Tokenizer::encode`], but the literal text of a special token is text like any other: for what comes from
@@ -142,39 +233,7 @@ impl<'a> Tokenizer<'a> {
         text: &'t str,
         scratch: &'t mut [u32],
     ) -> Result<Encode<'a, 't>, TokenizeError> {
-        self.encoding(text, scratch, false)
-    }
-
-    fn encoding<'t>(
-        &self,
-        text: &'t str,
-        scratch: &'t mut [u32],
-        finds_specials: bool,
-    ) -> Result<Encode<'a, 't>, TokenizeError> {
-        let have = scratch.len();
-        let need = ENCODE_SCRATCH_LEN;
-        let Some((ids, ranks)) = scratch.split_at_mut_checked(WORD_BYTES_MAX) else {
-            return Err(TokenizeError::Scratch { need, have });
-        };
-        if have < need {
-            return Err(TokenizeError::Scratch { need, have });
-        }
-        if matches!(self.0, Kind::None) {
-            return Err(TokenizeError::Absent);
-        }
-        let mut encode = Encode {
-            tokenizer: *self,
-            rest: text,
-            finds_specials,
-            segment_len: 0,
-            special: None,
-            ids,
-            ranks,
-            at: 0,
-            len: 0,
-        };
-        encode.find_special();
-        Ok(encode)
+        Encode::new(*self, text, scratch, false)
     }
 
     /// Writes the tokens of a text into `out` and returns how many there are.
@@ -200,110 +259,71 @@ impl<'a> Tokenizer<'a> {
         Ok(len)
     }
 
+    /// Writes the tokens of one text or two into `out`, with those that the model expects around them
+    /// ([`Tokenizer::template`]).
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_into`]; a text is never cut to fit.
+    pub fn encode_wrapped(
+        &self,
+        text: &str,
+        second: Option<&str>,
+        scratch: &mut [u32],
+        out: &mut [u32],
+    ) -> Result<Wrapped, TokenizeError> {
+        let have = out.len();
+        let mut len = 0;
+        let mut add = |id: u32, len: &mut usize| match out.get_mut(*len) {
+            Some(slot) => {
+                *slot = id;
+                *len += 1;
+                Ok(())
+            }
+            None => Err(TokenizeError::Tokens { have }),
+        };
+        if let Some(id) = self.template.first {
+            add(id, &mut len)?;
+        }
+        for id in self.encode(text, scratch)? {
+            add(id?, &mut len)?;
+        }
+        let mut second_at = None;
+        if let Some(text) = second {
+            if let Some(id) = self.template.between {
+                for _ in 0..1 + u8::from(self.template.between_twice) {
+                    add(id, &mut len)?;
+                }
+            }
+            second_at = Some(len);
+            for id in self.encode(text, scratch)? {
+                add(id?, &mut len)?;
+            }
+        }
+        if let Some(id) = self.template.last {
+            add(id, &mut len)?;
+        }
+        let second_at = second_at.unwrap_or(len);
+        Ok(Wrapped { len, second_at })
+    }
+
+    /// The text of tokens, in parts that follow one another; special tokens have none.
+    ///
+    /// WordPiece: words with a space between them, none before `.`, `,`, `?` and `!`, as in `tokenizers`. Unigram: without
+    /// the space that was put before the text.
+    pub fn decode<'i>(&self, ids: &'i [u32]) -> Decode<'a, 'i> {
+        Decode::new(*self, ids)
+    }
+
     /// Whether the tables are sound: offsets in order, tokens in range, merges sorted.
     ///
     /// # Errors
     /// [`WeightsError::Tokenizer`] when they are not.
     pub fn check(&self) -> Result<(), WeightsError> {
-        match &self.0 {
+        match &self.kind {
             Kind::None | Kind::Bytes { .. } => Ok(()),
             Kind::Bpe(bpe) => bpe.check(),
+            Kind::WordPiece(word_piece) => word_piece.check(),
+            Kind::Unigram(unigram) => unigram.check(),
         }
-    }
-}
-
-/// The tokens of a text; made by [`Tokenizer::encode`] or [`Tokenizer::encode_plain`].
-#[derive(Debug)]
-pub struct Encode<'a, 't> {
-    tokenizer: Tokenizer<'a>,
-    rest: &'t str,
-    finds_specials: bool,
-    /// Bytes of `rest` before the next special token.
-    segment_len: usize,
-    /// The next special token and the length of its text.
-    special: Option<(u32, usize)>,
-    ids: &'t mut [u32],
-    ranks: &'t mut [u32],
-    /// Tokens of the current word: `ids[at..len]` are still to be given.
-    at: usize,
-    len: usize,
-}
-
-impl Encode<'_, '_> {
-    fn find_special(&mut self) {
-        let found = match &self.tokenizer.0 {
-            Kind::Bpe(bpe) if self.finds_specials => bpe.find_special(self.rest),
-            _ => None,
-        };
-        (self.segment_len, self.special) = match found {
-            Some((at, id, len)) => (at, Some((id, len))),
-            None => (self.rest.len(), None),
-        };
-    }
-
-    fn skip(&mut self, len: usize) {
-        self.rest = self.rest.get(len..).unwrap_or("");
-    }
-
-    /// Encodes the next word into `ids`; `None` at the end of the text.
-    fn refill(&mut self) -> Option<Result<(), TokenizeError>> {
-        (self.at, self.len) = (0, 0);
-        if self.rest.is_empty() {
-            return None;
-        }
-        if self.segment_len == 0 {
-            let (id, len) = self.special?;
-            *self.ids.first_mut()? = id;
-            self.len = 1;
-            self.skip(len);
-            self.find_special();
-            return Some(Ok(()));
-        }
-        let segment = self.rest.get(..self.segment_len).unwrap_or(self.rest);
-        let len = match &self.tokenizer.0 {
-            Kind::Bpe(bpe) => bpe.split.word_bytes(segment),
-            Kind::None | Kind::Bytes { .. } => segment.len(),
-        };
-        let word = bounded(segment.get(..len).unwrap_or(segment));
-        self.skip(word.len());
-        self.segment_len = self.segment_len.saturating_sub(word.len());
-        let encoded = match &self.tokenizer.0 {
-            Kind::Bpe(bpe) => bpe.encode_word(word.as_bytes(), self.ids, self.ranks),
-            Kind::Bytes { offset } => {
-                for (id, &byte) in self.ids.iter_mut().zip(word.as_bytes()) {
-                    *id = offset.saturating_add(u32::from(byte));
-                }
-                Ok(word.len())
-            }
-            Kind::None => return None,
-        };
-        Some(encoded.map(|len| self.len = len))
-    }
-}
-
-/// The word, cut at the last character boundary that [`WORD_BYTES_MAX`] allows.
-fn bounded(word: &str) -> &str {
-    let mut len = WORD_BYTES_MAX.min(word.len());
-    while len > 0 {
-        if let Some(head) = word.get(..len) {
-            return head;
-        }
-        len -= 1;
-    }
-    word
-}
-
-impl Iterator for Encode<'_, '_> {
-    type Item = Result<u32, TokenizeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.at >= self.len {
-            if let Err(error) = self.refill()? {
-                return Some(Err(error));
-            }
-        }
-        let id = self.ids.get(self.at).copied()?;
-        self.at += 1;
-        Some(Ok(id))
     }
 }

@@ -1,8 +1,13 @@
-//! Writing the tokenizer section; the counterpart of [`super::bpe`].
+//! Writing the tokenizer section: what [`Tokenizer`] reads.
+
+mod lexicon;
 
 use crate::file::{NO_TOKEN, TokenizerHeader};
 use crate::pack::PackError;
 use crate::tokenizer::{Split, Tokenizer};
+use lexicon::Lexicon;
+
+pub use lexicon::{UnigramParts, WordPieceParts};
 
 /// The tokenizer that a file is to hold.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +31,10 @@ pub enum TokenizerParts<'a> {
         /// Tokens whose literal text stands for them wherever it occurs. They are never merged into.
         specials: &'a [u32],
     },
+    /// BERT's WordPiece.
+    WordPiece(WordPieceParts<'a>),
+    /// SentencePiece's unigram model.
+    Unigram(UnigramParts<'a>),
 }
 
 /// The byte that a character of GPT-2's printable alphabet stands for; the vocabularies of Hugging Face's
@@ -54,27 +63,41 @@ const fn is_printable(code: u32) -> bool {
     matches!(code, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-impl TokenizerParts<'_> {
+impl<'a> TokenizerParts<'a> {
+    /// A vocabulary that is looked up by its texts.
+    fn lexicon(&self) -> Option<Lexicon<'a>> {
+        match self {
+            Self::WordPiece(parts) => Some(parts.lexicon()),
+            Self::Unigram(parts) => Some(parts.lexicon()),
+            _ => None,
+        }
+    }
+
     /// Length of the section in bytes.
     pub(crate) fn bytes(&self) -> Result<u64, PackError> {
         let header = TokenizerHeader::LEN as u64;
-        let Self::Bpe {
-            pieces,
-            merges,
-            specials,
-            ..
-        } = self
-        else {
-            return Ok(header);
+        let bytes = match (self, self.lexicon()) {
+            (_, Some(lexicon)) => lexicon.bytes(),
+            (
+                Self::Bpe {
+                    pieces,
+                    merges,
+                    specials,
+                    ..
+                },
+                _,
+            ) => {
+                let text: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+                let merge_words = if ranks_are_tokens(merges) { 3 } else { 4 };
+                let words = 256
+                    + specials.len() as u64
+                    + merge_words * merges.len() as u64
+                    + pieces.len() as u64
+                    + 1;
+                header + 4 * words + text
+            }
+            _ => header,
         };
-        let text: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let merge_words = if ranks_are_tokens(merges) { 3 } else { 4 };
-        let words = 256
-            + specials.len() as u64
-            + merge_words * merges.len() as u64
-            + pieces.len() as u64
-            + 1;
-        let bytes = header + 4 * words + text;
         if bytes > u64::from(u32::MAX) {
             return Err(PackError::Len {
                 need: bytes,
@@ -101,26 +124,33 @@ impl TokenizerParts<'_> {
                 specials,
                 ..
             } => {
-                let have = pieces.len();
-                if have > vocab_len {
-                    return Err(PackError::Token { vocab_len, have });
-                }
-                for &id in specials {
-                    match pieces.get(id as usize) {
-                        None => {
-                            return Err(PackError::Token {
-                                vocab_len,
-                                have: id as usize,
-                            });
-                        }
-                        Some([]) => return Err(PackError::SpecialEmpty { id }),
-                        Some(_) => {}
-                    }
-                }
+                check_tokens(pieces, specials, vocab_len)?;
                 check_merges(merges, pieces.len())
             }
+            Self::WordPiece(parts) => parts.lexicon().check(vocab_len),
+            Self::Unigram(parts) => parts.lexicon().check(vocab_len),
         }
     }
+}
+
+fn check_tokens(pieces: &[&[u8]], specials: &[u32], vocab_len: usize) -> Result<(), PackError> {
+    let have = pieces.len();
+    if have > vocab_len {
+        return Err(PackError::Token { vocab_len, have });
+    }
+    for &id in specials {
+        match pieces.get(id as usize) {
+            None => {
+                return Err(PackError::Token {
+                    vocab_len,
+                    have: id as usize,
+                });
+            }
+            Some([]) => return Err(PackError::SpecialEmpty { id }),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether the tokens made ascend with the rank, so that one number serves as both.
@@ -182,6 +212,13 @@ pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), Pa
             vocab_len = pieces.len();
             write_bpe(tables, pieces, merges, specials)?;
         }
+        TokenizerParts::WordPiece(WordPieceParts { pieces, .. })
+        | TokenizerParts::Unigram(UnigramParts { pieces, .. }) => {
+            vocab_len = pieces.len();
+            if let Some(lexicon) = parts.lexicon() {
+                lexicon.write(&mut header, tables)?;
+            }
+        }
     }
     head.copy_from_slice(&header.encode());
     Tokenizer::parse(out, vocab_len)
@@ -233,7 +270,13 @@ fn write_bpe(
     if records.windows(2).any(|two| pair(&two[0]) == pair(&two[1])) {
         return Err(PackError::MergeTwice);
     }
-    let (offsets, mut text) = rest.split_at_mut(4 * (pieces.len() + 1));
+    write_pieces(rest, pieces);
+    Ok(())
+}
+
+/// Writes the offsets and the text, and returns what is left.
+fn write_pieces<'o>(out: &'o mut [u8], pieces: &[&[u8]]) -> &'o mut [u8] {
+    let (offsets, mut text) = out.split_at_mut(4 * (pieces.len() + 1));
     let mut offset = 0u32;
     let mut slots = offsets.as_chunks_mut::<4>().0.iter_mut();
     for piece in pieces {
@@ -248,5 +291,5 @@ fn write_bpe(
     if let Some(slot) = slots.next() {
         *slot = offset.to_le_bytes();
     }
-    Ok(())
+    text
 }

@@ -11,7 +11,7 @@ use unicode_normalization_alignments::UnicodeNormalization;
 const INDICES: u32 = 0xd800;
 /// Of these the sequences.
 const SEQUENCES: u32 = 0xdc00;
-/// A gap this long is cheaper in a run than between two.
+/// A gap this long is cheaper in a run than between two, where the characters in it have 16 bits.
 const GAP_MAX: u32 = 3;
 const HANGUL: RangeInclusive<char> = '\u{ac00}'..='\u{d7a3}';
 
@@ -106,8 +106,9 @@ fn bases(out: &mut String) -> Result<()> {
             }
             _ => anyhow::bail!("{c:?} becomes {base:x?}"),
         };
+        let gap_max = if code < 0x10000 { GAP_MAX } else { 0 };
         match runs.last_mut() {
-            Some((first, len)) if code - (*first + *len) <= GAP_MAX => {
+            Some((first, len)) if code - (*first + *len) <= gap_max => {
                 values.extend(*first + *len..code);
                 *len = code - *first + 1;
             }
