@@ -335,8 +335,8 @@ pub(crate) struct LexiconHeader {
     /// Token for what has no piece, or [`NO_TOKEN`].
     pub(crate) unknown: u32,
     pub(crate) unknown_score: i32,
-    pub(crate) sorted_len: u32,
     pub(crate) charsmap_len: u32,
+    pub(crate) reserved: u32,
     /// Tokens around texts, each or [`NO_TOKEN`].
     pub(crate) first: u32,
     pub(crate) between: u32,

@@ -62,7 +62,8 @@ impl<'a> Bpe<'a> {
             },
             _ => (Ranks::AreTokens, rest),
         };
-        let Some((pieces, [])) = Pieces::parse(specials, rest, header.pieces_len, header.text_len)
+        let Some((pieces, [])) =
+            Pieces::parse(specials, None, rest, header.pieces_len, header.text_len)
         else {
             return Err(WeightsError::Tokenizer);
         };

@@ -31,8 +31,9 @@ impl<'a> Iterator for Decode<'a, '_> {
             return Some(piece);
         }
         let id = *self.ids.find(|id| !self.tokenizer.is_special(**id))?;
-        let is_first = !core::mem::replace(&mut self.has_begun, true);
         let piece = self.tokenizer.piece(id);
+        let is_first = !self.has_begun;
+        self.has_begun = true;
         match &self.tokenizer.kind {
             Kind::WordPiece(word_piece) if !is_first => {
                 let (is_apart, piece) = word_piece.decode(id);
@@ -42,8 +43,11 @@ impl<'a> Iterator for Decode<'a, '_> {
                 self.after_space = Some(piece);
                 Some(b" ")
             }
-            Kind::Unigram(unigram) if is_first && unigram.begins_with_space() => {
-                Some(piece.strip_prefix(b" ").unwrap_or(piece))
+            Kind::Unigram(unigram) if is_first && unigram.spaces().dummy_prefix => {
+                let piece = piece.strip_prefix(b" ").unwrap_or(piece);
+                // A text without spaces at its ends begins with what comes after them.
+                self.has_begun = !piece.is_empty() || !unigram.spaces().collapse;
+                Some(piece)
             }
             _ => Some(piece),
         }

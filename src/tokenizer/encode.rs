@@ -16,7 +16,7 @@ pub struct Encode<'a, 't> {
     /// The next special token and the length of its text.
     special: Option<(u32, usize)>,
     /// WordPiece: the tokens that continue a word.
-    continuations: Option<Walk<'a>>,
+    continuations: Option<Walk>,
     /// Unigram: the segment that is being cut, which `rest` holds no longer.
     cutting: Option<Cutting<'a, 't>>,
     ids: &'t mut [u32],

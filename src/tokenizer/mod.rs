@@ -138,7 +138,7 @@ impl<'a> Tokenizer<'a> {
         } else {
             unigram::FLAGS_MASK
         };
-        if more.flags & !(mask | Template::FLAGS_MASK) != 0 {
+        if more.flags & !(mask | Template::FLAGS_MASK) != 0 || more.reserved != 0 {
             return Err(WeightsError::Reserved);
         }
         let Some(template) = Template::of(&more, vocab_len) else {

@@ -2,6 +2,7 @@
 
 use crate::error::WeightsError;
 use crate::tokenizer::pieces::{take, value};
+use crate::tokenizer::unigram::Spaces;
 
 /// SentencePiece's sign for a space in pieces; it is a space here.
 const SPACE_SIGN: &str = "\u{2581}";
@@ -93,10 +94,7 @@ const fn offset(unit: u32) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Normalization<'a> {
     pub(crate) charsmap: Charsmap<'a>,
-    /// A space goes before the text.
-    pub(crate) dummy_prefix: bool,
-    /// Spaces at both ends and all but one of several are removed.
-    pub(crate) collapse: bool,
+    pub(crate) spaces: Spaces,
 }
 
 /// A text that is being normalized.
@@ -117,8 +115,8 @@ impl<'a, 't> Normal<'a, 't> {
             rest: text,
             replaced: &[],
             kept: &[],
-            held: usize::from(rules.dummy_prefix && !text.is_empty()),
-            after_space: rules.collapse,
+            held: usize::from(rules.spaces.dummy_prefix && !text.is_empty()),
+            after_space: rules.spaces.collapse,
         }
     }
 
@@ -132,7 +130,7 @@ impl<'a, 't> Normal<'a, 't> {
                     self.skip();
                 }
                 _ if self.held > 0
-                    && (next.is_some() || self.rest.is_empty() && !rules.collapse) =>
+                    && (next.is_some() || self.rest.is_empty() && !rules.spaces.collapse) =>
                 {
                     self.held -= 1;
                     return Some(b' ');
@@ -180,7 +178,9 @@ impl<'a, 't> Normal<'a, 't> {
             .iter()
             .position(|byte| *byte != b' ')
             .unwrap_or(new.len());
-        let ends = new.last().map(|byte| rules.collapse && *byte == b' ');
+        let ends = new
+            .last()
+            .map(|byte| rules.spaces.collapse && *byte == b' ');
         if self.after_space {
             for _ in 0..begins {
                 self.skip();

@@ -270,12 +270,15 @@ fn write_bpe(
     if records.windows(2).any(|two| pair(&two[0]) == pair(&two[1])) {
         return Err(PackError::MergeTwice);
     }
-    write_pieces(rest, pieces);
+    write_pieces(rest, pieces.iter().copied());
     Ok(())
 }
 
 /// Writes the offsets and the text, and returns what is left.
-fn write_pieces<'o>(out: &'o mut [u8], pieces: &[&[u8]]) -> &'o mut [u8] {
+fn write_pieces<'o, 'p>(
+    out: &'o mut [u8],
+    pieces: impl ExactSizeIterator<Item = &'p [u8]>,
+) -> &'o mut [u8] {
     let (offsets, mut text) = out.split_at_mut(4 * (pieces.len() + 1));
     let mut offset = 0u32;
     let mut slots = offsets.as_chunks_mut::<4>().0.iter_mut();

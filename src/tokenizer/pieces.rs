@@ -21,6 +21,8 @@ pub(crate) fn value(bytes: &[u8; 4]) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pieces<'a> {
     specials: &'a [[u8; 4]],
+    /// The place of each token's text; without a table it is the token.
+    places: Option<&'a [[u8; 4]]>,
     offsets: &'a [[u8; 4]],
     text: &'a [u8],
 }
@@ -29,6 +31,7 @@ impl<'a> Pieces<'a> {
     /// Reads `pieces_len + 1` offsets and the text, which ends at `text_len`; what follows is returned.
     pub(crate) const fn parse(
         specials: &'a [[u8; 4]],
+        places: Option<&'a [[u8; 4]]>,
         table: &'a [u8],
         pieces_len: u32,
         text_len: u32,
@@ -41,6 +44,7 @@ impl<'a> Pieces<'a> {
         };
         let pieces = Self {
             specials,
+            places,
             offsets,
             text,
         };
@@ -57,13 +61,27 @@ impl<'a> Pieces<'a> {
     }
 
     pub(crate) fn piece(&self, id: u32) -> &'a [u8] {
-        self.piece_checked(id).unwrap_or(&[])
+        self.place(id).map_or(&[], |place| self.at(place))
     }
 
-    fn piece_checked(&self, id: u32) -> Option<&'a [u8]> {
-        let (_, from_here) = self.offsets.split_at_checked(id as usize)?;
-        let [begin, end] = from_here.first_chunk::<2>()?;
-        self.text.get(value(begin) as usize..value(end) as usize)
+    /// Where the token's text is in the order of the texts.
+    pub(crate) fn place(&self, id: u32) -> Option<usize> {
+        match self.places {
+            Some(places) => places.get(id as usize).map(|place| value(place) as usize),
+            None => Some(id as usize),
+        }
+    }
+
+    /// The text at a place.
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> &'a [u8] {
+        let offset = |place| {
+            self.offsets
+                .get(place)
+                .map_or(usize::MAX, |at| value(at) as usize)
+        };
+        let (begin, end) = (offset(place), offset(place.saturating_add(1)));
+        self.text.get(begin..end).unwrap_or(&[])
     }
 
     pub(crate) fn is_special(&self, id: u32) -> bool {

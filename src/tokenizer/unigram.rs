@@ -13,7 +13,7 @@ use crate::error::{TokenizeError, WeightsError};
 use crate::file::{LexiconHeader, NO_TOKEN, TokenizerHeader, flag};
 use crate::tokenizer::lexicon::Lexicon;
 use crate::tokenizer::normalize::{Charsmap, Normal, Normalization};
-use crate::tokenizer::pieces::{Pieces, take, value};
+use crate::tokenizer::pieces::{take, value};
 
 /// Longest piece that a text can give, in bytes; SentencePiece's are of 16 characters at most unless asked otherwise.
 pub(crate) const PIECE_BYTES_MAX: usize = 64;
@@ -70,20 +70,18 @@ pub(crate) struct Cutting<'a, 't> {
 }
 
 impl<'a> Unigram<'a> {
-    /// Tables: the special tokens, the sorted tokens, the scores, the tokens of bytes (where the flag says so), the
-    /// offsets, the text, the replacements.
+    /// Tables: those of [`Lexicon::parse`], the scores, the tokens of bytes (where the flag says so), the offsets, the text,
+    /// the replacements.
     pub(crate) const fn parse(
         header: &TokenizerHeader,
         more: &LexiconHeader,
         tables: &'a [u8],
     ) -> Result<Self, WeightsError> {
         let error = Err(WeightsError::Tokenizer);
-        let Some((specials, rest)) = take::<4>(tables, header.specials_len as u64) else {
+        let Some(tables) = Lexicon::parse(header, tables) else {
             return error;
         };
-        let Some((sorted, rest)) = take::<4>(rest, more.sorted_len as u64) else {
-            return error;
-        };
+        let rest = tables.rest;
         let Some((scores, rest)) = take::<4>(rest, header.pieces_len as u64) else {
             return error;
         };
@@ -91,8 +89,7 @@ impl<'a> Unigram<'a> {
         let Some((byte_ids, rest)) = take::<4>(rest, bytes_len) else {
             return error;
         };
-        let parsed = Pieces::parse(specials, rest, header.pieces_len, header.text_len);
-        let Some((pieces, charsmap)) = parsed else {
+        let Some((lexicon, charsmap)) = tables.with_pieces(header, rest) else {
             return error;
         };
         let has_unknown = more.unknown < header.pieces_len || more.unknown == NO_TOKEN;
@@ -103,13 +100,15 @@ impl<'a> Unigram<'a> {
             return error;
         };
         Ok(Self {
-            lexicon: Lexicon::new(pieces, sorted),
+            lexicon,
             scores,
             byte_ids,
             normalization: Normalization {
                 charsmap,
-                dummy_prefix: more.flags & FLAG_DUMMY_PREFIX != 0,
-                collapse: more.flags & FLAG_COLLAPSE != 0,
+                spaces: Spaces {
+                    dummy_prefix: more.flags & FLAG_DUMMY_PREFIX != 0,
+                    collapse: more.flags & FLAG_COLLAPSE != 0,
+                },
             },
             unknown: more.unknown,
             unknown_score: more.unknown_score,
@@ -127,9 +126,8 @@ impl<'a> Unigram<'a> {
         }
     }
 
-    /// Whether a space was put before each text.
-    pub(crate) fn begins_with_space(&self) -> bool {
-        self.normalization.dummy_prefix
+    pub(crate) fn spaces(&self) -> Spaces {
+        self.normalization.spaces
     }
 
     pub(crate) fn cut<'t>(&self, text: &'t str) -> Cutting<'a, 't> {

@@ -10,7 +10,6 @@ use crate::error::WeightsError;
 use crate::file::{LexiconHeader, TokenizerHeader, flag};
 use crate::tokenizer::bert_chars::{base, is_cjk, is_punctuation, is_removed};
 use crate::tokenizer::lexicon::{Lexicon, Walk};
-use crate::tokenizer::pieces::{Pieces, take};
 
 /// Longest word in characters, after folding; a longer one is unknown.
 const WORD_CHARS_MAX: usize = 100;
@@ -74,27 +73,24 @@ pub(crate) struct WordPiece<'a> {
 }
 
 impl<'a> WordPiece<'a> {
-    /// Tables: the special tokens, the sorted tokens, the offsets, the text.
+    /// Tables: those of [`Lexicon::parse`], the offsets, the text.
     pub(crate) const fn parse(
         header: &TokenizerHeader,
         more: &LexiconHeader,
         tables: &'a [u8],
     ) -> Result<Self, WeightsError> {
-        let Some((specials, rest)) = take::<4>(tables, header.specials_len as u64) else {
+        let Some(tables) = Lexicon::parse(header, tables) else {
             return Err(WeightsError::Tokenizer);
         };
-        let Some((sorted, rest)) = take::<4>(rest, more.sorted_len as u64) else {
-            return Err(WeightsError::Tokenizer);
-        };
-        let Some((pieces, [])) = Pieces::parse(specials, rest, header.pieces_len, header.text_len)
-        else {
+        let rest = tables.rest;
+        let Some((lexicon, [])) = tables.with_pieces(header, rest) else {
             return Err(WeightsError::Tokenizer);
         };
         if more.unknown >= header.pieces_len || more.unknown_score != 0 || more.charsmap_len != 0 {
             return Err(WeightsError::Tokenizer);
         }
         Ok(Self {
-            lexicon: Lexicon::new(pieces, sorted),
+            lexicon,
             text: BertText::of(more.flags),
             unknown: more.unknown,
         })
@@ -105,7 +101,7 @@ impl<'a> WordPiece<'a> {
     }
 
     /// The tokens that continue a word.
-    pub(crate) fn continuations(&self) -> Option<Walk<'a>> {
+    pub(crate) fn continuations(&self) -> Option<Walk> {
         let mut bytes = CONTINUATION.iter();
         bytes.try_fold(self.lexicon.root(), |walk, &byte| {
             self.lexicon.step(walk, byte)
@@ -117,7 +113,7 @@ impl<'a> WordPiece<'a> {
     pub(crate) fn encode_word(
         &self,
         text: &str,
-        continuations: Option<Walk<'a>>,
+        continuations: Option<Walk>,
         ids: &mut [u32],
         buffer: &mut [u32],
     ) -> (usize, usize) {
@@ -145,7 +141,7 @@ impl<'a> WordPiece<'a> {
     fn longest_first(
         &self,
         word: &[u8],
-        continuations: Option<Walk<'a>>,
+        continuations: Option<Walk>,
         ids: &mut [u32],
     ) -> Option<usize> {
         let (mut rest, mut from, mut len) = (word, Some(self.lexicon.root()), 0);

@@ -2,6 +2,7 @@
 
 use crate::file::{LexiconHeader, NO_TOKEN, TokenizerHeader, token_code};
 use crate::pack::PackError;
+use crate::tokenizer::lexicon::STARTS_LEN;
 use crate::tokenizer::pack::{check_tokens, write_pieces};
 use crate::tokenizer::unigram::PIECE_BYTES_MAX;
 use crate::tokenizer::{BertText, Spaces, Template};
@@ -97,8 +98,8 @@ fn header(flags: u32, unknown: Option<u32>, template: &Template) -> LexiconHeade
         flags: flags | template.flags(),
         unknown: token_code(unknown),
         unknown_score: 0,
-        sorted_len: 0,
         charsmap_len: 0,
+        reserved: 0,
         first,
         between,
         last,
@@ -110,17 +111,21 @@ impl<'a> Lexicon<'a> {
         self.kind == TokenizerHeader::UNIGRAM
     }
 
-    /// Tokens that a text can give.
-    fn matched(&self) -> impl Iterator<Item = (u32, &'a [u8])> {
-        let pieces = (0u32..).zip(self.pieces.iter().copied());
-        pieces.filter(|(id, piece)| !piece.is_empty() && !self.unmatched.contains(id))
+    fn tokens(&self) -> impl Iterator<Item = (u32, &'a [u8])> {
+        (0..).zip(self.pieces.iter().copied())
+    }
+
+    /// Whether a text can give the token.
+    fn is_matched(&self, (id, piece): &(u32, &[u8])) -> bool {
+        !piece.is_empty() && !self.unmatched.contains(id)
     }
 
     /// Length of the section in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let text: usize = self.pieces.iter().map(|piece| piece.len()).sum();
         let words = self.specials.len()
-            + self.matched().count()
+            + 2 * self.pieces.len()
+            + STARTS_LEN
             + self.scores.len()
             + self.byte_ids.len()
             + self.pieces.len()
@@ -152,7 +157,7 @@ impl<'a> Lexicon<'a> {
                 have: self.scores.len(),
             });
         }
-        for (id, piece) in self.matched() {
+        for (id, piece) in self.tokens().filter(|token| self.is_matched(token)) {
             if piece.len() > PIECE_BYTES_MAX {
                 return Err(PackError::PieceLen {
                     id,
@@ -176,24 +181,34 @@ impl<'a> Lexicon<'a> {
     ) -> Result<(), PackError> {
         let (more_bytes, rest) = out.split_at_mut(LexiconHeader::LEN);
         let mut rest = words(rest, self.specials.iter().copied());
-        let sorted_len = self.matched().count();
-        let sorted_bytes;
-        (sorted_bytes, rest) = rest.split_at_mut(4 * sorted_len);
-        words(sorted_bytes, self.matched().map(|(id, _)| id));
-        self.sort(sorted_bytes.as_chunks_mut::<4>().0)?;
+        let (tokens, places);
+        (tokens, rest) = rest.split_at_mut(4 * self.pieces.len());
+        (places, rest) = rest.split_at_mut(4 * self.pieces.len());
+        let tokens = tokens.as_chunks_mut::<4>().0;
+        let sorted_len = self.order(tokens)?;
+        for (id, place) in tokens.iter().zip(0u32..) {
+            places.as_chunks_mut::<4>().0[token(id)] = place.to_le_bytes();
+        }
+        let sorted = &tokens[..sorted_len];
+        let starts = (0..STARTS_LEN).map(|byte| {
+            let before = |id: &[u8; 4]| usize::from(self.pieces[token(id)][0]) < byte;
+            sorted.partition_point(before) as u32
+        });
+        rest = words(rest, starts);
         rest = words(rest, self.scores.iter().map(|score| fixed(*score) as u32));
         rest = words(rest, self.byte_ids.iter().copied());
-        rest = write_pieces(rest, self.pieces);
+        let texts = tokens.iter().map(|id| self.pieces[token(id)]);
+        rest = write_pieces(rest, texts);
         rest.copy_from_slice(self.charsmap);
         let least = self
-            .matched()
+            .tokens()
+            .filter(|token| self.is_matched(token))
             .map(|(id, _)| self.scores.get(id as usize).map_or(0, |s| fixed(*s)));
         let more = LexiconHeader {
             unknown_score: match self.is_unigram() {
                 true => least.min().unwrap_or(0).saturating_add(UNKNOWN_PENALTY),
                 false => 0,
             },
-            sorted_len: sorted_len as u32,
             charsmap_len: self.charsmap.len() as u32,
             ..self.header
         };
@@ -205,16 +220,36 @@ impl<'a> Lexicon<'a> {
         Ok(())
     }
 
-    fn sort(&self, sorted: &mut [[u8; 4]]) -> Result<(), PackError> {
-        let text = |id: &[u8; 4]| self.pieces[u32::from_le_bytes(*id) as usize];
+    /// Writes the tokens in the order of their texts, after them those that no text gives; returns how many are sorted.
+    fn order(&self, tokens: &mut [[u8; 4]]) -> Result<usize, PackError> {
+        let text = |id: &[u8; 4]| self.pieces[token(id)];
+        let mut slots = tokens.iter_mut();
+        let mut sorted_len = 0;
+        for ((id, _), slot) in self
+            .tokens()
+            .filter(|token| self.is_matched(token))
+            .zip(&mut slots)
+        {
+            *slot = id.to_le_bytes();
+            sorted_len += 1;
+        }
+        let others = self.tokens().filter(|token| !self.is_matched(token));
+        for ((id, _), slot) in others.zip(slots) {
+            *slot = id.to_le_bytes();
+        }
+        let sorted = &mut tokens[..sorted_len];
         sorted.sort_unstable_by_key(text);
         match sorted.windows(2).find(|two| text(&two[0]) == text(&two[1])) {
             Some(two) => Err(PackError::PieceTwice {
                 id: u32::from_le_bytes(two[0]),
             }),
-            None => Ok(()),
+            None => Ok(sorted_len),
         }
     }
+}
+
+fn token(id: &[u8; 4]) -> usize {
+    u32::from_le_bytes(*id) as usize
 }
 
 /// Writes numbers and returns what is left.

@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod gguf;
 pub mod llama;
+pub mod tokenizer_json;
 pub mod vocabulary;
 
 use crate::chat::Chat;
