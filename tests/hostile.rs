@@ -6,7 +6,10 @@ use attentive::Block;
 use attentive::kernels::layout::WeightFormat;
 use attentive::tokenizer::Split;
 use common::hostile::{exercise, repair_checksum};
-use common::{Random, pack_bpe, pack_bpe_variant, pack_variant, ranked_bpe, variants};
+use common::{
+    Random, pack_bpe, pack_bpe_variant, pack_unigram_full, pack_variant, pack_word_piece,
+    ranked_bpe, variants,
+};
 
 #[test]
 fn changed_files_with_sound_checksums_never_panic() {
@@ -26,6 +29,8 @@ fn changed_files_with_sound_checksums_never_panic() {
             pack_variant(&variant.config, format, 1),
             pack_bpe_variant(&variant.config, format, 1),
             pack_bpe(&variant.config, format, 1, Split::Gpt2Digits, ranked_bpe()),
+            pack_word_piece(&variant.config, format, 1),
+            pack_unigram_full(&variant.config),
         ] {
             for _ in 0..150 {
                 let mut copy = blocks.clone();

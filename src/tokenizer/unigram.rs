@@ -5,6 +5,7 @@
 //! Chinese or Thai would not have, and memory is fixed. Scores are integers, 2⁻²⁴ of a natural logarithm each: sums
 //! are exact, and so independent of where a window begins, and a microcontroller has no floats of 64 bits.
 
+use core::cell::Cell;
 use core::mem;
 
 use zerocopy::IntoBytes;
@@ -167,8 +168,8 @@ impl<'a> Unigram<'a> {
             // What cannot be written is left out, so that an error is told once.
             let (read, tokens) = written.unwrap_or((end, 0));
             let read = read.min(cutting.filled);
-            text.copy_within(read..cutting.filled, 0);
             cutting.filled -= read;
+            move_down(text, read, cutting.filled);
             written?;
             len = tokens;
         }
@@ -284,6 +285,14 @@ impl<'a> Unigram<'a> {
         }
         ids.iter_mut().take(1).for_each(|slot| *slot = self.unknown);
         Ok(1)
+    }
+}
+
+/// Moves `len` bytes from `from` to the beginning.
+fn move_down(bytes: &mut [u8], from: usize, len: usize) {
+    let bytes = Cell::from_mut(bytes).as_slice_of_cells();
+    for (to, from) in bytes.iter().zip(bytes.iter().skip(from)).take(len) {
+        to.set(from.get());
     }
 }
 

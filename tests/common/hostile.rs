@@ -2,6 +2,7 @@
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
+use attentive::tokenizer::ENCODE_SCRATCH_LEN;
 use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions, WhenFull};
 
 /// Where the header keeps the checksum of itself, the configuration and the table.
@@ -37,6 +38,11 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
     for id in [0, 1, 255, 256, model.config().vocab_len as u32, u32::MAX] {
         let _ = model.tokenizer().piece(id);
     }
+    let mut scratch = [0; ENCODE_SCRATCH_LEN];
+    let mut out = [0; 32];
+    let tokenizer = model.tokenizer();
+    let _ = tokenizer.encode_wrapped(text, Some("two"), &mut scratch, &mut out);
+    assert!(tokenizer.decode(&out).count() <= 2 * out.len());
     for (kv, when_full) in [
         (KvDtype::F32, WhenFull::Error),
         (KvDtype::F16, WhenFull::Ring),

@@ -5,8 +5,10 @@ pub(crate) mod hostile;
 pub(crate) mod reference;
 
 use attentive::kernels::layout::WeightFormat;
-use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
-use attentive::tokenizer::Split;
+use attentive::pack::{
+    PackError, Recipe, ScaleMethod, TokenizerParts, UnigramParts, WordPieceParts,
+};
+use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
     Architecture, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, TensorKind,
 };
@@ -285,4 +287,92 @@ pub(crate) fn ranked_bpe() -> (Vec<Vec<u8>>, Vec<Merge>) {
         .into_iter()
         .map(|(left, right, made)| (turned(left), turned(right), turned(made)));
     (pieces, merges.collect())
+}
+
+/// A WordPiece model without case: five special tokens, `the`, `text`, `s`, `'`, `##s`, `ete`, `!`.
+pub(crate) fn pack_word_piece(config: &Config, format: WeightFormat, seed: u64) -> Vec<Block> {
+    let pieces: [&[u8]; 12] = [
+        b"[PAD]", b"[UNK]", b"[CLS]", b"[SEP]", b"[MASK]", b"the", b"text", b"s", b"'", b"##s",
+        b"ete", b"!",
+    ];
+    let parts = WordPieceParts {
+        text: BertText::UNCASED,
+        pieces: &pieces,
+        unknown: 1,
+        specials: &[0, 1, 2, 3, 4],
+        template: Template {
+            first: Some(2),
+            between: Some(3),
+            last: Some(3),
+            types: true,
+            ..Template::NONE
+        },
+    };
+    pack_with(config, format, TokenizerParts::WordPiece(parts), |shape| {
+        random_values(shape, seed)
+    })
+}
+
+/// A unigram model whose token 0 is the unknown one.
+pub(crate) fn pack_unigram(
+    config: &Config,
+    pieces: &[Vec<u8>],
+    scores: &[f32],
+    spaces: Spaces,
+) -> Vec<Block> {
+    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+    let parts = UnigramParts {
+        spaces,
+        charsmap: &[],
+        pieces: &pieces,
+        scores,
+        unmatched: &[0],
+        byte_ids: None,
+        unknown: Some(0),
+        specials: &[],
+        template: Template::NONE,
+    };
+    pack_with(
+        config,
+        WeightFormat::F32,
+        TokenizerParts::Unigram(parts),
+        |shape| random_values(shape, 1),
+    )
+}
+
+/// A unigram model with everything: replacements, bytes, a special token, tokens around a text.
+pub(crate) fn pack_unigram_full(config: &Config) -> Vec<Block> {
+    let mut pieces: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    pieces.extend(
+        ["</s>", " ", "t", "ex", " text", "fi", "th"].map(|piece| piece.as_bytes().to_vec()),
+    );
+    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+    let scores: Vec<f32> = (0..pieces.len())
+        .map(|id| -1.0 - id as f32 / 64.0)
+        .collect();
+    let byte_ids: [u32; 256] = core::array::from_fn(|byte| byte as u32);
+    let unmatched: Vec<u32> = (0..257).collect();
+    let parts = UnigramParts {
+        spaces: Spaces {
+            dummy_prefix: true,
+            collapse: true,
+        },
+        charsmap: include_bytes!("../data/tokenizers/unigram/charsmap.bin"),
+        pieces: &pieces,
+        scores: &scores,
+        unmatched: &unmatched,
+        byte_ids: Some(&byte_ids),
+        unknown: None,
+        specials: &[256],
+        template: Template {
+            last: Some(256),
+            ..Template::NONE
+        },
+    };
+    pack_with(
+        config,
+        WeightFormat::F32,
+        TokenizerParts::Unigram(parts),
+        |shape| random_values(shape, 1),
+    )
 }

@@ -72,6 +72,15 @@ fn look_around(model: &Model<'_>) -> Result<(), WeightsError> {
         .tokenizer()
         .encode_into(black_box("a text"), &mut scratch, &mut tokens);
     black_box(encoded.is_ok());
+    let second = black_box(Some("another"));
+    let wrapped =
+        model
+            .tokenizer()
+            .encode_wrapped(black_box("a text"), second, &mut scratch, &mut tokens);
+    black_box(wrapped.is_ok());
+    for part in model.tokenizer().decode(black_box(&[7, 8])) {
+        black_box(part);
+    }
     black_box(model.tokenizer().piece(black_box(7)));
     Ok(())
 }
