@@ -54,7 +54,7 @@ fn word_piece_wraps_one_text_or_two() {
         Ok((4, vec![2, 6, 11, 3, 5, 6, 9, 3]))
     );
     assert_eq!(
-        wrapped(Some("the the"), 7),
+        wrapped(Some("the texts"), 7),
         Err(TokenizeError::Tokens { have: 7 })
     );
     assert_eq!(
@@ -91,7 +91,8 @@ fn random_pieces(random: &mut Random) -> (Vec<Vec<u8>>, Vec<f32>) {
         pieces.push(b"b".to_vec());
     }
     for _ in 0..random.below(30) {
-        let len = 2 + random.below([3, 20, 60][random.below(3)]);
+        let longest = [3, 20, 60][random.below(3)];
+        let len = 2 + random.below(longest);
         let piece: Vec<u8> = (0..len).map(|_| b"aaab "[random.below(5)]).collect();
         if !pieces.contains(&piece) {
             pieces.push(piece);
@@ -286,7 +287,7 @@ fn tables_that_no_file_can_hold_are_refused() {
     let scores = [0.0, -1.0, -1.0];
     let parts = unigram(&pieces, &scores);
     let (most, have) = (64, 65);
-    let refused = |parts| refusal(TokenizerParts::Unigram(parts));
+    let refused = |parts: UnigramParts<'_>| refusal(TokenizerParts::Unigram(parts));
     assert_eq!(refused(parts), PackError::PieceLen { id: 2, most, have });
     let pieces: [&[u8]; 3] = [b"<unk>", b"a", b"a"];
     let parts = UnigramParts {

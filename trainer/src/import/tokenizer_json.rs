@@ -260,7 +260,11 @@ fn unigram(json: &Value) -> Result<TextVocabulary> {
     }
     for step in steps(&json["pre_tokenizer"], "pretokenizers") {
         match kind(step) {
-            "WhitespaceSplit" => spaces.collapse = true,
+            // It knows more kinds of space than one; so do published tables of replacements.
+            "WhitespaceSplit" if !charsmap.is_empty() => spaces.collapse = true,
+            "WhitespaceSplit" => {
+                bail!("WhitespaceSplit without a normalizer Precompiled is not supported")
+            }
             "Metaspace" => {
                 let sign = text(step, "replacement")?;
                 ensure!(
