@@ -7,7 +7,7 @@ use std::path::Path;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::{Arena, Block, Config, Model, Session, SessionOptions, include_weights};
-use common::{LLAMA, pack_bpe_variant};
+use common::{LLAMA, pack_bpe_variant, pack_unigram_full, pack_word_piece};
 
 static MODEL: Model<'static> = include_weights!("ui/tiny.attn");
 const OPTIONS: SessionOptions = SessionOptions::new(16);
@@ -46,8 +46,12 @@ fn the_format_has_not_changed() {
     let tiny = Block::bytes(&blocks);
     let mut damaged = tiny.to_vec();
     damaged[100] ^= 1;
-    let files: [(&str, &[u8]); 4] = [
+    let word_piece = pack_word_piece(&config, WeightFormat::I4Group32, 1);
+    let unigram = pack_unigram_full(&config);
+    let files: [(&str, &[u8]); 6] = [
         ("tiny.attn", tiny),
+        ("wordpiece.attn", Block::bytes(&word_piece)),
+        ("unigram.attn", Block::bytes(&unigram)),
         ("truncated.attn", &tiny[..tiny.len() - 64]),
         ("damaged.attn", &damaged),
         ("not_weights.attn", &[b'#'; 256]),
