@@ -31,25 +31,15 @@ impl<'a> Iterator for Decode<'a, '_> {
             return Some(piece);
         }
         let id = *self.ids.find(|id| !self.tokenizer.is_special(**id))?;
-        let piece = self.tokenizer.piece(id);
-        let is_first = !self.has_begun;
-        self.has_begun = true;
-        match &self.tokenizer.kind {
-            Kind::WordPiece(word_piece) if !is_first => {
-                let (is_apart, piece) = word_piece.decode(id);
-                if !is_apart {
-                    return Some(piece);
-                }
-                self.after_space = Some(piece);
-                Some(b" ")
-            }
-            Kind::Unigram(unigram) if is_first && unigram.spaces().dummy_prefix => {
-                let piece = piece.strip_prefix(b" ").unwrap_or(piece);
-                // A text without spaces at its ends begins with what comes after them.
-                self.has_begun = !piece.is_empty() || !unigram.spaces().collapse;
-                Some(piece)
-            }
-            _ => Some(piece),
+        let Kind::Lookup(lookup) = &self.tokenizer.kind else {
+            return Some(self.tokenizer.piece(id));
+        };
+        let part = (lookup.calls.part)(&lookup.data, id, !self.has_begun);
+        self.has_begun |= part.has_begun;
+        if part.space_before {
+            self.after_space = Some(part.piece);
+            return Some(b" ");
         }
+        Some(part.piece)
     }
 }

@@ -8,7 +8,7 @@ use crate::tokenizer::{ENCODE_SCRATCH_LEN, Kind, Tokenizer, WORD_BYTES_MAX};
 /// The tokens of a text; made by [`Tokenizer::encode`] or [`Tokenizer::encode_plain`].
 #[derive(Debug)]
 pub struct Encode<'a, 't> {
-    tokenizer: Tokenizer<'a>,
+    pub(super) tokenizer: Tokenizer<'a>,
     rest: &'t str,
     finds_specials: bool,
     /// Bytes of `rest` before the next special token.
@@ -16,11 +16,11 @@ pub struct Encode<'a, 't> {
     /// The next special token and the length of its text.
     special: Option<(u32, usize)>,
     /// WordPiece: the tokens that continue a word.
-    continuations: Option<Walk>,
+    pub(super) continuations: Option<Walk>,
     /// Unigram: the segment that is being cut, which `rest` holds no longer.
-    cutting: Option<Cutting<'a, 't>>,
-    ids: &'t mut [u32],
-    memory: &'t mut [u32],
+    pub(super) cutting: Option<Cutting<'a, 't>>,
+    pub(super) ids: &'t mut [u32],
+    pub(super) memory: &'t mut [u32],
     /// Tokens found: `ids[at..len]` are still to be given.
     at: usize,
     len: usize,
@@ -41,18 +41,16 @@ impl<'a, 't> Encode<'a, 't> {
         let Some((ids, memory)) = scratch.split_at_mut_checked(WORD_BYTES_MAX) else {
             return Err(TokenizeError::Scratch { need, have });
         };
-        let continuations = match &tokenizer.kind {
-            Kind::None => return Err(TokenizeError::Absent),
-            Kind::WordPiece(word_piece) => word_piece.continuations(),
-            _ => None,
-        };
+        if matches!(tokenizer.kind, Kind::None) {
+            return Err(TokenizeError::Absent);
+        }
         let mut encode = Self {
             tokenizer,
             rest: text,
             finds_specials,
             segment_len: 0,
             special: None,
-            continuations,
+            continuations: None,
             cutting: None,
             ids,
             memory,
@@ -72,27 +70,20 @@ impl<'a, 't> Encode<'a, 't> {
         };
     }
 
-    fn skip(&mut self, len: usize) {
+    /// What is left before the next special token.
+    pub(super) fn segment(&self) -> &'t str {
+        self.rest.get(..self.segment_len).unwrap_or(self.rest)
+    }
+
+    pub(super) fn skip(&mut self, len: usize) {
         self.rest = self.rest.get(len..).unwrap_or("");
+        self.segment_len = self.segment_len.saturating_sub(len);
     }
 
     /// Encodes what comes next into `ids`; `None` at the end of the text.
     fn refill(&mut self) -> Option<Result<(), TokenizeError>> {
         (self.at, self.len) = (0, 0);
-        if let (Kind::Unigram(unigram), Some(cutting)) = (&self.tokenizer.kind, &mut self.cutting) {
-            match unigram.next_tokens(cutting, self.ids, self.memory) {
-                Ok(0) => self.cutting = None,
-                Ok(len) => {
-                    self.len = len;
-                    return Some(Ok(()));
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        if self.rest.is_empty() {
-            return None;
-        }
-        if self.segment_len == 0 {
+        if self.segment_len == 0 && self.cutting.is_none() {
             let (id, len) = self.special?;
             *self.ids.first_mut()? = id;
             self.len = 1;
@@ -100,7 +91,7 @@ impl<'a, 't> Encode<'a, 't> {
             self.find_special();
             return Some(Ok(()));
         }
-        let segment = self.rest.get(..self.segment_len).unwrap_or(self.rest);
+        let segment = self.segment();
         let (read, encoded) = match &self.tokenizer.kind {
             Kind::None => return None,
             Kind::Bytes { offset } => {
@@ -116,19 +107,9 @@ impl<'a, 't> Encode<'a, 't> {
                 let encoded = bpe.encode_word(word.as_bytes(), self.ids, self.memory);
                 (word.len(), encoded)
             }
-            Kind::WordPiece(word_piece) => {
-                let continuations = self.continuations;
-                let (read, len) =
-                    word_piece.encode_word(segment, continuations, self.ids, self.memory);
-                (read, Ok(len))
-            }
-            Kind::Unigram(unigram) => {
-                self.cutting = Some(unigram.cut(segment));
-                (segment.len(), Ok(0))
-            }
+            Kind::Lookup(lookup) => (0, (lookup.calls.refill)(self)),
         };
         self.skip(read);
-        self.segment_len = self.segment_len.saturating_sub(read);
         Some(encoded.map(|len| self.len = len))
     }
 }

@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod letters;
 mod lexicon;
+mod lookup;
 mod normalize;
 pub(crate) mod pack;
 mod pieces;
@@ -23,6 +24,7 @@ mod wordpiece;
 use crate::error::{TokenizeError, WeightsError};
 use crate::file::{LexiconHeader, TokenizerHeader};
 use bpe::Bpe;
+use lookup::{Data, Lookup};
 use pieces::Pieces;
 use unigram::Unigram;
 use wordpiece::WordPiece;
@@ -60,8 +62,7 @@ enum Kind<'a> {
         offset: u32,
     },
     Bpe(Bpe<'a>),
-    WordPiece(WordPiece<'a>),
-    Unigram(Unigram<'a>),
+    Lookup(Lookup<'a>),
 }
 
 /// Every byte, so that a byte's piece can be borrowed.
@@ -147,17 +148,24 @@ impl<'a> Tokenizer<'a> {
         if header.pieces_len as usize > vocab_len {
             return Err(WeightsError::Tokenizer);
         }
-        let kind = if is_word_piece {
+        let lookup = if is_word_piece {
             match WordPiece::parse(header, &more, tables) {
-                Ok(word_piece) => Kind::WordPiece(word_piece),
+                Ok(word_piece) => Lookup {
+                    data: Data::WordPiece(word_piece),
+                    calls: &wordpiece::CALLS,
+                },
                 Err(error) => return Err(error),
             }
         } else {
             match Unigram::parse(header, &more, tables) {
-                Ok(unigram) => Kind::Unigram(unigram),
+                Ok(unigram) => Lookup {
+                    data: Data::Unigram(unigram),
+                    calls: &unigram::CALLS,
+                },
                 Err(error) => return Err(error),
             }
         };
+        let kind = Kind::Lookup(lookup);
         Ok(Self { kind, template })
     }
 
@@ -166,8 +174,14 @@ impl<'a> Tokenizer<'a> {
         match &self.kind {
             Kind::None | Kind::Bytes { .. } => None,
             Kind::Bpe(bpe) => Some(&bpe.pieces),
-            Kind::WordPiece(word_piece) => Some(&word_piece.lexicon.pieces),
-            Kind::Unigram(unigram) => Some(&unigram.lexicon.pieces),
+            Kind::Lookup(lookup) => Some(lookup.data.pieces()),
+        }
+    }
+
+    fn data(&self) -> Option<Data<'a>> {
+        match &self.kind {
+            Kind::Lookup(lookup) => Some(lookup.data),
+            _ => None,
         }
     }
 
@@ -177,8 +191,7 @@ impl<'a> Tokenizer<'a> {
             Kind::None => "none",
             Kind::Bytes { .. } => "bytes",
             Kind::Bpe(_) => "bpe",
-            Kind::WordPiece(_) => "wordpiece",
-            Kind::Unigram(_) => "unigram",
+            Kind::Lookup(lookup) => lookup.calls.name,
         }
     }
 
@@ -322,8 +335,7 @@ impl<'a> Tokenizer<'a> {
         match &self.kind {
             Kind::None | Kind::Bytes { .. } => Ok(()),
             Kind::Bpe(bpe) => bpe.check(),
-            Kind::WordPiece(word_piece) => word_piece.check(),
-            Kind::Unigram(unigram) => unigram.check(),
+            Kind::Lookup(lookup) => (lookup.calls.check)(&lookup.data),
         }
     }
 }

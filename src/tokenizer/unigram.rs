@@ -12,7 +12,9 @@ use zerocopy::IntoBytes;
 
 use crate::error::{TokenizeError, WeightsError};
 use crate::file::{LexiconHeader, NO_TOKEN, TokenizerHeader, flag};
+use crate::tokenizer::encode::Encode;
 use crate::tokenizer::lexicon::Lexicon;
+use crate::tokenizer::lookup::{Calls, Data, Part};
 use crate::tokenizer::normalize::{Charsmap, Normal, Normalization};
 use crate::tokenizer::pieces::{take, value};
 
@@ -116,7 +118,7 @@ impl<'a> Unigram<'a> {
         })
     }
 
-    pub(crate) fn check(&self) -> Result<(), WeightsError> {
+    fn check(&self) -> Result<(), WeightsError> {
         self.lexicon.check(PIECE_BYTES_MAX)?;
         self.normalization.charsmap.check()?;
         let mut bytes = self.byte_ids.iter().map(value);
@@ -127,11 +129,7 @@ impl<'a> Unigram<'a> {
         }
     }
 
-    pub(crate) fn spaces(&self) -> Spaces {
-        self.normalization.spaces
-    }
-
-    pub(crate) fn cut<'t>(&self, text: &'t str) -> Cutting<'a, 't> {
+    fn cut<'t>(&self, text: &'t str) -> Cutting<'a, 't> {
         Cutting {
             normal: Normal::new(text, &self.normalization),
             filled: 0,
@@ -141,7 +139,7 @@ impl<'a> Unigram<'a> {
 
     /// Writes the next tokens into `ids` and returns how many; 0 at the end of the text. Both slices have
     /// [`WORD_BYTES_MAX`](super::WORD_BYTES_MAX) elements, and `memory` is to come back as it was left.
-    pub(crate) fn next_tokens(
+    fn next_tokens(
         &self,
         cutting: &mut Cutting<'a, '_>,
         ids: &mut [u32],
@@ -285,6 +283,53 @@ impl<'a> Unigram<'a> {
         }
         ids.iter_mut().take(1).for_each(|slot| *slot = self.unknown);
         Ok(1)
+    }
+}
+
+pub(crate) static CALLS: Calls = Calls {
+    name: "unigram",
+    refill,
+    part,
+    check,
+};
+
+fn refill(encode: &mut Encode<'_, '_>) -> Result<usize, TokenizeError> {
+    let segment = encode.segment();
+    // The cutting holds the segment from here on.
+    encode.skip(segment.len());
+    let Some(Data::Unigram(unigram)) = encode.tokenizer.data() else {
+        return Ok(0);
+    };
+    let cutting = encode.cutting.get_or_insert_with(|| unigram.cut(segment));
+    let len = unigram.next_tokens(cutting, encode.ids, encode.memory)?;
+    if len == 0 {
+        encode.cutting = None;
+    }
+    Ok(len)
+}
+
+/// The space that was put before a text is taken off it, and where spaces collapse, whatever spaces it begins with.
+fn part<'a>(data: &Data<'a>, id: u32, is_first: bool) -> Part<'a> {
+    let plain = data.plain(id);
+    let Data::Unigram(unigram) = data else {
+        return plain;
+    };
+    let spaces = unigram.normalization.spaces;
+    if !is_first || !spaces.dummy_prefix {
+        return plain;
+    }
+    let piece = plain.piece.strip_prefix(b" ").unwrap_or(plain.piece);
+    Part {
+        piece,
+        has_begun: !piece.is_empty() || !spaces.collapse,
+        ..plain
+    }
+}
+
+fn check(data: &Data<'_>) -> Result<(), WeightsError> {
+    match data {
+        Data::Unigram(unigram) => unigram.check(),
+        Data::WordPiece(_) => Err(WeightsError::Tokenizer),
     }
 }
 

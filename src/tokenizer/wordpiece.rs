@@ -6,10 +6,12 @@
 
 use zerocopy::IntoBytes;
 
-use crate::error::WeightsError;
+use crate::error::{TokenizeError, WeightsError};
 use crate::file::{LexiconHeader, TokenizerHeader, flag};
 use crate::tokenizer::bert_chars::{base, is_cjk, is_punctuation, is_removed};
+use crate::tokenizer::encode::Encode;
 use crate::tokenizer::lexicon::{Lexicon, Walk};
+use crate::tokenizer::lookup::{Calls, Data, Part};
 
 /// Longest word in characters, after folding; a longer one is unknown.
 const WORD_CHARS_MAX: usize = 100;
@@ -96,12 +98,8 @@ impl<'a> WordPiece<'a> {
         })
     }
 
-    pub(crate) fn check(&self) -> Result<(), WeightsError> {
-        self.lexicon.check(usize::MAX)
-    }
-
     /// The tokens that continue a word.
-    pub(crate) fn continuations(&self) -> Option<Walk> {
+    fn continuations(&self) -> Option<Walk> {
         let mut bytes = CONTINUATION.iter();
         bytes.try_fold(self.lexicon.root(), |walk, &byte| {
             self.lexicon.step(walk, byte)
@@ -110,7 +108,7 @@ impl<'a> WordPiece<'a> {
 
     /// Writes the tokens of the next word into `ids`; returns the bytes of `text` that were read and the tokens written,
     /// none at the end of the text. `buffer` holds the word: 4 bytes for each of its characters.
-    pub(crate) fn encode_word(
+    fn encode_word(
         &self,
         text: &str,
         continuations: Option<Walk>,
@@ -210,15 +208,45 @@ impl<'a> WordPiece<'a> {
             }
         }
     }
+}
 
-    /// The text that a token adds after another, and whether a space goes before it. The marks `.`, `,`, `?` and `!`
-    /// follow without one, as in `tokenizers`.
-    pub(crate) fn decode(&self, id: u32) -> (bool, &'a [u8]) {
-        let piece = self.lexicon.pieces.piece(id);
-        match piece.strip_prefix(CONTINUATION) {
-            Some(rest) => (false, rest),
-            None => (!matches!(piece, b"." | b"," | b"?" | b"!"), piece),
-        }
+pub(crate) static CALLS: Calls = Calls {
+    name: "wordpiece",
+    refill,
+    part,
+    check,
+};
+
+fn refill(encode: &mut Encode<'_, '_>) -> Result<usize, TokenizeError> {
+    let segment = encode.segment();
+    let Some(Data::WordPiece(word_piece)) = encode.tokenizer.data() else {
+        encode.skip(segment.len());
+        return Ok(0);
+    };
+    encode.continuations = encode.continuations.or_else(|| word_piece.continuations());
+    let continuations = encode.continuations;
+    let (read, len) = word_piece.encode_word(segment, continuations, encode.ids, encode.memory);
+    encode.skip(read);
+    Ok(len)
+}
+
+/// A space goes before a word, but not before `.`, `,`, `?` and `!`, as in `tokenizers`.
+fn part<'a>(data: &Data<'a>, id: u32, is_first: bool) -> Part<'a> {
+    let plain = data.plain(id);
+    match plain.piece.strip_prefix(CONTINUATION) {
+        _ if is_first => plain,
+        Some(piece) => Part { piece, ..plain },
+        None => Part {
+            space_before: !matches!(plain.piece, b"." | b"," | b"?" | b"!"),
+            ..plain
+        },
+    }
+}
+
+fn check(data: &Data<'_>) -> Result<(), WeightsError> {
+    match data {
+        Data::WordPiece(word_piece) => word_piece.lexicon.check(usize::MAX),
+        Data::Unigram(_) => Err(WeightsError::Tokenizer),
     }
 }
 
