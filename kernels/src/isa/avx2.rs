@@ -226,6 +226,11 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         unsafe { _mm256_cvtps_epi32(a) }
     }
     #[inline(always)]
+    fn bits(self, a: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_castps_si256(a) }
+    }
+    #[inline(always)]
     fn store_i8(self, a: __m256i, to: &mut [i8; 8]) {
         // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
         unsafe {

@@ -253,6 +253,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn to_f32(self, a: Self::I32) -> Self::F32;
     /// Lanes rounded to nearest even; unspecified unless |a| < 2³¹.
     fn round_i32(self, a: Self::F32) -> Self::I32;
+    /// The representations of the lanes.
+    fn bits(self, a: Self::F32) -> Self::I32;
     /// Lanes as signed bytes, saturated.
     fn store_i8(self, a: Self::I32, to: &mut [i8; 8]);
 

@@ -378,6 +378,11 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { [vcvtnq_s32_f32(a[0]), vcvtnq_s32_f32(a[1])] }
     }
     #[inline(always)]
+    fn bits(self, a: F32) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vreinterpretq_s32_f32(a[0]), vreinterpretq_s32_f32(a[1])] }
+    }
+    #[inline(always)]
     fn store_i8(self, a: I32, to: &mut [i8; 8]) {
         // SAFETY: `self` proves NEON; the reference covers the bytes.
         unsafe {

@@ -257,6 +257,10 @@ impl Isa for Scalar {
         map(a, |a| libm::rintf(a) as i32)
     }
     #[inline(always)]
+    fn bits(self, a: [f32; 8]) -> [i32; 8] {
+        map(a, |a| a.to_bits() as i32)
+    }
+    #[inline(always)]
     fn store_i8(self, a: [i32; 8], to: &mut [i8; 8]) {
         *to = map(a, |a| a.clamp(-128, 127) as i8);
     }

@@ -16,8 +16,11 @@ const KEYS_MAX_FEW_ROWS: usize = 128;
 /// Panels of an i8 block, whatever the rows: probabilities are rounded relative to their block's largest.
 pub(super) const PANELS_I8: usize = 8;
 
+/// Quads of keys of an i8 block.
+pub(super) const QUADS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK / 4;
+
 /// Keys that few rows attend to at a time: four blocks, whose scalar work overlaps.
-pub(super) const KEYS_MAX_I8: usize = 4 * PANELS_I8 * KEYS_PER_BLOCK;
+const KEYS_MAX_I8: usize = 4 * PANELS_I8 * KEYS_PER_BLOCK;
 
 /// Rows that pass over a key panel while it is in L1, and the groups that they make at most.
 const ROWS_PER_PASS: usize = 12;
@@ -40,6 +43,32 @@ pub(super) const fn groups_per_pass(rows: usize) -> usize {
     }
     min(ROWS_PER_PASS / rows, GROUPS_PER_PASS)
 }
+
+/// The most pieces of a pass over an i8 cache: rows of few groups have several blocks.
+pub(super) const PIECES: usize = 4;
+
+const _: () = {
+    let Ok(kv) = KvShape::new(1, 8, KEYS_MAX_I8) else {
+        panic!()
+    };
+    let mut rows = 1;
+    while rows <= ROWS_MAX {
+        let plan = Plan::new(&kv, KvDtype::I8, 1, rows);
+        let sizes = [1, 2, 4, 6];
+        let mut i = 0;
+        while i < sizes.len() {
+            // Rows are taken one by one on the scalar backend, and a row or two in pairs, else by four or six.
+            let size = sizes[i];
+            if size == 1 || size == 2 && rows <= 2 || size > 2 && rows > 2 {
+                let groups = plan.rows_of_block(size) / size;
+                let pieces = min(groups, groups_per_pass(size)) * plan.blocks();
+                assert!(pieces <= PIECES);
+            }
+            i += 1;
+        }
+        rows += 1;
+    }
+};
 
 const fn min(a: usize, b: usize) -> usize {
     if a < b { a } else { b }
@@ -106,9 +135,14 @@ impl Plan {
         self.rows_of_pass() * self.panels * KEYS_PER_BLOCK
     }
 
-    /// Scores of a row of an i8 pass: whole steps of 32 keys.
-    pub(super) const fn keys_of_row(&self) -> usize {
-        self.panels.next_multiple_of(2) * KEYS_PER_BLOCK
+    /// Blocks of an i8 cache that are attended to at a time.
+    pub(super) const fn blocks(&self) -> usize {
+        self.panels.div_ceil(PANELS_I8)
+    }
+
+    /// Scores of an i8 pass: a block's for every row.
+    const fn scores_len(&self) -> usize {
+        self.rows_of_pass() * self.blocks() * PANELS_I8 * KEYS_PER_BLOCK
     }
 
     const fn len(&self) -> usize {
@@ -118,10 +152,11 @@ impl Plan {
             KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => {
                 self.rows * (row + self.head_dim + 8 + 1) + self.p_len()
             }
-            // Queries of two bytes, scale, correction, reference, sum; scores and probabilities of two bytes.
+            // Queries of two bytes, partial sums, scale, correction, reference; scores, probabilities of two bytes,
+            // highest scores.
             KvDtype::I8 => {
-                let scores = self.rows_of_pass() * self.keys_of_row();
-                self.rows * (row + self.head_dim / 2 + 4) + scores + scores / 2
+                let pass = self.scores_len() / 2 * 3 + self.rows_of_pass() * self.blocks() * 8;
+                self.rows * (row + self.head_dim / 2 + 8 + 3) + pass
             }
         }
     }
@@ -166,27 +201,29 @@ impl Plan {
     ) -> Option<ByteState<'a, L, R>> {
         let mut rest = self.aligned(scratch)?;
         let rows = self.rows_of_block(R);
-        let scores = self.rows_of_pass() * self.keys_of_row();
+        let scores = self.scores_len();
         let levels = |floats: &'a mut [f32]| <[L]>::mut_from_bytes(floats.as_mut_bytes()).ok();
         let per_float = size_of::<f32>() / size_of::<L>();
+        let highest = self.rows_of_pass() * self.blocks() * 8;
         Some(ByteState {
-            scores: rest.take(scores)?.as_chunks_mut().0.as_chunks_mut().0,
-            p: levels(rest.take(scores / per_float)?)?.as_chunks_mut().0,
+            scores: chunks(chunks(chunks(chunks(rest.take(scores)?)))),
+            p: chunks(chunks(chunks(levels(rest.take(scores / per_float)?)?))),
+            highest: chunks(chunks(rest.take(highest)?)),
             out: rest.tiles(rows / R * self.out_tiles())?,
-            q: levels(rest.take(rows * self.head_dim / per_float)?)?
-                .as_chunks_mut()
-                .0
-                .as_chunks_mut()
-                .0,
-            scale: rest.take(rows)?.as_chunks_mut().0,
-            start: <[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes())
-                .ok()?
-                .as_chunks_mut()
-                .0,
-            reference: rest.take(rows)?.as_chunks_mut().0,
-            sum: rest.take(rows)?.as_chunks_mut().0,
+            sums: chunks(chunks(rest.take(rows * 8)?)),
+            q: chunks(chunks(levels(
+                rest.take(rows * self.head_dim / per_float)?,
+            )?)),
+            scale: chunks(rest.take(rows)?),
+            start: chunks(<[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes()).ok()?),
+            reference: chunks(rest.take(rows)?),
         })
     }
+}
+
+/// The slice as arrays, without what is left over.
+fn chunks<T, const N: usize>(all: &mut [T]) -> &mut [[T; N]] {
+    all.as_chunks_mut().0
 }
 
 /// Scratch that is being cut up.
@@ -227,24 +264,27 @@ pub(super) struct FloatState<'a, const R: usize> {
     pub(super) neg_m: &'a mut [[f32; R]],
 }
 
-/// What is kept of a query block's rows over a cache of bytes; rows of a block are indexed by group first.
+/// What is kept of a query block's rows over a cache of bytes; rows of a block are indexed by group first. Of a pass, a
+/// *piece* is what one group has of one block of keys: piece group · blocks + block.
 pub(super) struct ByteState<'a, L, const R: usize> {
-    /// Scores `[rows of a pass][keys]` before their query's scale, then probabilities times the values' scales.
-    pub(super) scores: &'a mut [Wide<f32>],
-    /// Levels of the probabilities `[rows of a pass][keys]`.
-    pub(super) p: &'a mut [[L; 4]],
+    /// Scores of each piece before their query's scale.
+    pub(super) scores: &'a mut [[[Wide<f32>; PANELS_I8]; R]],
+    /// Levels of the probabilities of each piece.
+    pub(super) p: &'a mut [[[[L; 4]; QUADS_I8]; R]],
+    /// The largest weighted scores of each piece, lane by lane.
+    pub(super) highest: &'a mut [[[f32; 8]; R]],
     /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
     pub(super) out: &'a mut [Tile<R>],
+    /// Running sums of the probabilities, eight partial sums a row.
+    pub(super) sums: &'a mut [[[f32; 8]; R]],
     /// Levels of the queries `[groups][head_dim / 4][R][4]`.
     pub(super) q: &'a mut [[[L; 4]; R]],
     /// Scales of the queries, the scores' factor and log₂ e included; positive.
     pub(super) scale: &'a mut [[f32; R]],
     /// −128 · Σ levels of the query: keys are stored with an offset of 128.
     pub(super) start: &'a mut [[i32; R]],
-    /// m: the references of the exponents.
+    /// m: the references of the exponents; −∞ for a row that has seen no key.
     pub(super) reference: &'a mut [[f32; R]],
-    /// Sums of the probabilities.
-    pub(super) sum: &'a mut [[f32; R]],
 }
 
 /// Scratch of [`attention`](super::attention) for up to `q_len_max` queries, in f32 elements.

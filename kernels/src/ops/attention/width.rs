@@ -13,8 +13,8 @@ pub(super) trait Width {
     type Operand<I: Isa>: Copy;
     /// The highest level of a query.
     const Q_MAX: f32;
-    /// The highest level of a probability.
-    const P_MAX: f32;
+    /// log₂ of the highest level of a probability.
+    const P_MAX_LOG2: f32;
 
     /// Thirty-two lanes as levels, in the order of the products.
     fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [Self::Level; 32];
@@ -27,7 +27,7 @@ pub(super) trait Width {
         value: Self::Operand<I>,
         p: [Self::Level; 4],
     ) -> I::I32;
-    /// 2^x to more digits than the levels have, for x ≤ 0; 2⁻⁶⁴ below −64.
+    /// 2^x to more digits than the levels have, for x ≤ 80; 2⁻⁸⁰ below −80.
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32;
 }
 
@@ -38,7 +38,7 @@ impl Width for Fast {
     type Level = i8;
     type Operand<I: Isa> = I::Bytes;
     const Q_MAX: f32 = 63.0;
-    const P_MAX: f32 = 127.0;
+    const P_MAX_LOG2: f32 = 6.988_684_7;
 
     #[inline(always)]
     fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [i8; 32] {
@@ -75,7 +75,7 @@ impl Width for Accurate {
     type Level = i16;
     type Operand<I: Isa> = [I::I16; 2];
     const Q_MAX: f32 = 32767.0;
-    const P_MAX: f32 = 32767.0;
+    const P_MAX_LOG2: f32 = 14.999_956;
 
     #[inline(always)]
     fn levels<I: Isa>(isa: I, [a, b, c, d]: [I::I32; 4]) -> [i16; 32] {
