@@ -9,7 +9,7 @@
 
 use super::call::{Blocks, Call, Rows, Spans};
 use super::plan::{ByteState, KEYS_MAX_I8, PANELS_I8, Plan, Tile, Wide};
-use super::walk::{Method, Pass};
+use super::walk::{Method, Pass, Totals};
 use super::width::Width;
 use crate::isa::{Isa, Kernel};
 use crate::layout::KEYS_PER_BLOCK;
@@ -124,25 +124,17 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         self.finish(isa, call, at, pieces)
     }
 
-    /// Divides by the sums of the probabilities.
     #[inline(always)]
-    fn end<I: Isa>(&mut self, isa: I, call: &mut Call<'_>, rows: Rows) -> Option<()> {
-        let tiles = self.plan.out_tiles();
-        for row in 0..rows.len {
-            let (group, r) = (row / R, row % R);
-            let mut sum = self.state.sum.get(group)?[r % R];
-            if let Some(sink) = call.sink(rows, row) {
-                sum += libm::exp2f(sink * LOG2_E - self.state.reference.get(group)?[r % R]);
-            }
-            let factor = isa.splat(1.0 / sum);
-            let from = self.state.out.get(group * tiles..)?.get(..tiles)?;
-            let from = from.iter().flat_map(|tile| &tile[r % R]);
-            let to = call.output(rows, row)?.as_chunks_mut().0;
-            for (to, from) in to.iter_mut().zip(from) {
-                isa.store(isa.mul(isa.load(from), factor), to);
-            }
-        }
-        Some(())
+    fn totals<I: Isa>(&self, _: I, group: usize) -> Option<Totals<R>> {
+        Some(Totals {
+            sums: *self.state.sum.get(group)?,
+            references: *self.state.reference.get(group)?,
+        })
+    }
+
+    #[inline(always)]
+    fn outputs(&self) -> &[Tile<R>] {
+        self.state.out
     }
 }
 
@@ -614,7 +606,7 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
                 let (scale, inverse) = (isa.splat(self.scale[r]), isa.splat(1.0 / self.scale[r]));
                 for score in scores.as_flattened_mut() {
                     let capped =
-                        super::tile::capped(isa, isa.mul(isa.load(score), scale), self.cap);
+                        super::seldom::capped(isa, isa.mul(isa.load(score), scale), self.cap);
                     isa.store(isa.mul(capped, inverse), score);
                 }
             }
