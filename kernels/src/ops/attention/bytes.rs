@@ -25,6 +25,9 @@ const SCALE_MIN: f32 = 1e-30;
 /// A block that raises a row's reference by more (log₂) moves it.
 const RISE_MAX: f32 = 40.0;
 
+/// Bytes asked for ahead of their use where one row reads them.
+const PREFETCH: usize = 2048;
+
 /// An i8 cache.
 #[derive(Clone, Copy)]
 pub(super) struct Cache<'a> {
@@ -563,7 +566,7 @@ fn scores<I: Isa, W: Width, const R: usize, const P: usize>(
             for (p, pair) in pair.iter().enumerate() {
                 let k = &(*pair)?[quad];
                 if R == 1 {
-                    super::float::prefetch(isa, k);
+                    isa.prefetch(k, PREFETCH);
                 }
                 for (half, k) in k.iter().enumerate() {
                     let k = W::key(isa, k);
@@ -606,7 +609,7 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
                 let (scale, inverse) = (isa.splat(self.scale[r]), isa.splat(1.0 / self.scale[r]));
                 for score in scores.as_flattened_mut() {
                     let capped =
-                        super::seldom::capped(isa, isa.mul(isa.load(score), scale), self.cap);
+                        super::tile::capped(isa, isa.mul(isa.load(score), scale), self.cap);
                     isa.store(isa.mul(capped, inverse), score);
                 }
             }
@@ -718,7 +721,7 @@ fn weigh_quad<I: Isa, W: Width, const R: usize, const T: usize>(
     let v: &[[[i8; 32]; 2]; T] = v.as_chunks().0.first_chunk()?;
     for (acc, v) in acc.iter_mut().zip(v) {
         if R == 1 {
-            super::float::prefetch(isa, v);
+            isa.prefetch(v, PREFETCH);
         }
         for (half, v) in v.iter().enumerate() {
             let v = W::value(isa, v);

@@ -13,12 +13,9 @@ use crate::layout::KEYS_PER_BLOCK;
 use crate::math::LOG2_E;
 use half::{bf16, f16};
 
-/// Keys whose values are multiplied while the output tiles stay in registers: with several row groups, more would evict each
-/// other from a set-associative L1, because the same sixteen dimensions of successive blocks lie a power of two apart.
-const VALUE_PANELS: usize = 4;
-
-/// Bytes of a decoded cache asked for ahead of their use.
-const PREFETCH: usize = 2048;
+/// Panels of keys whose values are multiplied while an output tile stays in registers: as many as leave a head's values in
+/// L1 for the pass' next row group.
+const VALUE_PANELS: usize = 8;
 
 /// A float that a cache stores.
 pub(super) trait Element: Copy {
@@ -53,12 +50,6 @@ impl Element for bf16 {
     fn load<I: Isa>(isa: I, from: &[bf16; 8]) -> I::F32 {
         isa.load_bf16(from)
     }
-}
-
-/// Asks for what a panel's reader will need soon.
-#[inline(always)]
-pub(super) fn prefetch<I: Isa, T>(isa: I, at: &T) {
-    isa.prefetch(at, PREFETCH);
 }
 
 /// A cache of E and the state of the rows that attend to it.
@@ -209,12 +200,15 @@ impl<const R: usize> FloatRows<'_, R> {
         k: &[E],
     ) -> Option<()> {
         let head_dim = call.kv.head_dim();
-        let (chunks, tiles, panels) = (head_dim / 8, self.plan.out_tiles(), self.plan.panels);
+        let (chunks, tiles) = (head_dim / 8, self.plan.out_tiles());
         let state = &mut self.state;
-        let mut q = state.q.get(pass.from * chunks..)?.chunks_exact(chunks);
+        let mut q = state
+            .q
+            .get(pass.from * chunks..)?
+            .chunks_exact(chunks.max(1));
         let out = state.out.get_mut(pass.from * tiles..)?;
-        let mut out = out.chunks_exact_mut(tiles);
-        let mut p = state.p.chunks_exact_mut(panels);
+        let mut out = out.chunks_exact_mut(tiles.max(1));
+        let mut p = state.p.chunks_exact_mut(self.plan.panels.max(1));
         let mut sums = state.sums.get_mut(pass.from..)?.iter_mut();
         let mut neg_m = state.neg_m.get_mut(pass.from..)?.iter_mut();
         let mut groups = [const { None }; GROUPS_PER_PASS];
@@ -273,7 +267,7 @@ impl<const R: usize> FloatRows<'_, R> {
             let (key, len) = (at.key() + first * KEYS_PER_BLOCK, count * KEYS_PER_BLOCK);
             let v = v.get(first * block_len..)?.get(..count * block_len)?;
             let mut weighings = [const { None }; GROUPS_PER_PASS];
-            let p = self.state.p.chunks_exact(self.plan.panels);
+            let p = self.state.p.chunks_exact(self.plan.panels.max(1));
             let fresh = self.state.fresh.get_mut(pass.from..)?;
             let groups = pass.groups().zip(p).zip(fresh);
             for (weighing, (((_, spans), p), fresh)) in weighings.iter_mut().zip(groups) {
@@ -292,20 +286,20 @@ impl<const R: usize> FloatRows<'_, R> {
                     },
                 });
             }
-            let mut dims = 0;
-            while dims < tiles {
-                // As many tiles of dimensions as make eight sums with the rows there are.
-                let width = if !I::VECTORS || R >= 4 || dims >= full {
-                    1
-                } else {
-                    (4 / R).min(full - dims)
+            for (index, weighing) in weighings.iter().enumerate() {
+                let Some(weighing) = weighing else {
+                    continue;
                 };
-                for (index, weighing) in weighings.iter().enumerate() {
-                    let Some(weighing) = weighing else {
-                        continue;
+                let out = self.state.out.get_mut((pass.from + index) * tiles..)?;
+                let mut dims = 0;
+                while dims < tiles {
+                    let out = out.get_mut(dims..)?;
+                    // As many tiles of dimensions as make eight sums with the rows there are.
+                    let width = if !I::VECTORS || R >= 4 || dims >= full {
+                        1
+                    } else {
+                        (4 / R).min(full - dims)
                     };
-                    let out = (pass.from + index) * tiles + dims;
-                    let out = self.state.out.get_mut(out..)?;
                     if dims >= full {
                         weigh_half_values(isa, out.first_mut()?, dims, weighing);
                     } else if I::VECTORS && R == 1 && width == 4 {
@@ -317,8 +311,8 @@ impl<const R: usize> FloatRows<'_, R> {
                     } else {
                         weigh_values::<I, E, R, 1>(isa, out.first_chunk_mut()?, dims, weighing);
                     }
+                    dims += width;
                 }
-                dims += width;
             }
             first += count;
         }

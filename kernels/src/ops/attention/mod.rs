@@ -313,7 +313,7 @@ pub fn attention(
         return Ok(());
     }
     let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
-    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
+    let plan = Plan::new(kv_shape, kv.dtype(), shape.q_len * group);
     let call = Call {
         kv: kv_shape,
         shape,
@@ -416,8 +416,8 @@ macro_rules! in_groups {
                         rest @ 3..=4 => rest,
                         _ => 0,
                     };
-                    $call!(6, (0, rows - fours))?;
-                    $call!(4, (rows - fours, rows))
+                    $call!(4, (0, fours))?;
+                    $call!(6, (fours, rows))
                 }
             }
         }

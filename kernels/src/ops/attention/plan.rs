@@ -9,7 +9,10 @@ const ROWS_MAX: usize = 96;
 /// The most row groups of a query block: groups are of at least four rows wherever there is more than one.
 const GROUPS_MAX: usize = ROWS_MAX / 4;
 
-/// Keys of a block, when there are rows to amortise the probabilities' scratch, and when there are few.
+/// Rows that are few: they need little scratch.
+const ROWS_FEW: usize = 8;
+
+/// Keys of a block: long ones for many rows, and for one.
 const KEYS_MAX: usize = 256;
 const KEYS_MAX_FEW_ROWS: usize = 128;
 
@@ -60,13 +63,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For `q_len` queries of `group` heads each; never larger for a smaller `q_len`.
-    pub(super) const fn new(kv: &KvShape, dtype: KvDtype, group: usize, q_len: usize) -> Self {
-        let rows = match q_len.saturating_mul(group) {
+    /// For so many rows of a head's list.
+    pub(super) const fn new(kv: &KvShape, dtype: KvDtype, rows: usize) -> Self {
+        let rows = match rows {
             0..=1 => 1,
             2..=4 => 4,
             5..=6 => 6,
-            7..=8 => 8,
+            7..=ROWS_FEW => ROWS_FEW,
             rows if rows < ROWS_MAX => rows.next_multiple_of(12),
             _ => ROWS_MAX,
         };
@@ -74,8 +77,8 @@ impl Plan {
             KvDtype::I8 if rows == 1 => KEYS_MAX_I8,
             KvDtype::I8 if rows <= 8 => KEYS_MAX_I8 / 2,
             KvDtype::I8 => KEYS_MAX_I8 / 4,
-            KvDtype::F16 | KvDtype::BF16 if rows == 6 || rows > 8 => KEYS_MAX_WIDENED,
-            _ if rows <= 8 => KEYS_MAX_FEW_ROWS,
+            KvDtype::F16 | KvDtype::BF16 if rows == 6 || rows > ROWS_FEW => KEYS_MAX_WIDENED,
+            _ if rows > 1 && rows <= ROWS_FEW => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
         };
         Self {
@@ -93,6 +96,16 @@ impl Plan {
             rows
         } else {
             most / rows * rows
+        }
+    }
+
+    /// Of these, rows that are best taken at once. Where one key block holds all keys, that is one pass, so that queries and
+    /// outputs stay in L1 from the first key to the division by the sums; unless the block had to be converted for each.
+    pub(super) const fn rows_at_once(&self, rows: usize, kv_len: usize) -> usize {
+        if kv_len <= self.panels * KEYS_PER_BLOCK && self.widened_len() == 0 {
+            min(self.rows_of_block(rows), groups_per_pass(rows) * rows)
+        } else {
+            self.rows_of_block(rows)
         }
     }
 
@@ -284,5 +297,11 @@ pub const fn attention_scratch_len(
         Some(group) => group,
         None => 0,
     };
-    Plan::new(kv, dtype, group, q_len_max).len()
+    let rows = q_len_max.saturating_mul(group);
+    let (most, few) = (
+        Plan::new(kv, dtype, rows).len(),
+        Plan::new(kv, dtype, min(rows, ROWS_FEW)).len(),
+    );
+    // Few rows may have longer key blocks, and so need more than many.
+    if few > most { few } else { most }
 }

@@ -2,10 +2,10 @@
 
 use super::float::Element;
 use super::plan::{Tile, Wide};
-use super::tile::{Group, HIDDEN, Place, RISE_MAX, place_of, scores};
+use super::tile::{Group, HIDDEN, Place, RISE_MAX, capped, place_of, scores};
 use crate::isa::{Isa, Kernel};
 use crate::layout::KEYS_PER_BLOCK;
-use crate::math::{LOG2_E, exp2};
+use crate::math::exp2;
 
 /// The tile again, panel by panel: with masks, caps and references that move.
 #[inline(always)]
@@ -112,7 +112,8 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
     }
 }
 
-/// Makes row r's largest score in this panel its reference if it lies too high, or too low for a first one; says whether it did.
+/// Makes row r's largest score in this panel, rounded up, its reference if it lies too high, or too low for a first one; says
+/// whether it did.
 #[cold]
 #[inline(never)]
 fn move_reference<const R: usize>(
@@ -131,14 +132,17 @@ fn move_reference<const R: usize>(
     if !moves || highest.abs() > f32::MAX / 4.0 {
         return false;
     }
-    group.neg_m[r] -= highest;
+    // A whole number, so that what was computed before is rescaled exactly: how much of it was already multiplied into the
+    // output depends on the size of the key blocks, which depends on the number of rows.
+    let rise = libm::ceilf(highest);
+    group.neg_m[r] -= rise;
     scores
         .iter_mut()
         .filter(|x| **x > HIDDEN / 2.0)
-        .for_each(|x| *x -= highest);
+        .for_each(|x| *x -= rise);
     if begun {
         // Nothing was computed with a first reference, and the factor could be infinite.
-        rescale(group, panel, r, libm::exp2f(-highest));
+        rescale(group, panel, r, libm::exp2f(-rise));
     }
     true
 }
@@ -153,17 +157,4 @@ fn rescale<const R: usize>(group: &mut Group<'_, R>, panel: usize, r: usize, fac
             .iter_mut()
             .for_each(|x| *x *= factor);
     }
-}
-
-/// `cap · tanh(score / cap)`, both in units of log₂ ("soft capping", Gemma Team 2024, section 2), from
-/// tanh x = 1 − 2 / (e^2x + 1): within 2e-7 · cap.
-#[inline(always)]
-pub(super) fn capped<I: Isa>(isa: I, score: I::F32, cap: f32) -> I::F32 {
-    let cap = cap * LOG2_E;
-    let x = isa.mul(score, isa.splat(2.0 * LOG2_E / cap));
-    // Beyond ±30 tanh is ±1; the exponential stays finite.
-    let x = isa.min(isa.splat(60.0), isa.max(isa.splat(-60.0), x));
-    let e = isa.add(exp2(isa, x), isa.splat(1.0));
-    let tanh = isa.sub(isa.splat(1.0), isa.div(isa.splat(2.0), e));
-    isa.mul(tanh, isa.splat(cap))
 }

@@ -5,12 +5,12 @@
 //! there are.
 
 use super::call::Spans;
-use super::float::{Element, prefetch};
+use super::float::Element;
 use super::plan::{Tile, Wide};
 use super::seldom::seldom;
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
-use crate::math::exp2;
+use crate::math::{LOG2_E, exp2};
 
 /// A score may exceed its reference by this much (log₂): 2⁶⁰ summed over any number of keys fits f32, and with every row's
 /// first score above −60, nothing that matters falls below f32's smallest normal number.
@@ -138,7 +138,7 @@ pub(super) fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
     q: &[[[f32; 8]; R]],
     neg_m: &[f32; R],
     at: Place,
-    k: &[Wide<E>],
+    keys: &[Wide<E>],
 ) -> Option<[[[I::F32; 2]; P]; R]> {
     let mut acc = [[[isa.splat(0.0); 2]; P]; R];
     if at.cap == 0.0 {
@@ -146,10 +146,10 @@ pub(super) fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
             *acc = [[isa.splat(*neg_m); 2]; P];
         }
     }
-    let head_dim = k.len() / P;
+    let head_dim = keys.len() / P;
     let mut panels: [core::slice::Iter<'_, _>; P] = core::array::from_fn(|_| [].iter());
     for (p, panel) in panels.iter_mut().enumerate() {
-        *panel = k
+        *panel = keys
             .get(p * head_dim..)?
             .get(..head_dim)?
             .as_chunks::<8>()
@@ -164,8 +164,8 @@ pub(super) fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
         for dim in 0..8 {
             for (p, chunk) in chunk.iter().enumerate() {
                 let k = &(*chunk)?[dim];
-                if R == 1 {
-                    prefetch(isa, k);
+                if R == 1 && E::NARROW {
+                    isa.prefetch(k, size_of_val(keys));
                 }
                 let k = [E::load(isa, &k[0]), E::load(isa, &k[1])];
                 for (acc, q) in acc.iter_mut().zip(q) {
@@ -230,4 +230,17 @@ fn must_move<I: Isa, const R: usize, const P: usize>(
 #[inline(always)]
 pub(super) fn place_of<I: Isa>(isa: I, key: usize, first: usize) -> I::F32 {
     isa.splat(key.saturating_sub(first).min(KEYS_PER_BLOCK) as f32)
+}
+
+/// `cap · tanh(score / cap)`, both in units of log₂ ("soft capping", Gemma Team 2024, section 2), from
+/// tanh x = 1 − 2 / (e^2x + 1): within 2e-7 · cap.
+#[inline(always)]
+pub(super) fn capped<I: Isa>(isa: I, score: I::F32, cap: f32) -> I::F32 {
+    let cap = cap * LOG2_E;
+    let x = isa.mul(score, isa.splat(2.0 * LOG2_E / cap));
+    // Beyond ±30 tanh is ±1; the exponential stays finite.
+    let x = isa.min(isa.splat(60.0), isa.max(isa.splat(-60.0), x));
+    let e = isa.add(exp2(isa, x), isa.splat(1.0));
+    let tanh = isa.sub(isa.splat(1.0), isa.div(isa.splat(2.0), e));
+    isa.mul(tanh, isa.splat(cap))
 }

@@ -4,7 +4,7 @@
 //! of eight lanes. The sum of an element has the same order in all of them, so that a row's bits do not depend on how many
 //! rows there are.
 
-use super::float::{Element, prefetch};
+use super::float::Element;
 use super::plan::{Tile, Wide};
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
@@ -57,11 +57,11 @@ pub(super) fn weigh_values<I: Isa, E: Element, const R: usize, const T: usize>(
         let keys = weighing.keys.saturating_sub(panel * KEYS_PER_BLOCK);
         if I::VECTORS && keys >= KEYS_PER_BLOCK {
             for quad in 0..4 {
-                weigh_quad(isa, &mut acc, p, v, quad, 4);
+                weigh_quad(isa, &mut acc, p, (v, block_len), quad, 4);
             }
         } else {
             for quad in 0..keys.min(KEYS_PER_BLOCK).div_ceil(4) {
-                weigh_quad(isa, &mut acc, p, v, quad, keys - 4 * quad);
+                weigh_quad(isa, &mut acc, p, (v, block_len), quad, keys - 4 * quad);
             }
         }
     }
@@ -80,7 +80,7 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
     isa: I,
     acc: &mut [[[I::F32; 2]; R]; T],
     p: &Tile<R>,
-    v: &[[Wide<E>; 16]; T],
+    (v, block_len): (&[[Wide<E>; 16]; T], usize),
     quad: usize,
     keys: usize,
 ) {
@@ -99,8 +99,8 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
                 return;
             };
             let v = &v[lane];
-            if R == 1 {
-                prefetch(isa, v);
+            if R == 1 && E::NARROW {
+                isa.prefetch(v, size_of::<E>() * block_len);
             }
             let v = [E::load(isa, &v[0]), E::load(isa, &v[1])];
             for (acc, p) in acc.iter_mut().zip(rows) {

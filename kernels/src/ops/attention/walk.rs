@@ -55,7 +55,7 @@ pub(super) fn walk<I: Isa, M: Method<R>, const R: usize>(
     method: &mut M,
     (first, end): (usize, usize),
 ) -> Option<()> {
-    let rows_max = plan.rows_of_block(R);
+    let rows_max = plan.rows_at_once(R, call.shape.kv_len);
     for head in 0..call.kv.kv_heads() {
         let mut first = first;
         while first < end {
@@ -118,7 +118,7 @@ fn write<I: Isa, M: Method<R>, const R: usize>(
     method: &M,
     rows: Rows,
 ) -> Option<()> {
-    let tiles = call.kv.head_dim().div_ceil(16);
+    let tiles = call.kv.head_dim().div_ceil(16).max(1);
     for (group, from) in method.outputs().chunks_exact(tiles).enumerate() {
         let totals = method.totals(isa, group)?;
         for (r, (sum, reference)) in totals.sums.iter().zip(totals.references).enumerate() {
