@@ -60,8 +60,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     fn load_bf16(self, from: &[bf16; 8]) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
         unsafe {
-            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            // Neither a conversion nor a shift: these would take the ports of the multiply-adds.
+            let both = _mm256_broadcastsi128_si256(_mm_loadu_si128(from.as_ptr().cast()));
+            #[rustfmt::skip]
+            let upper_halves = _mm256_setr_epi8(
+                -1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7,
+                -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15,
+            );
+            _mm256_castsi256_ps(_mm256_shuffle_epi8(both, upper_halves))
         }
     }
     #[inline(always)]

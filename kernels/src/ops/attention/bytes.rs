@@ -18,8 +18,8 @@ mod scores;
 mod values;
 
 use super::call::{Blocks, Call, Rows};
-use super::plan::{ByteState, Plan, Wide};
-use super::walk::{Method, Pass};
+use super::plan::{ByteState, Plan, Tile, Wide};
+use super::walk::{Method, Pass, Totals};
 use super::width::Width;
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
@@ -31,6 +31,9 @@ const HIDDEN: f32 = -3e38;
 
 /// The least scale of a query: with it, [`HIDDEN`] still hides.
 const SCALE_MIN: f32 = 1e-30;
+
+/// Bytes asked for ahead of their use where one row reads them.
+const PREFETCH: usize = 2048;
 
 /// An i8 cache.
 #[derive(Clone, Copy)]
@@ -133,25 +136,21 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         self.values(isa, call, at, &pieces)
     }
 
-    /// Divides by the sums of the probabilities.
     #[inline(always)]
-    fn end<I: Isa>(&mut self, isa: I, call: &mut Call<'_>, rows: Rows) -> Option<()> {
-        let tiles = self.plan.out_tiles();
-        for row in 0..rows.len {
-            let (group, r) = (row / R, row % R);
-            let mut sum = isa.sum(isa.load(&self.state.sums.get(group)?[r % R]));
-            if let Some(sink) = call.sink(rows, row) {
-                sum += libm::exp2f(sink * LOG2_E - self.state.reference.get(group)?[r % R]);
-            }
-            let factor = isa.splat(1.0 / sum);
-            let from = self.state.out.get(group * tiles..)?.get(..tiles)?;
-            let from = from.iter().flat_map(|tile| &tile[r % R]);
-            let to = call.output(rows, row)?.as_chunks_mut().0;
-            for (to, from) in to.iter_mut().zip(from) {
-                isa.store(isa.mul(isa.load(from), factor), to);
-            }
+    fn totals<I: Isa>(&self, isa: I, group: usize) -> Option<Totals<R>> {
+        let mut sums = [0.0; R];
+        for (sum, lanes) in sums.iter_mut().zip(self.state.sums.get(group)?) {
+            *sum = isa.sum(isa.load(lanes));
         }
-        Some(())
+        Some(Totals {
+            sums,
+            references: *self.state.reference.get(group)?,
+        })
+    }
+
+    #[inline(always)]
+    fn outputs(&self) -> &[Tile<R>] {
+        self.state.out
     }
 }
 

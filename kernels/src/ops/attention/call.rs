@@ -42,7 +42,13 @@ impl<const R: usize> Spans<R> {
     /// Whether every row sees all of `len` keys from `key` on.
     #[inline(always)]
     pub(super) fn all_see(&self, key: usize, len: usize) -> bool {
-        key + len <= self.to[0] && (key >= self.from[R - 1] || key + len <= self.keep)
+        key + len <= self.to[0] && self.all_begin(key, len)
+    }
+
+    /// Whether every row sees of `len` keys from `key` on all that lie below its `to`.
+    #[inline(always)]
+    pub(super) fn all_begin(&self, key: usize, len: usize) -> bool {
+        key >= self.from[R - 1] || key + len <= self.keep
     }
 
     /// Whether no row sees any of `len` keys from `key` on.

@@ -23,7 +23,9 @@ mod call;
 mod float;
 mod heads;
 mod plan;
+mod seldom;
 mod tile;
+mod values;
 mod walk;
 mod width;
 
@@ -39,9 +41,9 @@ use crate::{Backend, ShapeError};
 use bytes::{Bytes, Cache};
 use call::Call;
 use core::marker::PhantomData;
-use float::{Element, Floats};
+use float::{Element, FloatRows, Floats};
 use half::{bf16, f16};
-use plan::{GROUPS_MAX, Plan};
+use plan::Plan;
 use walk::walk;
 use width::{Accurate, Fast, Width};
 
@@ -311,7 +313,7 @@ pub fn attention(
         return Ok(());
     }
     let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
-    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
+    let plan = Plan::new(kv_shape, kv.dtype(), shape.q_len * group);
     let call = Call {
         kv: kv_shape,
         shape,
@@ -408,16 +410,14 @@ macro_rules! in_groups {
                 3 | 4 | 7 | 8 => $call!(4, (0, rows)),
                 _ if $main == 4 => $call!(4, (0, rows)),
                 _ => {
-                    let rest = match rows % 6 {
-                        rest @ 1..=4 => rest,
+                    // One or two rows more than sixes are, with a six, two fours.
+                    let fours = match rows % 6 {
+                        rest @ 1..=2 => 6 + rest,
+                        rest @ 3..=4 => rest,
                         _ => 0,
                     };
-                    $call!(6, (0, rows - rest))?;
-                    match rest {
-                        0 => Some(()),
-                        1 | 2 => $call!(2, (rows - rest, rows)),
-                        _ => $call!(4, (rows - rest, rows)),
-                    }
+                    $call!(4, (0, fours))?;
+                    $call!(6, (fours, rows))
                 }
             }
         }
@@ -437,14 +437,15 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
         } = attend;
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
+                let (state, widened) = plan.cut_floats(scratch)?;
+                let plan = &plan;
                 let mut method = Floats::<E, $rows> {
-                    plan: &plan,
                     k,
                     v,
-                    state: plan.cut_floats(scratch)?,
-                    fresh: [true; GROUPS_MAX],
+                    rows: FloatRows { plan, state },
+                    widened,
                 };
-                walk(isa, &mut call, &plan, &mut method, $range)
+                walk(isa, &mut call, plan, &mut method, $range)
             }};
         }
         in_groups!(I, call.shape.q_len * call.group, groups, 6)

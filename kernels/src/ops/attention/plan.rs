@@ -7,11 +7,17 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 const ROWS_MAX: usize = 96;
 
 /// The most row groups of a query block: groups are of at least four rows wherever there is more than one.
-pub(super) const GROUPS_MAX: usize = ROWS_MAX / 4;
+const GROUPS_MAX: usize = ROWS_MAX / 4;
 
-/// Keys of a block, when there are rows to amortise the probabilities' scratch, and when there are few.
+/// Rows that are few: they need little scratch.
+const ROWS_FEW: usize = 8;
+
+/// Keys of a block: long ones for many rows, and for one.
 const KEYS_MAX: usize = 256;
 const KEYS_MAX_FEW_ROWS: usize = 128;
+
+/// Keys of a block that is converted to f32.
+const KEYS_MAX_WIDENED: usize = 64;
 
 /// Panels of an i8 block, whatever the rows: probabilities are rounded relative to their block's largest.
 pub(super) const PANELS_I8: usize = 8;
@@ -53,7 +59,7 @@ const _: () = {
     };
     let mut rows = 1;
     while rows <= ROWS_MAX {
-        let plan = Plan::new(&kv, KvDtype::I8, 1, rows);
+        let plan = Plan::new(&kv, KvDtype::I8, rows);
         let sizes = [1, 2, 4, 6];
         let mut i = 0;
         while i < sizes.len() {
@@ -86,13 +92,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For `q_len` queries of `group` heads each; never larger for a smaller `q_len`.
-    pub(super) const fn new(kv: &KvShape, dtype: KvDtype, group: usize, q_len: usize) -> Self {
-        let rows = match q_len.saturating_mul(group) {
+    /// For so many rows of a head's list.
+    pub(super) const fn new(kv: &KvShape, dtype: KvDtype, rows: usize) -> Self {
+        let rows = match rows {
             0..=1 => 1,
             2..=4 => 4,
             5..=6 => 6,
-            7..=8 => 8,
+            7..=ROWS_FEW => ROWS_FEW,
             rows if rows < ROWS_MAX => rows.next_multiple_of(12),
             _ => ROWS_MAX,
         };
@@ -100,7 +106,8 @@ impl Plan {
             KvDtype::I8 if rows == 1 => KEYS_MAX_I8,
             KvDtype::I8 if rows <= 8 => KEYS_MAX_I8 / 2,
             KvDtype::I8 => KEYS_MAX_I8 / 4,
-            _ if rows <= 8 => KEYS_MAX_FEW_ROWS,
+            KvDtype::F16 | KvDtype::BF16 if rows == 6 || rows > ROWS_FEW => KEYS_MAX_WIDENED,
+            _ if rows > 1 && rows <= ROWS_FEW => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
         };
         Self {
@@ -118,6 +125,16 @@ impl Plan {
             rows
         } else {
             most / rows * rows
+        }
+    }
+
+    /// Of these, rows that are best taken at once. Where one key block holds all keys, that is one pass, so that queries and
+    /// outputs stay in L1 from the first key to the division by the sums; unless the block had to be converted for each.
+    pub(super) const fn rows_at_once(&self, rows: usize, kv_len: usize) -> usize {
+        if kv_len <= self.panels * KEYS_PER_BLOCK && self.widened_len() == 0 {
+            min(self.rows_of_block(rows), groups_per_pass(rows) * rows)
+        } else {
+            self.rows_of_block(rows)
         }
     }
 
@@ -145,12 +162,23 @@ impl Plan {
         self.rows_of_pass() * self.blocks() * PANELS_I8 * KEYS_PER_BLOCK
     }
 
+    /// Floats of a key block's keys, and of its values, if they are converted.
+    const fn widened_len(&self) -> usize {
+        match self.dtype {
+            KvDtype::F16 | KvDtype::BF16 if self.rows > 4 => {
+                min(self.panels * KEYS_PER_BLOCK, KEYS_MAX_WIDENED) * self.head_dim
+            }
+            _ => 0,
+        }
+    }
+
     const fn len(&self) -> usize {
         let row = 16 * self.out_tiles();
         LINE + match self.dtype {
             // Queries, partial sums, a reference.
             KvDtype::F32 | KvDtype::F16 | KvDtype::BF16 => {
-                self.rows * (row + self.head_dim + 8 + 1) + self.p_len()
+                let rows = self.rows * (row + self.head_dim + 8 + 1);
+                2 * self.widened_len() + rows + self.p_len()
             }
             // Queries of two bytes, partial sums, scale, correction, reference; scores, probabilities of two bytes,
             // highest scores.
@@ -176,11 +204,15 @@ impl Plan {
     pub(super) fn cut_floats<'a, const R: usize>(
         &self,
         scratch: &'a mut [f32],
-    ) -> Option<FloatState<'a, R>> {
+    ) -> Option<(FloatState<'a, R>, [&'a mut [f32]; 2])> {
         let mut rest = self.aligned(scratch)?;
         let rows = self.rows_of_block(R);
         // What is stored in vectors first: the order keeps these parts on line boundaries.
-        Some(FloatState {
+        let widened = [
+            rest.take(self.widened_len())?,
+            rest.take(self.widened_len())?,
+        ];
+        let state = FloatState {
             p: rest.tiles(self.p_len() / (16 * R))?,
             out: rest.tiles(rows / R * self.out_tiles())?,
             sums: rest.take(rows * 8)?.as_chunks_mut().0.as_chunks_mut().0,
@@ -191,7 +223,9 @@ impl Plan {
                 .as_chunks_mut()
                 .0,
             neg_m: rest.take(rows)?.as_chunks_mut().0,
-        })
+            fresh: [true; GROUPS_MAX],
+        };
+        Some((state, widened))
     }
 
     /// The parts of the scratch for a cache of bytes.
@@ -262,6 +296,8 @@ pub(super) struct FloatState<'a, const R: usize> {
     pub(super) sums: &'a mut [[[f32; 8]; R]],
     /// −m: the negated references of the exponents.
     pub(super) neg_m: &'a mut [[f32; R]],
+    /// Groups whose outputs hold nothing yet.
+    pub(super) fresh: [bool; GROUPS_MAX],
 }
 
 /// What is kept of a query block's rows over a cache of bytes; rows of a block are indexed by group first. Of a pass, a
@@ -290,7 +326,7 @@ pub(super) struct ByteState<'a, L, const R: usize> {
 /// Scratch of [`attention`](super::attention) for up to `q_len_max` queries, in f32 elements.
 ///
 /// It depends on neither the number of keys nor, beyond 96 rows, that of queries: one query of one head of 32 takes about
-/// 1 KiB, a long prefill of heads of 64 about 65 KiB.
+/// 1 KiB, a long prefill of heads of 64 about 65 KiB, with a cache of 16-bit floats 32 KiB more.
 pub const fn attention_scratch_len(
     kv: &KvShape,
     dtype: KvDtype,
@@ -301,5 +337,11 @@ pub const fn attention_scratch_len(
         Some(group) => group,
         None => 0,
     };
-    Plan::new(kv, dtype, group, q_len_max).len()
+    let rows = q_len_max.saturating_mul(group);
+    let (most, few) = (
+        Plan::new(kv, dtype, rows).len(),
+        Plan::new(kv, dtype, min(rows, ROWS_FEW)).len(),
+    );
+    // Few rows may have longer key blocks, and so need more than many.
+    if few > most { few } else { most }
 }

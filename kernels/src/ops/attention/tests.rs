@@ -338,6 +338,49 @@ fn rows_do_not_depend_on_their_number() {
     }
 }
 
+/// Conversion is exact, whether a tile converts as it loads or a whole block of keys before: a cache of 16-bit floats
+/// gives the bits that an f32 cache of the same numbers gives.
+#[test]
+fn narrow_floats_are_their_values() {
+    let mut random = Rng(4);
+    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
+        let mut case = Case::random(&mut random);
+        let [q, k, v] = case.inputs(&mut random);
+        for dtype in [KvDtype::F16, KvDtype::BF16] {
+            let inputs = [q.clone(), rounded(dtype, &k), rounded(dtype, &v)];
+            for backend in backends() {
+                let [narrow, wide] = [dtype, KvDtype::F32].map(|dtype| {
+                    case.dtype = dtype;
+                    let out = case.computed(backend, &inputs);
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                });
+                assert_eq!(narrow, wide, "{} {dtype:?}: {case:?}", backend.name());
+            }
+        }
+    }
+}
+
+/// What was reserved for the longest call is enough for every shorter one.
+#[test]
+fn scratch_grows_with_the_queries() {
+    for dtype in DTYPES {
+        for (head_dim, capacity, group) in [(8, 16, 1), (64, 2048, 1), (72, 80, 3), (256, 512, 8)] {
+            let kv = KvShape::new(1, head_dim, capacity).unwrap();
+            let lens: Vec<_> = (1..=130)
+                .map(|q_len| attention_scratch_len(&kv, dtype, group, q_len))
+                .collect();
+            assert!(
+                lens.is_sorted(),
+                "{dtype:?} {head_dim} {capacity}: {lens:?}"
+            );
+            assert_eq!(
+                lens[96], lens[129],
+                "{dtype:?}: independent of long prompts"
+            );
+        }
+    }
+}
+
 /// The errors that [`Precision`] promises, the cache's rounding included.
 #[test]
 fn integer_products_are_as_accurate_as_documented() {

@@ -1,11 +1,10 @@
 //! Scores of a pass' rows and a block's keys.
 
-use super::{Bytes, HIDDEN, ValueScales};
+use super::{Bytes, HIDDEN, PREFETCH, ValueScales};
 use crate::isa::{Isa, Kernel};
 use crate::layout::KEYS_PER_BLOCK;
 use crate::math::log2_below;
 use crate::ops::attention::call::{Blocks, Call, Spans};
-use crate::ops::attention::float::prefetch;
 use crate::ops::attention::plan::{PANELS_I8, Wide};
 use crate::ops::attention::tile::capped;
 use crate::ops::attention::walk::Pass;
@@ -158,7 +157,7 @@ fn products<I: Isa, W: Width, const R: usize, const P: usize>(
             for (p, pair) in pair.iter().enumerate() {
                 let k = &(*pair)?[quad];
                 if R == 1 {
-                    prefetch(isa, k);
+                    isa.prefetch(k, PREFETCH);
                 }
                 for (half, k) in k.iter().enumerate() {
                     let k = W::key(isa, k);

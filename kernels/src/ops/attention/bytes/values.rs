@@ -1,11 +1,10 @@
 //! Values, weighted by levels of probabilities.
 
-use super::Bytes;
 use super::pieces::Piece;
+use super::{Bytes, PREFETCH};
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 use crate::ops::attention::call::{Blocks, Call};
-use crate::ops::attention::float::prefetch;
 use crate::ops::attention::plan::{PIECES, QUADS_I8, Tile};
 use crate::ops::attention::width::Width;
 
@@ -112,7 +111,7 @@ fn weigh_quad<I: Isa, W: Width, const R: usize, const T: usize>(
     let v: &[[[i8; 32]; 2]; T] = v.as_chunks().0.first_chunk()?;
     for (acc, v) in acc.iter_mut().zip(v) {
         if R == 1 {
-            prefetch(isa, v);
+            isa.prefetch(v, PREFETCH);
         }
         for (half, v) in v.iter().enumerate() {
             let v = W::value(isa, v);
