@@ -339,6 +339,11 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn store_i16(self, a: __m256i, to: &mut [i16; 16]) {
         // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
@@ -374,8 +379,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     }
     #[inline(always)]
     fn dot2_i16(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
+        match LEVEL {
+            // SAFETY: `self` proves AVX-VNNI.
+            AVX_VNNI => unsafe { _mm256_dpwssd_avx_epi32(acc, a, b) },
+            // SAFETY: `self` proves AVX-512 VNNI and VL.
+            AVX512 => unsafe { _mm256_dpwssd_epi32(acc, a, b) },
+            // SAFETY: `self` proves AVX2, FMA and F16C.
+            _ => unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) },
+        }
     }
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Output {

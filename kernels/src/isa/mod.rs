@@ -296,6 +296,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
 
+    /// Sixteen i16 from memory.
+    fn load_i16(self, from: &[i16; 16]) -> Self::I16;
     /// Sixteen i16 to memory.
     fn store_i16(self, a: Self::I16, to: &mut [i16; 16]);
     /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of [`widen_u8`](Self::widen_u8)

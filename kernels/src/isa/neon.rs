@@ -489,6 +489,12 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
     }
     #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> I16 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        let int16x8x2_t(a, b) = unsafe { vld1q_s16_x2(from.as_ptr()) };
+        [a, b]
+    }
+    #[inline(always)]
     fn store_i16(self, a: I16, to: &mut [i16; 16]) {
         // SAFETY: `self` proves NEON; the reference covers the bytes.
         unsafe {

@@ -347,6 +347,10 @@ impl Isa for Scalar {
         out
     }
     #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> [i16; 16] {
+        *from
+    }
+    #[inline(always)]
     fn store_i16(self, a: [i16; 16], to: &mut [i16; 16]) {
         *to = a;
     }

@@ -5,13 +5,16 @@ use crate::isa::{Isa, Kernel};
 use crate::layout::{
     KEYS_PER_BLOCK, KvShape, key_index, key_index_i8, value_index, value_index_i8,
 };
+use crate::ops::levels::{amax, scale_and_factor};
 use crate::{Backend, ShapeError};
+use core::cmp::Ordering;
 use half::{bf16, f16};
 
 /// Writes `n` tokens' keys and values into slots `slot..slot + n` of the cache, modulo its capacity.
 ///
 /// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a fused
-/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head.
+/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head, and
+/// counts values of magnitudes above 1e17 as infinite.
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short, if the cache is not of its shape, or if `n` exceeds the capacity.
@@ -57,6 +60,10 @@ pub fn append(
     }
     Ok(())
 }
+
+/// Scales of values are below this: the logarithms of the products of a scale and a probability, and 2⁻⁸⁰ for hidden
+/// keys, lie within the range of f32.
+const VALUE_SCALE_MAX: f32 = (1u64 << 50) as f32;
 
 /// Where one token goes.
 #[derive(Clone, Copy)]
@@ -114,7 +121,7 @@ impl Place {
                         to: self.block(head, to_k)?,
                         index: |dim| key_index_i8(self.slot, dim),
                     };
-                    *k_scales.get_mut(scale)? = backend.run(Quantize {
+                    let mut k_scale = backend.run(Quantize {
                         from: k,
                         to,
                         code: |q| q as u8 ^ 128,
@@ -124,11 +131,18 @@ impl Place {
                         to: self.block(head, to_v)?,
                         index,
                     };
-                    *v_scales.get_mut(scale)? = backend.run(Quantize {
+                    let mut v_scale = backend.run(Quantize {
                         from: v,
                         to,
                         code: |q| q,
                     })?;
+                    // (A NaN is not below.)
+                    if !matches!(v_scale.partial_cmp(&VALUE_SCALE_MAX), Some(Ordering::Less)) {
+                        // Whoever sees the key shall see it; the others' levels must stay finite.
+                        (k_scale, v_scale) = (f32::NAN, 0.0);
+                    }
+                    *k_scales.get_mut(scale)? = k_scale;
+                    *v_scales.get_mut(scale)? = v_scale;
                 }
             }
         }
@@ -163,7 +177,7 @@ struct Quantized<'a, T, F> {
     index: F,
 }
 
-/// Rounds a vector to ±127 steps of amax / 127 and returns the step.
+/// Rounds a vector to ±127 steps of amax / 127 and returns the step; NaN if an element is infinite or NaN.
 struct Quantize<'a, T, F, C> {
     from: &'a [f32],
     to: Quantized<'a, T, F>,
@@ -176,13 +190,8 @@ impl<T, F: Fn(usize) -> usize, C: Fn(i8) -> T> Kernel for Quantize<'_, T, F, C> 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<f32> {
         let lanes = self.from.as_chunks::<8>().0;
-        let mut amax = isa.splat(0.0);
-        for x in lanes {
-            amax = isa.max(amax, isa.abs(isa.load(x)));
-        }
-        let amax = isa.max_lane(amax);
-        // Below this the inverse would overflow; such a vector is as good as zero.
-        let inverse = isa.splat(if amax > 1e-30 { 127.0 / amax } else { 0.0 });
+        let (scale, to_levels) = scale_and_factor(amax(isa, self.from), 127.0);
+        let inverse = isa.splat(to_levels);
         for (chunk, x) in lanes.iter().enumerate() {
             let mut bytes = [0; 8];
             isa.store_i8(isa.round_i32(isa.mul(isa.load(x), inverse)), &mut bytes);
@@ -190,6 +199,6 @@ impl<T, F: Fn(usize) -> usize, C: Fn(i8) -> T> Kernel for Quantize<'_, T, F, C> 
                 *self.to.to.get_mut((self.to.index)(chunk * 8 + lane))? = (self.code)(byte);
             }
         }
-        Some(amax / 127.0)
+        Some(scale)
     }
 }

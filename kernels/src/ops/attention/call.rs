@@ -56,12 +56,6 @@ impl<const R: usize> Spans<R> {
     pub(super) fn none_sees(&self, key: usize, len: usize) -> bool {
         key >= self.to[R - 1] || (key + len <= self.from[0] && key >= self.keep)
     }
-
-    /// Whether row r sees the key.
-    #[inline(always)]
-    pub(super) fn sees(&self, r: usize, key: usize) -> bool {
-        key < self.to[r % R] && (key >= self.from[r % R] || key < self.keep)
-    }
 }
 
 impl Call<'_> {

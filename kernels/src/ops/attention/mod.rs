@@ -12,8 +12,8 @@
 //! exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many rows, one
 //! by 64 where there is one), which are never stored.
 //!
-//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block of 128
-//! keys are stored, because probabilities are rounded relative to their block's largest.
+//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block of 256
+//! keys are stored (128 where heads are large), because probabilities are rounded relative to their block's largest.
 //!
 //! Whatever the number of rows and however a prompt is cut: a row's bits are the same.
 
@@ -38,7 +38,7 @@ pub use plan::attention_scratch_len;
 use crate::isa::{Isa, Kernel};
 use crate::layout::{KvDtype, KvShape};
 use crate::{Backend, ShapeError};
-use bytes::{Bytes, Cache};
+use bytes::{Bytes, Cache, WIDENED_LEN};
 use call::Call;
 use core::marker::PhantomData;
 use float::{Element, FloatRows, Floats};
@@ -71,7 +71,7 @@ pub enum Mask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Precision {
-    /// Products of bytes: queries have 127 levels, probabilities 128. With inputs of unit variance the output's relative
+    /// Products of bytes: queries have 129 levels, probabilities 128. With inputs of unit variance the output's relative
     /// error, the cache's own rounding included, is at most 2.5e-2.
     #[default]
     Fast,
@@ -163,7 +163,7 @@ pub enum Kv<'a> {
         k_scales: &'a [f32],
         /// Values.
         v: &'a [i8],
-        /// Scales of the values.
+        /// Scales of the values: at least 0, below 2⁵⁰ (and whatever they are where no key was appended).
         v_scales: &'a [f32],
     },
 }
@@ -264,7 +264,7 @@ impl Kv<'_> {
 /// read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
 ///
 /// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows and,
-/// where it lies in a key or a value, also in the up to three rows that share a tile with a row that sees it.
+/// where it lies in a key or a value, also in the up to five rows that share a tile with a row that sees it.
 ///
 /// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates with f16
 /// (4.9e-4) and i8 (amax / 254 per key and value).
@@ -452,6 +452,10 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
     }
 }
 
+/// Aligned to cache lines: vectors that straddle two take twice as long.
+#[repr(align(64))]
+struct Lines<T>(T);
+
 impl<W: Width> Kernel for AttendBytes<'_, W> {
     type Output = Option<()>;
 
@@ -465,12 +469,20 @@ impl<W: Width> Kernel for AttendBytes<'_, W> {
             plan,
             scratch,
         } = attend;
+        let mut room;
+        let widened: &mut [_] = if W::WIDENS && I::VECTORS {
+            room = Lines([Default::default(); WIDENED_LEN]);
+            &mut room.0
+        } else {
+            &mut []
+        };
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
                 let mut method = Bytes::<W, $rows> {
                     plan: &plan,
                     cache,
                     state: plan.cut_bytes(scratch)?,
+                    widened: &mut *widened,
                 };
                 walk(isa, &mut call, &plan, &mut method, $range)
             }};

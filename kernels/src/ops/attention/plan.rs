@@ -19,14 +19,21 @@ const KEYS_MAX_FEW_ROWS: usize = 128;
 /// Keys of a block that is converted to f32.
 const KEYS_MAX_WIDENED: usize = 64;
 
-/// Panels of an i8 block, whatever the rows: probabilities are rounded relative to their block's largest.
-pub(super) const PANELS_I8: usize = 8;
+/// The most panels of an i8 block, and keys, and quads of keys.
+pub(super) const PANELS_I8: usize = 16;
+const KEYS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK;
+pub(super) const QUADS_I8: usize = KEYS_I8 / 4;
 
-/// Quads of keys of an i8 block.
-pub(super) const QUADS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK / 4;
-
-/// Keys that few rows attend to at a time: four blocks, whose scalar work overlaps.
-const KEYS_MAX_I8: usize = 4 * PANELS_I8 * KEYS_PER_BLOCK;
+/// Panels of a block of an i8 cache, whatever the rows: probabilities are rounded relative to their block's largest, which
+/// costs more precision the more there are. Large heads have less to spare: their largest element, by which queries, keys
+/// and values are rounded, stands out more.
+const fn panels_of_block(head_dim: usize) -> usize {
+    if head_dim <= 64 {
+        PANELS_I8
+    } else {
+        PANELS_I8 / 2
+    }
+}
 
 /// Rows that pass over a key panel while it is in L1, and the groups that they make at most.
 const ROWS_PER_PASS: usize = 12;
@@ -42,7 +49,7 @@ pub(super) type Wide<E> = [[E; 8]; 2];
 pub(super) type Tile<const R: usize> = [Wide<f32>; R];
 
 /// Groups of R rows that pass over the keys together.
-pub(super) const fn groups_per_pass(rows: usize) -> usize {
+const fn groups_per_pass(rows: usize) -> usize {
     if rows == 1 {
         // Which may have four blocks of an i8 cache.
         return 1;
@@ -50,11 +57,11 @@ pub(super) const fn groups_per_pass(rows: usize) -> usize {
     min(ROWS_PER_PASS / rows, GROUPS_PER_PASS)
 }
 
-/// The most pieces of a pass over an i8 cache: rows of few groups have several blocks.
-pub(super) const PIECES: usize = 4;
+/// The most pieces of a pass over an i8 cache: those of its groups, or of one row two blocks.
+pub(super) const PIECES: usize = 3;
 
 const _: () = {
-    let Ok(kv) = KvShape::new(1, 8, KEYS_MAX_I8) else {
+    let Ok(kv) = KvShape::new(1, 8, 2 * KEYS_I8) else {
         panic!()
     };
     let mut rows = 1;
@@ -67,7 +74,7 @@ const _: () = {
             let size = sizes[i];
             if size == 1 || size == 2 && rows <= 2 || size > 2 && rows > 2 {
                 let groups = plan.rows_of_block(size) / size;
-                let pieces = min(groups, groups_per_pass(size)) * plan.blocks();
+                let pieces = min(groups, plan.groups_of_pass(size)) * plan.blocks();
                 assert!(pieces <= PIECES);
             }
             i += 1;
@@ -102,10 +109,11 @@ impl Plan {
             rows if rows < ROWS_MAX => rows.next_multiple_of(12),
             _ => ROWS_MAX,
         };
+        let keys_of_block = panels_of_block(kv.head_dim()) * KEYS_PER_BLOCK;
         let keys_max = match dtype {
-            KvDtype::I8 if rows == 1 => KEYS_MAX_I8,
-            KvDtype::I8 if rows <= 8 => KEYS_MAX_I8 / 2,
-            KvDtype::I8 => KEYS_MAX_I8 / 4,
+            // Blocks whose scalar work overlaps.
+            KvDtype::I8 if rows == 1 => 2 * keys_of_block,
+            KvDtype::I8 => keys_of_block,
             KvDtype::F16 | KvDtype::BF16 if rows == 6 || rows > ROWS_FEW => KEYS_MAX_WIDENED,
             _ if rows > 1 && rows <= ROWS_FEW => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
@@ -132,7 +140,7 @@ impl Plan {
     /// outputs stay in L1 from the first key to the division by the sums; unless the block had to be converted for each.
     pub(super) const fn rows_at_once(&self, rows: usize, kv_len: usize) -> usize {
         if kv_len <= self.panels * KEYS_PER_BLOCK && self.widened_len() == 0 {
-            min(self.rows_of_block(rows), groups_per_pass(rows) * rows)
+            min(self.rows_of_block(rows), self.groups_of_pass(rows) * rows)
         } else {
             self.rows_of_block(rows)
         }
@@ -143,8 +151,25 @@ impl Plan {
         self.head_dim.div_ceil(16)
     }
 
+    /// Groups of R rows that pass over the keys together.
+    pub(super) const fn groups_of_pass(&self, rows: usize) -> usize {
+        match self.dtype {
+            KvDtype::I8 if self.saves() => 1,
+            _ => groups_per_pass(rows),
+        }
+    }
+
+    /// Whether row groups pass over an i8 cache one by one. Short batches, of a microcontroller say, then take hardly more
+    /// memory than a single row of many heads.
+    const fn saves(&self) -> bool {
+        ROWS_FEW < self.rows && self.rows < 48
+    }
+
     const fn rows_of_pass(&self) -> usize {
-        min(self.rows, ROWS_PER_PASS)
+        match self.dtype {
+            KvDtype::I8 if self.saves() => 6,
+            _ => min(self.rows, ROWS_PER_PASS),
+        }
     }
 
     /// Floats of probabilities.
@@ -154,12 +179,27 @@ impl Plan {
 
     /// Blocks of an i8 cache that are attended to at a time.
     pub(super) const fn blocks(&self) -> usize {
-        self.panels.div_ceil(PANELS_I8)
+        self.panels.div_ceil(panels_of_block(self.head_dim))
+    }
+
+    /// Keys of a block of an i8 cache.
+    pub(super) const fn keys_of_block(&self) -> usize {
+        panels_of_block(self.head_dim) * KEYS_PER_BLOCK
+    }
+
+    /// The block of an i8 cache that a panel of the pass is in, and which of its panels it is.
+    pub(super) const fn block_of(&self, panel: usize) -> (usize, usize) {
+        // Not a division, of numbers that the compiler does not know.
+        if panels_of_block(self.head_dim) == PANELS_I8 {
+            (panel / PANELS_I8, panel % PANELS_I8)
+        } else {
+            (panel / (PANELS_I8 / 2), panel % (PANELS_I8 / 2))
+        }
     }
 
     /// Scores of an i8 pass: a block's for every row.
     const fn scores_len(&self) -> usize {
-        self.rows_of_pass() * self.blocks() * PANELS_I8 * KEYS_PER_BLOCK
+        self.rows_of_pass() * self.blocks() * KEYS_I8
     }
 
     /// Floats of a key block's keys, and of its values, if they are converted.
@@ -229,25 +269,23 @@ impl Plan {
     }
 
     /// The parts of the scratch for a cache of bytes.
-    pub(super) fn cut_bytes<'a, L: FromBytes + IntoBytes + Immutable, const R: usize>(
+    pub(super) fn cut_bytes<'a, Q: FromBytes + IntoBytes + Immutable, const R: usize>(
         &self,
         scratch: &'a mut [f32],
-    ) -> Option<ByteState<'a, L, R>> {
+    ) -> Option<ByteState<'a, Q, R>> {
         let mut rest = self.aligned(scratch)?;
         let rows = self.rows_of_block(R);
         let scores = self.scores_len();
-        let levels = |floats: &'a mut [f32]| <[L]>::mut_from_bytes(floats.as_mut_bytes()).ok();
-        let per_float = size_of::<f32>() / size_of::<L>();
+        let quads = |floats: &'a mut [f32]| <[Q]>::mut_from_bytes(floats.as_mut_bytes()).ok();
+        let per_quad = size_of::<Q>() / size_of::<f32>();
         let highest = self.rows_of_pass() * self.blocks() * 8;
         Some(ByteState {
             scores: chunks(chunks(chunks(chunks(rest.take(scores)?)))),
-            p: chunks(chunks(chunks(levels(rest.take(scores / per_float)?)?))),
+            p: chunks(chunks(quads(rest.take(scores / 4 * per_quad)?)?)),
             highest: chunks(chunks(rest.take(highest)?)),
             out: rest.tiles(rows / R * self.out_tiles())?,
             sums: chunks(chunks(rest.take(rows * 8)?)),
-            q: chunks(chunks(levels(
-                rest.take(rows * self.head_dim / per_float)?,
-            )?)),
+            q: chunks(quads(rest.take(rows * self.head_dim / 4 * per_quad)?)?),
             scale: chunks(rest.take(rows)?),
             start: chunks(<[i32]>::mut_from_bytes(rest.take(rows)?.as_mut_bytes()).ok()?),
             reference: chunks(rest.take(rows)?),
@@ -302,19 +340,19 @@ pub(super) struct FloatState<'a, const R: usize> {
 
 /// What is kept of a query block's rows over a cache of bytes; rows of a block are indexed by group first. Of a pass, a
 /// *piece* is what one group has of one block of keys: piece group · blocks + block.
-pub(super) struct ByteState<'a, L, const R: usize> {
+pub(super) struct ByteState<'a, Q, const R: usize> {
     /// Scores of each piece before their query's scale.
     pub(super) scores: &'a mut [[[Wide<f32>; PANELS_I8]; R]],
-    /// Levels of the probabilities of each piece.
-    pub(super) p: &'a mut [[[[L; 4]; QUADS_I8]; R]],
+    /// Levels of the probabilities of each piece, by quads of keys.
+    pub(super) p: &'a mut [[[Q; QUADS_I8]; R]],
     /// The largest weighted scores of each piece, lane by lane.
     pub(super) highest: &'a mut [[[f32; 8]; R]],
     /// Unnormalised outputs `[groups][ceil(head_dim / 16)]`.
     pub(super) out: &'a mut [Tile<R>],
     /// Running sums of the probabilities, eight partial sums a row.
     pub(super) sums: &'a mut [[[f32; 8]; R]],
-    /// Levels of the queries `[groups][head_dim / 4][R][4]`.
-    pub(super) q: &'a mut [[[L; 4]; R]],
+    /// Levels of the queries `[groups][head_dim / 4][R]`.
+    pub(super) q: &'a mut [[Q; R]],
     /// Scales of the queries, the scores' factor and log₂ e included; positive.
     pub(super) scale: &'a mut [[f32; R]],
     /// −128 · Σ levels of the query: keys are stored with an offset of 128.

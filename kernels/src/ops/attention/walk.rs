@@ -1,7 +1,7 @@
 //! The loops around the tiles: heads, query blocks, key blocks, passes of row groups.
 
 use super::call::{Blocks, Call, Rows, Spans};
-use super::plan::{GROUPS_PER_PASS, Plan, Tile, groups_per_pass};
+use super::plan::{GROUPS_PER_PASS, Plan, Tile};
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 use crate::math::LOG2_E;
@@ -93,7 +93,7 @@ fn query_block<I: Isa, M: Method<R>, const R: usize>(
             let mut pass = Pass {
                 from,
                 spans: [Spans::NONE; GROUPS_PER_PASS],
-                len: groups_per_pass(R).min(groups - from),
+                len: plan.groups_of_pass(R).min(groups - from),
             };
             let mut any = false;
             for (index, spans) in pass.spans.iter_mut().take(pass.len).enumerate() {

@@ -2,15 +2,15 @@
 //!
 //! A piece, what one group of rows has of one block of keys, is rounded together. With s a score (log₂) and L a lower bound
 //! of the logarithm of its value's scale, the piece's reference is the largest s + L, here M. A key's term is
-//! 2^(s − M + C); its level, the term times the value's scale, rounded, is at most [`Width::P_MAX_LOG2`] where C leaves room
-//! for the bound's error. Terms and levels weigh 2^(M − m − C) in the row's sum and outputs.
+//! 2^(s − M + C), its level the term times the value's scale, rounded: C is as large as keeps levels within 2 to the power
+//! of [`Width::P_MAX_LOG2`], whatever the bound's error. Terms and levels weigh 2^(M − m − C) in the row's sum and outputs.
 
 use super::{Bytes, HIDDEN, ValueScales};
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 use crate::math::{LOG2_BELOW, exp2};
 use crate::ops::attention::call::Blocks;
-use crate::ops::attention::plan::{PANELS_I8, PIECES, Wide};
+use crate::ops::attention::plan::{PIECES, Wide};
 use crate::ops::attention::walk::Pass;
 use crate::ops::attention::width::Width;
 
@@ -24,24 +24,17 @@ pub(super) struct Piece {
     pub(super) index: usize,
     /// The group among all.
     pub(super) group: usize,
-    /// The block among the pass'.
+    /// The block among the pass', and its first key.
     pub(super) block: usize,
-    /// Panels of it that the group sees.
-    pub(super) panels: usize,
+    pub(super) first: usize,
+    /// Keys of it up to the last that the group sees.
+    pub(super) keys: usize,
     /// The largest weighted score of each row.
     highest: [f32; 8],
     /// C − M of each row.
     shift: [f32; 8],
     /// What a level of each row weighs.
     pub(super) weight: [f32; 8],
-}
-
-impl Piece {
-    /// The first of its panels.
-    #[inline(always)]
-    pub(super) fn first(&self) -> usize {
-        self.block * PANELS_I8
-    }
 }
 
 impl<W: Width, const R: usize> Bytes<'_, W, R> {
@@ -59,11 +52,12 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
         let mut pieces = [None; PIECES];
         let mut free = pieces.iter_mut();
         for (index, spans) in pass.groups() {
-            let panels = spans.to[R - 1]
+            let keys = spans.to[R - 1]
                 .saturating_sub(at.key())
-                .div_ceil(KEYS_PER_BLOCK)
-                .min(at.count);
-            for block in 0..panels.div_ceil(PANELS_I8) {
+                .min(at.count * KEYS_PER_BLOCK);
+            let keys_of_block = self.plan.keys_of_block();
+            let (mut block, mut first) = (0, 0);
+            while first < keys {
                 let index_of_pass = index * self.plan.blocks() + block;
                 let mut highest = [f32::NEG_INFINITY; 8];
                 let lanes = self.state.highest.get(index_of_pass)?;
@@ -74,11 +68,13 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
                     index: index_of_pass,
                     group: pass.from + index,
                     block,
-                    panels: PANELS_I8.min(panels - block * PANELS_I8),
+                    first,
+                    keys: keys_of_block.min(keys - first),
                     highest,
                     shift: [0.0; 8],
                     weight: [0.0; 8],
                 });
+                (block, first) = (block + 1, first + keys_of_block);
             }
         }
         Some(pieces)
@@ -187,9 +183,11 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             let scale = isa.splat(scale[r]);
             let shift = isa.splat(piece.shift[r % 8]);
             let mut sum = [isa.splat(0.0); 2];
-            let (pairs, last) = rows[r].get(..piece.panels)?.as_chunks::<2>();
+            let (pairs, last) = rows[r]
+                .get(..piece.keys.div_ceil(KEYS_PER_BLOCK))?
+                .as_chunks::<2>();
             let mut to = to[r].as_chunks_mut::<8>().0.iter_mut();
-            let mut panel = piece.first();
+            let mut panel = piece.first / KEYS_PER_BLOCK;
             for (pair, to) in pairs.iter().zip(&mut to) {
                 let [a, b] =
                     terms::<I, W>(isa, &pair[0], scale, shift, &mut sum, scales.panel(panel));
@@ -201,13 +199,13 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
                     &mut sum,
                     scales.panel(panel + 1),
                 );
-                *to = quads(W::levels(isa, [a, b, c, d]));
+                *to = W::levels(isa, [a, b, c, d]);
                 panel += 2;
             }
             if let ([scores], Some(to)) = (last, to.next()) {
                 let [a, b] =
                     terms::<I, W>(isa, scores, scale, shift, &mut sum, scales.panel(panel));
-                *to = quads(W::levels(isa, [a, b, isa.splat_i32(0), isa.splat_i32(0)]));
+                *to = W::levels(isa, [a, b, isa.splat_i32(0), isa.splat_i32(0)]);
             }
             let sum = isa.add(sum[0], sum[1]);
             let weight = isa.splat(piece.weight[r % 8]);
@@ -234,14 +232,4 @@ fn terms<I: Isa, W: Width>(
         levels[h] = isa.round_i32(isa.mul(term, isa.load(&v_scales[h])));
     }
     levels
-}
-
-/// Levels by the quads of keys that they meet.
-#[inline(always)]
-fn quads<L: Copy + Default>(levels: [L; 32]) -> [[L; 4]; 8] {
-    let mut quads = [[L::default(); 4]; 8];
-    for (quad, levels) in quads.iter_mut().zip(levels.as_chunks().0) {
-        *quad = *levels;
-    }
-    quads
 }

@@ -8,7 +8,7 @@ use crate::ops::attention::call::{Blocks, Call, Spans};
 use crate::ops::attention::plan::{PANELS_I8, Wide};
 use crate::ops::attention::tile::capped;
 use crate::ops::attention::walk::Pass;
-use crate::ops::attention::width::Width;
+use crate::ops::attention::width::{Source, Width};
 
 /// The least logarithm of a value's scale: the exponentials of keys whose values are zero stay finite.
 const LOG_MIN: f32 = -60.0;
@@ -56,6 +56,15 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             .as_chunks()
             .0;
         let k = k.get(panel * quads..)?.get(..P * quads)?;
+        // Where several groups of rows meet the same keys.
+        let widens = W::WIDENS && I::VECTORS && P == 1 && pass.groups().count() > 1;
+        if widens {
+            for (to, from) in self.widened.iter_mut().zip(k) {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = W::widen(isa, W::key(isa, from));
+                }
+            }
+        }
         let k_scales = at.of(call.kv, KEYS_PER_BLOCK, self.cache.k_scales)?;
         let k_scales: &[Wide<f32>; P] = k_scales
             .as_chunks()
@@ -72,8 +81,9 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             }
         }
         let key = at.key() + panel * KEYS_PER_BLOCK;
+        let (block, first) = self.plan.block_of(panel);
         // Panels that are taken together are of one block.
-        let (block, first) = (panel / PANELS_I8, (panel % PANELS_I8).min(PANELS_I8 - P));
+        let first = first.min(PANELS_I8 - P);
         for (index, spans) in pass.groups() {
             let piece = index * self.plan.blocks() + block;
             let rows = self.state.scores.get_mut(piece)?;
@@ -87,7 +97,16 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             }
             let group = pass.from + index;
             let q = self.state.q.get(group * quads..)?.get(..quads)?;
-            let acc = products::<I, W, R, P>(isa, q, self.state.start.get(group)?, k)?;
+            let start = self.state.start.get(group)?;
+            // The head's dimension is a multiple of eight: quads come in pairs, where the registers do for two.
+            let acc = if widens {
+                let k = self.widened.get(..quads)?;
+                products::<I, W, _, R, P, 1>(isa, q, start, k)?
+            } else if W::WIDENS {
+                products::<I, W, _, R, P, 1>(isa, q, start, k)?
+            } else {
+                products::<I, W, _, R, P, 2>(isa, q, start, k)?
+            };
             let scale = self.state.scale.get(group)?;
             let highest = self.state.highest.get_mut(piece)?;
             let cap = call.shape.soft_cap;
@@ -130,13 +149,13 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
     }
 }
 
-/// Integer scores of R rows and P panels of keys `[head_dim / 4][16][4]`.
+/// Integer scores of R rows and P panels of keys `[head_dim / 4][16][4]`, U quads at a step.
 #[inline(always)]
-fn products<I: Isa, W: Width, const R: usize, const P: usize>(
+fn products<I: Isa, W: Width, S: Source<W>, const R: usize, const P: usize, const U: usize>(
     isa: I,
-    q: &[[[W::Level; 4]; R]],
+    q: &[[W::Quad; R]],
     start: &[i32; R],
-    k: &[[[u8; 32]; 2]],
+    k: &[[S; 2]],
 ) -> Option<[[[I::I32; 2]; P]; R]> {
     let mut acc = [[[isa.splat_i32(0); 2]; P]; R];
     for (acc, start) in acc.iter_mut().zip(start) {
@@ -145,25 +164,22 @@ fn products<I: Isa, W: Width, const R: usize, const P: usize>(
     let quads = k.len() / P;
     let mut panels: [core::slice::Iter<'_, _>; P] = core::array::from_fn(|_| [].iter());
     for (p, panel) in panels.iter_mut().enumerate() {
-        *panel = k.get(p * quads..)?.get(..quads)?.as_chunks::<2>().0.iter();
+        *panel = k.get(p * quads..)?.get(..quads)?.as_chunks::<U>().0.iter();
     }
-    // The head's dimension is a multiple of eight, so quads come in pairs.
-    for q in q.as_chunks::<2>().0 {
-        let mut pair = [None; P];
-        for (pair, panel) in pair.iter_mut().zip(&mut panels) {
-            *pair = Some(panel.next()?);
+    for q in q.as_chunks::<U>().0 {
+        let mut step = [None; P];
+        for (step, panel) in step.iter_mut().zip(&mut panels) {
+            *step = Some(panel.next()?);
         }
-        for quad in 0..2 {
-            for (p, pair) in pair.iter().enumerate() {
-                let k = &(*pair)?[quad];
+        for quad in 0..U {
+            for (p, step) in step.iter().enumerate() {
+                let k = &(*step)?[quad];
                 if R == 1 {
                     isa.prefetch(k, PREFETCH);
                 }
-                for (half, k) in k.iter().enumerate() {
-                    let k = W::key(isa, k);
-                    for (acc, q) in acc.iter_mut().zip(&q[quad]) {
-                        acc[p][half] = W::dot_key(isa, acc[p][half], k, *q);
-                    }
+                let k = [k[0].operand(isa), k[1].operand(isa)];
+                for (acc, q) in acc.iter_mut().zip(&q[quad]) {
+                    W::dot_keys(isa, &mut acc[p], &k, q);
                 }
             }
         }
@@ -189,30 +205,40 @@ impl<const R: usize> Kernel for Adjust<'_, R> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        let Self { spans, key, .. } = self;
+        let hidden = isa.splat(HIDDEN);
         for (r, (row, highest)) in self.rows.iter_mut().zip(self.highest).enumerate() {
             // The scale is positive, and finite unless everything is NaN.
             let (scale, inverse) = (isa.splat(self.scale[r]), isa.splat(1.0 / self.scale[r]));
+            let end = isa.splat(keys_before(key, spans.to[r]));
+            let window = isa.splat(keys_before(key, spans.from[r]));
+            let kept = isa.splat(keys_before(key, spans.keep));
+            let mut keys = isa.iota();
             let mut largest = isa.load(highest);
             let panels = row.iter_mut().skip(self.first).zip(self.logs);
-            for (p, (scores, logs)) in panels.enumerate() {
-                if self.cap != 0.0 {
-                    for score in scores.iter_mut() {
-                        let capped = capped(isa, isa.mul(isa.load(score), scale), self.cap);
-                        isa.store(isa.mul(capped, inverse), score);
+            for (scores, logs) in panels {
+                for (to, log) in scores.iter_mut().zip(logs) {
+                    let mut score = isa.load(to);
+                    if self.cap != 0.0 {
+                        score = isa.mul(capped(isa, isa.mul(score, scale), self.cap), inverse);
                     }
-                }
-                let key = self.key + p * KEYS_PER_BLOCK;
-                for (i, score) in scores.as_flattened_mut().iter_mut().enumerate() {
-                    if !self.spans.sees(r, key + i) {
-                        *score = HIDDEN;
+                    score = isa.select(isa.lt(keys, end), score, hidden);
+                    if spans.from[r] > key {
+                        let seen = isa.select(isa.lt(keys, kept), score, hidden);
+                        score = isa.select(isa.lt(keys, window), seen, score);
                     }
-                }
-                for (score, log) in scores.iter().zip(logs) {
-                    let weighted = isa.fma(isa.load(score), scale, isa.load(log));
-                    largest = isa.max(largest, weighted);
+                    keys = isa.add(keys, isa.splat(8.0));
+                    isa.store(score, to);
+                    largest = isa.max(largest, isa.fma(score, scale, isa.load(log)));
                 }
             }
             isa.store(largest, highest);
         }
     }
+}
+
+/// How many keys from `key` on, of those of a block, lie before `end`.
+#[inline(always)]
+fn keys_before(key: usize, end: usize) -> f32 {
+    f32::from(end.saturating_sub(key).min(255) as u8)
 }
