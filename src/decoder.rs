@@ -1,7 +1,7 @@
 //! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the variants are
 //! those of [`Config`](crate::Config)).
 
-use crate::attention::{attend, remember};
+use crate::attention::{Layer, attend, remember};
 use crate::config::NormPlace;
 use crate::error::SessionError;
 use crate::executor::Executor;
@@ -35,7 +35,7 @@ pub(crate) fn forward<E: Executor>(
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let shape = *kv.shape();
+    let (shape, places) = (*kv.shape(), kv.places());
     let mut all = activations.part(config, first, ids)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
@@ -47,7 +47,13 @@ pub(crate) fn forward<E: Executor>(
         remember(run, spread, layer, &cuts, &all, kv)?;
         let cache = kv.layer(layer)?;
         cuts.over(all.lend(), |mut part| {
-            attend(run, inner, &shape, cache.as_kv(), &mut part)?;
+            let keys = Layer {
+                index: layer,
+                shape: &shape,
+                places,
+                cache: cache.as_kv(),
+            };
+            attend(run, inner, &keys, &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
             feed_forward(run, inner, layer, &mut part)?;
             let next = layer.saturating_add(1);

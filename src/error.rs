@@ -261,6 +261,13 @@ pub enum SessionError {
     },
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
+    /// A ring that has room for the first keys of the text, which the model's windows keep, and for no others.
+    RingKeeps {
+        /// Keys that are kept; the context must be longer.
+        keep: usize,
+        /// Context asked for.
+        have: usize,
+    },
     /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
     Memory {
         /// Bytes needed.
@@ -312,6 +319,12 @@ impl fmt::Display for SessionError {
             }
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")
+            }
+            Self::RingKeeps { keep, have } => {
+                write!(
+                    f,
+                    "a ring of {have} positions has no room beside the {keep} that the model keeps"
+                )
             }
             Self::Memory { need, have } => {
                 write!(f, "the session needs {need} bytes of memory, not {have}")

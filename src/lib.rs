@@ -42,7 +42,9 @@ mod workspace;
 
 pub use attentive_kernels as kernels;
 
-pub use config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+pub use config::{
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
 #[cfg(feature = "rayon")]
 pub use executor::Rayon;

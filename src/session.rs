@@ -23,8 +23,8 @@ use crate::workspace::Workspace;
 /// #     architecture: attentive::Architecture::Decoder, vocab_len: 256, dim: 8, layers: 1, heads: 1, kv_heads: 1,
 /// #     head_dim: 8, hidden_dim: 16, context_len: 32, norm: attentive::Norm::Rms,
 /// #     norm_place: attentive::NormPlace::Pre, norm_eps: 1e-5, final_norm: true, ffn: attentive::Ffn::Relu,
-/// #     position: attentive::Position::None, tied: true, biases: attentive::Biases::NONE, embedding_scale: 1.0,
-/// #     begin_of_text: None, end_of_text: None,
+/// #     position: attentive::Position::None, tied: true, biases: attentive::Biases::NONE,
+/// #     attention: attentive::Attention::PLAIN, embedding_scale: 1.0, begin_of_text: None, end_of_text: None,
 /// # };
 /// # let recipe = Recipe {
 /// #     config: &config, tokenizer: TokenizerParts::Bytes { offset: 0 }, provenance: "",
@@ -240,7 +240,8 @@ impl<'m, E: Executor> Session<'m, E> {
         self.is_last_pending = false;
     }
 
-    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that are still seen.
+    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that still have a place in
+    /// the cache: the first ones that the model's windows keep, and the newest.
     pub fn tokens(&self) -> &[u32] {
         self.workspace
             .tokens
@@ -333,12 +334,8 @@ impl<'m, E: Executor> Session<'m, E> {
         &mut self,
         ids: &mut dyn Iterator<Item = Result<u32, TokenizeError>>,
     ) -> Result<usize, SessionError> {
-        let room = self
-            .workspace
-            .kv
-            .shape()
-            .capacity()
-            .saturating_sub(self.position);
+        let capacity = self.workspace.kv.places().capacity;
+        let room = capacity.saturating_sub(self.position);
         let most = self.workspace.batch.len().min(room.max(1));
         let mut len = 0;
         while len < most
@@ -392,11 +389,13 @@ impl<'m, E: Executor> Session<'m, E> {
         }
     }
 
-    /// Appends to the context; in a full ring the oldest token goes.
+    /// Appends to the context; in a full ring the oldest token goes that is not kept.
     fn remember(&mut self, id: u32) {
+        let keep = self.workspace.kv.places().keep;
         let tokens = &mut *self.workspace.tokens;
         if self.tokens_len >= tokens.len() {
-            let cells = core::cell::Cell::from_mut(tokens).as_slice_of_cells();
+            let turning = tokens.get_mut(keep..).unwrap_or_default();
+            let cells = core::cell::Cell::from_mut(turning).as_slice_of_cells();
             for (to, from) in cells.iter().zip(cells.iter().skip(1)) {
                 to.set(from.get());
             }
