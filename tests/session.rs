@@ -152,6 +152,34 @@ fn batches_of_any_size_give_the_same_bits() {
     }
 }
 
+/// A batch may be smaller than the session's largest, and then need no more memory than it has.
+#[test]
+fn smaller_batches_have_room() {
+    let config = Config {
+        head_dim: 32,
+        ..LLAMA
+    };
+    let blocks = pack_variant(&config, WeightFormat::F32, 2);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let ids = random_ids(&config, 24, 8);
+    for kv in [KvDtype::F32, KvDtype::F16, KvDtype::I8] {
+        for prefill_len in 1..=24 {
+            let options = SessionOptions::new(256)
+                .with_kv(kv)
+                .with_prefill_len(prefill_len);
+            let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+            let memory = Block::bytes_mut(&mut memory);
+            let session = Session::new(&model, &options, memory, Backend::SCALAR);
+            let mut session = session.expect("a session");
+            for n in 1..=prefill_len {
+                session.reset();
+                let done = session.prompt_tokens(&ids[..n]);
+                assert_eq!(done, Ok(()), "{kv:?} {prefill_len} {n}");
+            }
+        }
+    }
+}
+
 #[test]
 fn prompt_and_step_are_score() {
     let blocks = pack_variant(&LLAMA, WeightFormat::I8Row, 1);

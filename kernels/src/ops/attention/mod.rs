@@ -302,16 +302,15 @@ pub fn attention(
     }
     ShapeError::check_strided("q", shape.q_len, width, q_stride, q.len())?;
     ShapeError::check_strided("out", shape.q_len, width, out_stride, out.len())?;
-    let scratch_len = attention_scratch_len(kv_shape, kv.dtype(), shape.q_heads, shape.q_len);
-    ShapeError::check_at_least("scratch", scratch_len, scratch.len())?;
+    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
+    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
+    ShapeError::check_at_least("scratch", plan.len(), scratch.len())?;
     if shape.kv_len == 0 {
         for row in out.chunks_mut(out_stride.max(1)) {
             row.iter_mut().take(width).for_each(|x| *x = 0.0);
         }
         return Ok(());
     }
-    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
-    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
     let call = Call {
         kv: kv_shape,
         shape,
