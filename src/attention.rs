@@ -6,8 +6,9 @@ use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::Vector;
 use crate::kernels::layout::KvShape;
-use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, append, attention};
+use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, append_linked, attention_linked};
 use crate::kv_cache::{KvCache, Places};
+use crate::needs::{Fit, Of};
 use crate::part::{ATTENTION_COST, Cuts, LINE, Part};
 use crate::run::{Run, floats, part, part_mut, short};
 use crate::spread::{Spread, Work, share};
@@ -20,8 +21,8 @@ const APPEND_COST: u64 = 16;
 /// lie in `wide`, rotated where the model rotates.
 ///
 /// Cut by heads: tokens of two parts share blocks of the cache, heads never do.
-pub(crate) fn remember<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn remember<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: usize,
     cuts: &Cuts<'_, E>,
@@ -52,7 +53,7 @@ pub(crate) fn remember<E: Executor>(
             // A batch never crosses the end of a ring, so its slots follow each other.
             let slot = places.slot(first.saturating_add(tokens.start));
             let stride = config.qkv_dim();
-            append(
+            append_linked::<Of<F>>(
                 run.backend,
                 &shape,
                 cache.reborrow(),
@@ -145,8 +146,8 @@ pub(crate) struct Layer<'a> {
 ///
 /// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would
 /// take the places of keys that the first of them still has to see.
-pub(crate) fn attend<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn attend<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: &Layer<'_>,
     tokens: &mut Part<'_>,
@@ -196,7 +197,7 @@ pub(crate) fn attend<E: Executor>(
             0 | 1 => layer.cache,
             _ => layer.cache.heads_part(shape, heads.range)?,
         };
-        attention(
+        attention_linked::<Of<F>>(
             run.backend,
             &kv_shape,
             &call,

@@ -268,6 +268,9 @@ pub enum SessionError {
         /// Context asked for.
         have: usize,
     },
+    /// The model, or the type of the cache, needs code that was not linked: it is not what
+    /// [`Fit::NEEDS`](crate::Fit::NEEDS) says.
+    NotLinked,
     /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
     Memory {
         /// Bytes needed.
@@ -326,6 +329,9 @@ impl fmt::Display for SessionError {
                     "a ring of {have} positions has no room beside the {keep} that the model keeps"
                 )
             }
+            Self::NotLinked => f.write_str(
+                "this program links no code for that model or cache: NEEDS must be model.needs(&options)",
+            ),
             Self::Memory { need, have } => {
                 write!(f, "the session needs {need} bytes of memory, not {have}")
             }

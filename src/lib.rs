@@ -26,6 +26,7 @@ mod file;
 mod kv_cache;
 mod linear;
 mod memory;
+mod needs;
 mod norm;
 mod options;
 pub mod pack;
@@ -52,6 +53,7 @@ pub use executor::{Executor, Sequential};
 #[cfg(target_has_atomic = "ptr")]
 pub use memory::Arena;
 pub use memory::Block;
+pub use needs::{Anything, Fit, Needs};
 pub use options::{SessionOptions, WhenFull};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;

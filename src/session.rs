@@ -1,10 +1,13 @@
 //! A text in the making: a model, its memory and the tokens so far.
 
+use core::marker::PhantomData;
+
 use crate::decoder::{forward, logits};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
 use crate::kernels::ops::attention::Precision;
+use crate::needs::{self, Anything, Fit};
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
 use crate::run::{Run, floats};
@@ -53,10 +56,11 @@ use crate::workspace::Workspace;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Session<'m, E = Sequential> {
+pub struct Session<'m, E = Sequential, F = Anything> {
     model: &'m Model<'m>,
     backend: Backend,
     executor: E,
+    fit: PhantomData<fn() -> F>,
     /// Parts that there is scratch for.
     parts: usize,
     when_full: WhenFull,
@@ -82,6 +86,24 @@ impl<'m> Session<'m> {
         memory: &'m mut [u8],
         backend: Backend,
     ) -> Result<Self, SessionError> {
+        Self::fitted(model, options, memory, backend)
+    }
+}
+
+impl<'m, F: Fit> Session<'m, Sequential, F> {
+    /// As [`Session::new`], for the models and options that [`Fit`] promises: the code for others is not linked.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`], and [`SessionError::NotLinked`].
+    pub fn fitted(
+        model: &'m Model<'m>,
+        options: &SessionOptions,
+        memory: &'m mut [u8],
+        backend: Backend,
+    ) -> Result<Self, SessionError> {
+        if !needs::check::<F>(model, options) {
+            return Err(SessionError::NotLinked);
+        }
         model.check_aligned()?;
         let workspace = Workspace::new(model.config(), options, memory)?;
         set_frequencies(&model.config().position, workspace.activations.frequencies);
@@ -89,6 +111,7 @@ impl<'m> Session<'m> {
             model,
             backend,
             executor: Sequential,
+            fit: PhantomData,
             parts: options.parts,
             when_full: options.when_full,
             precision: options.precision,
@@ -100,7 +123,7 @@ impl<'m> Session<'m> {
     }
 }
 
-impl<'m, E: Executor> Session<'m, E> {
+impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// The same session, its work spread over several cores by an executor: up to [`SessionOptions::parts`] parts of a
     /// prompt's batch, or of a token's matrices. Texts and logits stay the same, to the bit.
     ///
@@ -120,11 +143,12 @@ impl<'m, E: Executor> Session<'m, E> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn with_executor<F: Executor>(self, executor: F) -> Session<'m, F> {
+    pub fn with_executor<X: Executor>(self, executor: X) -> Session<'m, X, F> {
         Session {
             model: self.model,
             backend: self.backend,
             executor,
+            fit: PhantomData,
             parts: self.parts,
             when_full: self.when_full,
             precision: self.precision,
@@ -381,11 +405,12 @@ impl<'m, E: Executor> Session<'m, E> {
             .enter(|| logits(run, spread, index, activations, to))
     }
 
-    const fn run(&self) -> Run<'m> {
+    const fn run(&self) -> Run<'m, F> {
         Run {
             model: self.model,
             backend: self.backend,
             precision: self.precision,
+            fit: PhantomData,
         }
     }
 

@@ -116,6 +116,11 @@ impl<'a> Model<'a> {
         &self.config
     }
 
+    /// The entries of the tensor table.
+    pub(crate) const fn table(&self) -> &'a [[u8; Entry::LEN]] {
+        self.table
+    }
+
     /// The tokenizer.
     pub const fn tokenizer(&self) -> &Tokenizer<'a> {
         &self.tokenizer
