@@ -59,7 +59,9 @@ fn what_is_not_linked_is_refused() {
         session.prompt("to")?;
         Ok(session.logits().to_vec())
     }
-    let all = |model, options| open::<Anything>(model, options).expect("anything fits");
+    let all = |model: &'static Model<'static>, options: &SessionOptions| {
+        open::<Anything>(model, options).expect("anything fits")
+    };
     assert_eq!(
         open::<Austen>(&AUSTEN, &BYTES),
         Ok(all(&AUSTEN, &BYTES)),
