@@ -105,14 +105,27 @@ pub fn matmul_linked<L: Linked>(
             // Even blocks: 130 vectors are served as 65 and 65.
             let blocks = n.div_ceil(TOKENS_MAX).max(1);
             let tokens = n.div_ceil(blocks).max(1);
-            let inputs = x.chunks(cols.saturating_mul(tokens).max(1));
-            let outputs = y.chunks_mut(rows.saturating_mul(tokens).max(1));
-            for (x, y) in inputs.zip(outputs) {
+            let (cols, rows) = (cols.saturating_mul(tokens), rows.saturating_mul(tokens));
+            for (x, y) in pairs(x, cols, y, rows) {
                 block::<L>(backend, w, x, y, scratch)?;
             }
         }
     }
     Ok(())
+}
+
+/// `x` in pieces of `cols` and `y` in pieces of `rows`, side by side.
+///
+/// Zipped, they would be counted by a division, which where it is not inlined is a path to a panic.
+#[inline(always)]
+fn pairs<'a>(
+    x: &'a [f32],
+    cols: usize,
+    y: &'a mut [f32],
+    rows: usize,
+) -> impl Iterator<Item = (&'a [f32], &'a mut [f32])> {
+    let (mut x, mut y) = (x.chunks(cols.max(1)), y.chunks_mut(rows.max(1)));
+    core::iter::from_fn(move || Some((x.next()?, y.next()?)))
 }
 
 /// One block of vectors that the scratch has room for, of an integer format.
