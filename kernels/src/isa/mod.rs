@@ -251,7 +251,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Lanes as f32, rounded to nearest even.
     fn to_f32(self, a: Self::I32) -> Self::F32;
-    /// Lanes rounded to nearest even; unspecified unless |a| < 2³¹.
+    /// Lanes rounded to nearest even; unspecified unless |a| ≤ 2²².
     fn round_i32(self, a: Self::F32) -> Self::I32;
     /// The representations of the lanes.
     fn bits(self, a: Self::F32) -> Self::I32;

@@ -1,12 +1,13 @@
 //! Writing keys and values into the cache.
 
-use super::KvMut;
+use super::{KvMut, Precision};
 use crate::isa::{Isa, Kernel};
+use crate::kinds::not_linked;
 use crate::layout::{
-    KEYS_PER_BLOCK, KvShape, key_index, key_index_i8, value_index, value_index_i8,
+    KEYS_PER_BLOCK, KvDtype, KvShape, key_index, key_index_i8, value_index, value_index_i8,
 };
 use crate::ops::levels::{amax, scale_and_factor};
-use crate::{Backend, ShapeError};
+use crate::{Backend, Everything, Linked, ShapeError};
 use core::cmp::Ordering;
 use half::{bf16, f16};
 
@@ -25,6 +26,27 @@ use half::{bf16, f16};
 pub fn append(
     backend: Backend,
     shape: &KvShape,
+    kv: KvMut<'_>,
+    slot: usize,
+    n: usize,
+    k: &[f32],
+    v: &[f32],
+    stride: usize,
+) -> Result<(), ShapeError> {
+    append_linked::<Everything>(backend, shape, kv, slot, n, k, v, stride)
+}
+
+/// As [`append`], for the caches of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`append`], and a cache that is not one of `L`'s.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices and a place: a struct would only rename them"
+)]
+pub fn append_linked<L: Linked>(
+    backend: Backend,
+    shape: &KvShape,
     mut kv: KvMut<'_>,
     slot: usize,
     n: usize,
@@ -32,6 +54,10 @@ pub fn append(
     v: &[f32],
     stride: usize,
 ) -> Result<(), ShapeError> {
+    let links = |precision| L::KINDS.has_kv(kv.as_kv().dtype(), precision);
+    if !links(Precision::Fast) && !links(Precision::Accurate) {
+        return Err(not_linked());
+    }
     let width = shape.kv_heads() * shape.head_dim();
     kv.as_kv().check(shape)?;
     ShapeError::check_at_most("appended keys", shape.capacity(), n)?;
@@ -49,7 +75,7 @@ pub fn append(
         };
         let at = token * stride;
         let done = match (k.get(at..), v.get(at..)) {
-            (Some(k), Some(v)) => place.write(backend, &mut kv, k, v),
+            (Some(k), Some(v)) => place.write::<L>(backend, &mut kv, k, v),
             _ => None,
         };
         done.ok_or(ShapeError {
@@ -74,13 +100,22 @@ struct Place {
 
 impl Place {
     /// All heads of one token.
-    fn write(self, backend: Backend, kv: &mut KvMut<'_>, k: &[f32], v: &[f32]) -> Option<()> {
+    fn write<L: Linked>(
+        self,
+        backend: Backend,
+        kv: &mut KvMut<'_>,
+        k: &[f32],
+        v: &[f32],
+    ) -> Option<()> {
+        let links = |dtype| {
+            L::KINDS.has_kv(dtype, Precision::Fast) || L::KINDS.has_kv(dtype, Precision::Accurate)
+        };
         let head_dim = self.shape.head_dim();
         for head in 0..self.shape.kv_heads() {
             let k = k.get(head * head_dim..)?.get(..head_dim)?;
             let v = v.get(head * head_dim..)?.get(..head_dim)?;
             match kv {
-                KvMut::F32 { k: to_k, v: to_v } => {
+                KvMut::F32 { k: to_k, v: to_v } if links(KvDtype::F32) => {
                     scatter(
                         k,
                         self.block(head, to_k)?,
@@ -94,7 +129,7 @@ impl Place {
                         |x| x,
                     )?;
                 }
-                KvMut::F16 { k: to_k, v: to_v } => {
+                KvMut::F16 { k: to_k, v: to_v } if links(KvDtype::F16) => {
                     scatter(
                         k,
                         self.block(head, to_k)?,
@@ -104,7 +139,7 @@ impl Place {
                     let index = |dim| value_index(head_dim, self.slot, dim);
                     scatter(v, self.block(head, to_v)?, index, f16::from_f32)?;
                 }
-                KvMut::BF16 { k: to_k, v: to_v } => {
+                KvMut::BF16 { k: to_k, v: to_v } if links(KvDtype::BF16) => {
                     let index = |dim| key_index(self.slot, dim);
                     scatter(k, self.block(head, to_k)?, index, bf16::from_f32)?;
                     let index = |dim| value_index(head_dim, self.slot, dim);
@@ -115,7 +150,7 @@ impl Place {
                     k_scales,
                     v: to_v,
                     v_scales,
-                } => {
+                } if links(KvDtype::I8) => {
                     let scale = head * self.shape.capacity() + self.slot;
                     let to = Quantized {
                         to: self.block(head, to_k)?,
@@ -144,6 +179,7 @@ impl Place {
                     *k_scales.get_mut(scale)? = k_scale;
                     *v_scales.get_mut(scale)? = v_scale;
                 }
+                _ => return None,
             }
         }
         Some(())

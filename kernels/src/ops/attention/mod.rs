@@ -32,12 +32,13 @@ mod width;
 #[cfg(test)]
 mod tests;
 
-pub use append::append;
+pub use append::{append, append_linked};
 pub use plan::attention_scratch_len;
 
 use crate::isa::{Isa, Kernel};
+use crate::kinds::not_linked;
 use crate::layout::{KvDtype, KvShape};
-use crate::{Backend, ShapeError};
+use crate::{Backend, Everything, Linked, ShapeError};
 use bytes::{Bytes, Cache, WIDENED_LEN};
 use call::Call;
 use core::marker::PhantomData;
@@ -287,6 +288,30 @@ pub fn attention(
     out_stride: usize,
     scratch: &mut [f32],
 ) -> Result<(), ShapeError> {
+    attention_linked::<Everything>(
+        backend, kv_shape, shape, q, q_stride, kv, out, out_stride, scratch,
+    )
+}
+
+/// As [`attention`], for the caches of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`attention`], and a cache that is not one of `L`'s.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices, a cache and scratch: a struct would only rename them"
+)]
+pub fn attention_linked<L: Linked>(
+    backend: Backend,
+    kv_shape: &KvShape,
+    shape: &AttentionShape<'_>,
+    q: &[f32],
+    q_stride: usize,
+    kv: Kv<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scratch: &mut [f32],
+) -> Result<(), ShapeError> {
     let width = row_width(kv_shape, shape)?;
     kv.check(kv_shape)?;
     ShapeError::check_at_most("kv_len", kv_shape.capacity(), shape.kv_len)?;
@@ -304,16 +329,15 @@ pub fn attention(
     }
     ShapeError::check_strided("q", shape.q_len, width, q_stride, q.len())?;
     ShapeError::check_strided("out", shape.q_len, width, out_stride, out.len())?;
-    let scratch_len = attention_scratch_len(kv_shape, kv.dtype(), shape.q_heads, shape.q_len);
-    ShapeError::check_at_least("scratch", scratch_len, scratch.len())?;
+    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
+    let plan = Plan::new(kv_shape, kv.dtype(), shape.q_len * group);
+    ShapeError::check_at_least("scratch", plan.len(), scratch.len())?;
     if shape.kv_len == 0 {
         for row in out.chunks_mut(out_stride.max(1)) {
             row.iter_mut().take(width).for_each(|x| *x = 0.0);
         }
         return Ok(());
     }
-    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
-    let plan = Plan::new(kv_shape, kv.dtype(), shape.q_len * group);
     let call = Call {
         kv: kv_shape,
         shape,
@@ -328,10 +352,17 @@ pub fn attention(
         plan,
         scratch,
     };
+    let links = |dtype| L::KINDS.has_kv(dtype, Precision::Fast);
     let done = match kv {
-        Kv::F32 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
-        Kv::F16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
-        Kv::BF16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
+        Kv::F32 { k, v } if links(KvDtype::F32) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
+        Kv::F16 { k, v } if links(KvDtype::F16) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
+        Kv::BF16 { k, v } if links(KvDtype::BF16) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
         Kv::I8 {
             k,
             k_scales,
@@ -344,13 +375,18 @@ pub fn attention(
                 v,
                 v_scales,
             };
+            let links = |precision| L::KINDS.has_kv(KvDtype::I8, precision);
             match shape.precision {
-                Precision::Fast => run_apart(backend, AttendBytes::<Fast>::new(attend, cache)),
-                Precision::Accurate => {
+                Precision::Fast if links(Precision::Fast) => {
+                    run_apart(backend, AttendBytes::<Fast>::new(attend, cache))
+                }
+                Precision::Accurate if links(Precision::Accurate) => {
                     run_apart(backend, AttendBytes::<Accurate>::new(attend, cache))
                 }
+                _ => return Err(not_linked()),
             }
         }
+        _ => return Err(not_linked()),
     };
     // The checks above leave nothing that could end early; if one were wrong, this is an error and not a panic.
     done.ok_or(ShapeError {

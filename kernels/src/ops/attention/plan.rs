@@ -212,7 +212,8 @@ impl Plan {
         }
     }
 
-    const fn len(&self) -> usize {
+    /// Floats of scratch.
+    pub(super) const fn len(&self) -> usize {
         let row = 16 * self.out_tiles();
         LINE + match self.dtype {
             // Queries, partial sums, a reference.
@@ -375,11 +376,36 @@ pub const fn attention_scratch_len(
         Some(group) => group,
         None => 0,
     };
-    let rows = q_len_max.saturating_mul(group);
-    let (most, few) = (
-        Plan::new(kv, dtype, rows).len(),
-        Plan::new(kv, dtype, min(rows, ROWS_FEW)).len(),
-    );
-    // Few rows may have longer key blocks, and so need more than many.
-    if few > most { few } else { most }
+    // Few rows have larger blocks of keys, so a smaller call may need more. Beyond so many rows all calls are alike.
+    let (mut len, mut q_len) = (0, 1);
+    while q_len <= q_len_max && q_len <= ROWS_MAX {
+        let plan = Plan::new(kv, dtype, q_len.saturating_mul(group));
+        if plan.len() > len {
+            len = plan.len();
+        }
+        q_len += 1;
+    }
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KvDtype, KvShape, Plan, attention_scratch_len};
+
+    /// A session asks once, for its largest batch, and then runs batches of any size up to that.
+    #[test]
+    fn scratch_suffices_for_smaller_calls() {
+        for dtype in [KvDtype::F32, KvDtype::I8] {
+            for (head_dim, group, keys) in [(8, 1, 16), (32, 1, 256), (64, 3, 2048), (256, 8, 512)]
+            {
+                let kv = KvShape::new(2, head_dim, keys).unwrap();
+                for q_len_max in 1..130 {
+                    let len = attention_scratch_len(&kv, dtype, 2 * group, q_len_max);
+                    let need = |q_len| Plan::new(&kv, dtype, q_len * group).len();
+                    assert!((1..=q_len_max).all(|q_len| need(q_len) <= len));
+                    assert!((1..=q_len_max).any(|q_len| need(q_len) == len));
+                }
+            }
+        }
+    }
 }
