@@ -119,9 +119,7 @@ fn block(
             cols,
             scratch,
         }),
-        MatrixData::I8Group32 {
-            weights, scales, ..
-        } => backend.run(int8::GroupProduct {
+        MatrixData::I8Group32 { weights, scales } => backend.run(int8::GroupProduct {
             weights,
             scales,
             x,
