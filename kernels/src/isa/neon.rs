@@ -313,6 +313,14 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { vmaxvq_f32(vmaxq_f32(a[0], a[1])) }
     }
     #[inline(always)]
+    fn max_bits(self, a: F32) -> u32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let bits = |a| vreinterpretq_u32_f32(a);
+            vmaxvq_u32(vmaxq_u32(bits(a[0]), bits(a[1])))
+        }
+    }
+    #[inline(always)]
     fn gt(self, a: F32, b: F32) -> Mask {
         // SAFETY: `self` proves NEON.
         unsafe { [vcgtq_f32(a[0], b[0]), vcgtq_f32(a[1], b[1])] }
@@ -366,6 +374,11 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     fn add_i32(self, a: I32, b: I32) -> I32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn sum_i32(self, a: I32) -> i32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vaddvq_s32(vaddq_s32(a[0], a[1])) }
     }
     #[inline(always)]
     fn to_f32(self, a: I32) -> F32 {
