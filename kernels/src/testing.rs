@@ -15,7 +15,7 @@ use crate::{Backend, Matrix, MatrixData};
 pub(crate) fn backends() -> Vec<Backend> {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod"] {
+        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"] {
             if Backend::by_name(name).is_none() {
                 println!("skipped: {name} (this processor lacks it)");
             }

@@ -31,12 +31,14 @@ mod avx2_products;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub use neon::{Arm, Neon, NeonDotprod};
+pub use neon::{Arm, Neon, NeonDotprod, NeonI8mm};
 pub use scalar::Scalar;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub use x86::{Avx2, Avx512, AvxVnni, X86};

@@ -171,7 +171,7 @@ pub(super) fn dot_i8_panel<I: Isa>(
 
 /// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
 #[inline(always)]
-fn add_scaled<I: Isa, const M: usize>(
+pub(super) fn add_scaled<I: Isa, const M: usize>(
     isa: I,
     outputs: &mut [[I::F32; 2]; M],
     sums: [[I::I32; 2]; M],
@@ -182,6 +182,22 @@ fn add_scaled<I: Isa, const M: usize>(
         let x_scale = isa.splat(f32::from_bits(*x_scale));
         *y0 = isa.fma(isa.to_f32(sums[0]), isa.mul(s0, x_scale), *y0);
         *y1 = isa.fma(isa.to_f32(sums[1]), isa.mul(s1, x_scale), *y1);
+    }
+}
+
+/// Adds a group's minima to the outputs, times the sums of its activations.
+#[inline(always)]
+pub(super) fn add_minima<I: Isa, const M: usize>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    minima: &[[f32; 8]; 2],
+    sums: &[u32; M],
+) {
+    let (m0, m1) = (isa.load(&minima[0]), isa.load(&minima[1]));
+    for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
+        let sum = isa.splat(f32::from_bits(*sum));
+        *y0 = isa.fma(m0, sum, *y0);
+        *y1 = isa.fma(m1, sum, *y1);
     }
 }
 
@@ -254,12 +270,7 @@ pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
         let scales = [isa.load(&group.scales[0]), isa.load(&group.scales[1])];
         add_scaled(isa, outputs, products, scales, x_scales);
         if MINIMA {
-            let (m0, m1) = (isa.load(&group.minima[0]), isa.load(&group.minima[1]));
-            for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
-                let sum = isa.splat(f32::from_bits(*sum));
-                *y0 = isa.fma(m0, sum, *y0);
-                *y1 = isa.fma(m1, sum, *y1);
-            }
+            add_minima(isa, outputs, &group.minima, sums);
         }
     }
 }
