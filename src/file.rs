@@ -424,15 +424,15 @@ impl TokenizerHeader {
     }
 }
 
-/// Code of a tensor's format in the table.
+/// Code of a tensor's format in the table. Code 4 was an `I8Group32` with corrections that no product reads: refused.
 pub(crate) const fn format_code(format: WeightFormat) -> u8 {
     match format {
         WeightFormat::F32 => 1,
         WeightFormat::F16 => 2,
         WeightFormat::I8Row => 3,
-        WeightFormat::I8Group32 => 4,
         WeightFormat::I4Group32 => 5,
         WeightFormat::U4Group32 => 6,
+        WeightFormat::I8Group32 => 7,
     }
 }
 
@@ -442,9 +442,9 @@ pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
         1 => Some(WeightFormat::F32),
         2 => Some(WeightFormat::F16),
         3 => Some(WeightFormat::I8Row),
-        4 => Some(WeightFormat::I8Group32),
         5 => Some(WeightFormat::I4Group32),
         6 => Some(WeightFormat::U4Group32),
+        7 => Some(WeightFormat::I8Group32),
         _ => None,
     }
 }
@@ -473,7 +473,7 @@ pub(crate) struct MatrixBytes {
     pub(crate) scales_at: u64,
     /// Length of the scales.
     pub(crate) scales: u64,
-    /// Place of the corrections (i32 or f32).
+    /// Place of the corrections (i32).
     pub(crate) corrections_at: u64,
     /// Length of the corrections.
     pub(crate) corrections: u64,

@@ -101,8 +101,6 @@ pub enum TensorData<'o> {
         weights: &'o mut [i8],
         /// One for each 32 columns of a row.
         scales: &'o mut [f16],
-        /// One a row.
-        corrections: &'o mut [f32],
     },
     /// [`WeightFormat::I4Group32`].
     I4Group32 {
@@ -175,11 +173,9 @@ impl TensorMut<'_> {
                 corrections,
                 ..
             } => pack::pack_i8_row_levels(rows, cols, levels, weights, corrections)?,
-            TensorData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => pack::pack_i8_group32_levels(rows, cols, levels, scales, weights, corrections)?,
+            TensorData::I8Group32 { weights, .. } => {
+                pack::pack_i8_group32_levels(rows, cols, levels, weights)?;
+            }
             TensorData::I4Group32 { weights, .. } => {
                 pack::pack_i4_group32_levels(rows, cols, levels, weights)?;
             }
@@ -237,12 +233,8 @@ impl TensorMut<'_> {
             } => {
                 pack::pack_i8_row(rows, cols, values, scales, weights, corrections)?;
             }
-            TensorData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => {
-                pack::pack_i8_group32(rows, cols, values, scales, weights, corrections)?;
+            TensorData::I8Group32 { weights, scales } => {
+                pack::pack_i8_group32(rows, cols, values, scales, weights)?;
             }
             TensorData::I4Group32 { weights, scales } => {
                 pack::pack_i4_group32(rows, cols, values, scales, weights)?;
@@ -458,7 +450,6 @@ fn tensor_data<'o>(
         WeightFormat::I8Group32 => TensorData::I8Group32 {
             weights: view(weights)?,
             scales: view(scales)?,
-            corrections: view(corrections)?,
         },
         WeightFormat::I4Group32 => TensorData::I4Group32 {
             weights,

@@ -174,7 +174,6 @@ impl<'a> Model<'a> {
             WeightFormat::I8Group32 => MatrixData::I8Group32 {
                 weights: self.view(weights)?,
                 scales: self.view(scales)?,
-                corrections: self.view(corrections)?,
             },
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights,

@@ -210,6 +210,10 @@ impl Isa for Scalar {
         max
     }
     #[inline(always)]
+    fn max_bits(self, a: [f32; 8]) -> u32 {
+        a.iter().fold(0, |max, a| max.max(a.to_bits()))
+    }
+    #[inline(always)]
     fn gt(self, a: [f32; 8], b: [f32; 8]) -> [bool; 8] {
         zip(a, b, |a, b| a > b)
     }
@@ -256,6 +260,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn add_i32(self, a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
         zip(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn sum_i32(self, a: [i32; 8]) -> i32 {
+        a.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a))
     }
     #[inline(always)]
     fn to_f32(self, a: [i32; 8]) -> [f32; 8] {

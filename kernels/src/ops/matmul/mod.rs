@@ -153,17 +153,17 @@ fn block<L: Linked>(
             cols,
             scratch,
         }),
-        MatrixData::I8Group32 {
-            weights, scales, ..
-        } if links(WeightFormat::I8Group32) => backend.run(int8::GroupProduct {
-            weights,
-            scales,
-            x,
-            y,
-            rows,
-            cols,
-            scratch,
-        }),
+        MatrixData::I8Group32 { weights, scales } if links(WeightFormat::I8Group32) => {
+            backend.run(int8::GroupProduct {
+                weights,
+                scales,
+                x,
+                y,
+                rows,
+                cols,
+                scratch,
+            })
+        }
         MatrixData::I4Group32 { weights, scales } if links(WeightFormat::I4Group32) => {
             backend.run(int4::Product::<false> {
                 weights,
