@@ -264,7 +264,7 @@ impl Kv<'_> {
 /// read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
 ///
 /// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows and,
-/// where it lies in a key or a value, also in the up to three rows that share a tile with a row that sees it.
+/// where it lies in a key or a value, also in the up to five rows that share a tile with a row that sees it.
 ///
 /// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates with f16
 /// (4.9e-4) and i8 (amax / 254 per key and value).
