@@ -1,7 +1,8 @@
 //! Caches of floats: probabilities from registers, values weighted by them.
 //!
-//! Half the instructions of a tile of 16-bit floats would convert them, for every row group anew. So for more than two rows
-//! a key block is converted once, and then all row groups of the query block pass over it in f32.
+//! Converting 16-bit floats takes the ports of the multiply-adds, in every row group's tiles anew. So where rows are many
+//! a key block is converted once, and then all row groups of the query block pass over it in f32. (Four rows or fewer
+//! convert as they load: one or two groups do not pay for writing the block.)
 
 use super::call::{Blocks, Call, Rows};
 use super::plan::{FloatState, GROUPS_PER_PASS, Plan, Tile, Wide};
@@ -13,8 +14,8 @@ use crate::layout::KEYS_PER_BLOCK;
 use crate::math::LOG2_E;
 use half::{bf16, f16};
 
-/// Panels of keys whose values are multiplied while an output tile stays in registers: as many as leave a head's values in
-/// L1 for the pass' next row group.
+/// Panels of keys whose values are multiplied while an output tile stays in registers: as many as leave a head's values
+/// in L1 for the pass' next row group.
 const VALUE_PANELS: usize = 8;
 
 /// A float that a cache stores.

@@ -1,19 +1,20 @@
 //! Fused attention: `out = softmax(scale · q·kᵀ + mask) · v`, without ever storing the scores of all keys.
 //!
 //! # The algorithm
-//! A *row* is one query of one head. The query heads that share a key-value head lie in one list of rows, token by token, so
-//! that grouped heads (Ainslie et al. 2023, "GQA") read the cache once. Rows are taken in blocks, keys in blocks; for every
-//! key block the probabilities relative to a running reference m are summed and multiplied into the output (the online
-//! softmax of Milakov and Gimelshein 2018, tiled as in Dao et al. 2022, "FlashAttention").
+//! A *row* is one query of one head. The query heads that share a key-value head lie in one list of rows, token by
+//! token, so that grouped heads (Ainslie et al. 2023, "GQA") read the cache once. Rows are taken in blocks, keys in
+//! blocks; for every key block the probabilities relative to a running reference m are summed and multiplied into the
+//! output (the online softmax of Milakov and Gimelshein 2018, tiled as in Dao et al. 2022, "FlashAttention").
 //!
-//! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing overflows
-//! or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score lies below
-//! m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And the
-//! exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many rows, one
-//! by 64 where there is one), which are never stored.
+//! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing
+//! overflows or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score
+//! lies below m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And
+//! the exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many
+//! rows, one by 64 where there is one), which are never stored.
 //!
-//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block of 256
-//! keys are stored (128 where heads are large), because probabilities are rounded relative to their block's largest.
+//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block
+//! of 256 keys are stored (128 where heads are large), because probabilities are rounded relative to their block's
+//! largest.
 //!
 //! Whatever the number of rows and however a prompt is cut: a row's bits are the same.
 
@@ -57,9 +58,9 @@ pub enum Mask {
     Full,
     /// The queries are the last `q_len` of the `kv_len` positions: query i sees keys `0..=kv_len − q_len + i`.
     Causal,
-    /// As [`Causal`](Self::Causal), but a query sees of the keys before it only the nearest and the first: its own and the
-    /// `len − 1` before it (sliding window, Beltagy et al. 2020), and keys `0..keep` (which keep a stream stable that was
-    /// trained without a window: "attention sinks", Xiao et al. 2023).
+    /// As [`Causal`](Self::Causal), but a query sees of the keys before it only the nearest and the first: its own and
+    /// the `len − 1` before it (sliding window, Beltagy et al. 2020), and keys `0..keep` (which keep a stream stable
+    /// that was trained without a window: "attention sinks", Xiao et al. 2023).
     Window {
         /// Keys of the window, at least 1: the query's own is one of them.
         len: usize,
@@ -72,8 +73,8 @@ pub enum Mask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Precision {
-    /// Products of bytes: queries have 129 levels, probabilities 128. With inputs of unit variance the output's relative
-    /// error, the cache's own rounding included, is at most 2.5e-2.
+    /// Products of bytes: queries have 129 levels, probabilities 128. With inputs of unit variance the output's
+    /// relative error, the cache's own rounding included, is at most 2.5e-2.
     #[default]
     Fast,
     /// Products of 16-bit words: at most 1e-2, which is the cache's own rounding.
@@ -95,15 +96,16 @@ pub struct AttentionShape<'a> {
     pub scale: f32,
     /// Scores s become `soft_cap · tanh(s / soft_cap)`; 0 for no cap.
     pub soft_cap: f32,
-    /// One score a query head that takes part in the softmax without a value (a learned attention sink, as in gpt-oss); empty
-    /// for none.
+    /// One score a query head that takes part in the softmax without a value (a learned attention sink, as in gpt-oss);
+    /// empty for none.
     pub sinks: &'a [f32],
     /// How an i8 cache is multiplied.
     pub precision: Precision,
 }
 
 impl AttentionShape<'_> {
-    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1), neither cap nor sinks, the default precision.
+    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1), neither cap nor sinks, the default
+    /// precision.
     pub fn new(kv: &KvShape, q_heads: usize, q_len: usize, kv_len: usize, mask: Mask) -> Self {
         let scale = 1.0 / libm::sqrtf(kv.head_dim() as f32);
         Self {
@@ -261,14 +263,14 @@ impl Kv<'_> {
 
 /// Attention of `q_len` queries to the first `kv_len` keys of a cache.
 ///
-/// `q` and `out` are `(q_len, q_heads, head_dim)`, tokens `q_stride` and `out_stride` elements apart (so that queries can be
-/// read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
+/// `q` and `out` are `(q_len, q_heads, head_dim)`, tokens `q_stride` and `out_stride` elements apart (so that queries
+/// can be read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
 ///
-/// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows and,
-/// where it lies in a key or a value, also in the up to five rows that share a tile with a row that sees it.
+/// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows
+/// and, where it lies in a key or a value, also in the up to five rows that share a tile with a row that sees it.
 ///
-/// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates with f16
-/// (4.9e-4) and i8 (amax / 254 per key and value).
+/// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates
+/// with f16 (4.9e-4) and i8 (amax / 254 per key and value).
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short (or the cache not exactly of its shape), if `q_heads` is no multiple of the
@@ -431,8 +433,8 @@ impl<'a, W> AttendBytes<'a, W> {
     }
 }
 
-/// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of keys and
-/// values, and all bits are the same whatever the size.
+/// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of
+/// keys and values, and all bits are the same whatever the size.
 macro_rules! in_groups {
     ($isa:ty, $rows:expr, $call:ident, $main:expr) => {{
         let rows: usize = $rows;

@@ -136,8 +136,9 @@ impl Plan {
         }
     }
 
-    /// Of these, rows that are best taken at once. Where one key block holds all keys, that is one pass, so that queries and
-    /// outputs stay in L1 from the first key to the division by the sums; unless the block had to be converted for each.
+    /// Of these, rows that are best taken at once. Where one key block holds all keys, that is one pass, so that
+    /// queries and outputs stay in L1 from the first key to the division by the sums; unless the block had to be
+    /// converted for each.
     pub(super) const fn rows_at_once(&self, rows: usize, kv_len: usize) -> usize {
         if kv_len <= self.panels * KEYS_PER_BLOCK && self.widened_len() == 0 {
             min(self.rows_of_block(rows), self.groups_of_pass(rows) * rows)
@@ -364,8 +365,8 @@ pub(super) struct ByteState<'a, Q, const R: usize> {
 
 /// Scratch of [`attention`](super::attention) for up to `q_len_max` queries, in f32 elements.
 ///
-/// It depends on neither the number of keys nor, beyond 96 rows, that of queries: one query of one head of 32 takes about
-/// 1 KiB, a long prefill of heads of 64 about 65 KiB, with a cache of 16-bit floats 32 KiB more.
+/// It depends on neither the number of keys nor, beyond 96 rows, that of queries: one query of one head of 32 takes
+/// about 1 KiB, a long prefill of heads of 64 about 65 KiB, with a cache of 16-bit floats 32 KiB more.
 pub const fn attention_scratch_len(
     kv: &KvShape,
     dtype: KvDtype,

@@ -1,4 +1,5 @@
-//! What a tile of scores seldom needs, in a function apart from the loops: masks of windows, caps, and references that move.
+//! What a tile of scores seldom needs, in a function apart from the loops: masks of windows, caps, and references that
+//! move.
 
 use super::float::Element;
 use super::plan::{Tile, Wide};
@@ -112,8 +113,8 @@ impl<const R: usize> Kernel for Seldom<'_, '_, R> {
     }
 }
 
-/// Makes row r's largest score in this panel, rounded up, its reference if it lies too high, or too low for a first one; says
-/// whether it did.
+/// Makes row r's largest score in this panel, rounded up, its reference if it lies too high, or too low for a first
+/// one; says whether it did.
 #[cold]
 #[inline(never)]
 fn move_reference<const R: usize>(
@@ -132,8 +133,8 @@ fn move_reference<const R: usize>(
     if !moves || highest.abs() > f32::MAX / 4.0 {
         return false;
     }
-    // A whole number, so that what was computed before is rescaled exactly: how much of it was already multiplied into the
-    // output depends on the size of the key blocks, which depends on the number of rows.
+    // A whole number, so that what was computed before is rescaled exactly: how much of it was already multiplied into
+    // the output depends on the size of the key blocks, which depends on the number of rows.
     let rise = libm::ceilf(highest);
     group.neg_m[r] -= rise;
     scores

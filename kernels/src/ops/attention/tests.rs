@@ -297,8 +297,8 @@ fn equals_the_oracle() {
     }
 }
 
-/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt gives
-/// what one long prompt gives.
+/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt
+/// gives what one long prompt gives.
 #[test]
 fn rows_do_not_depend_on_their_number() {
     let mut random = Rng(2);

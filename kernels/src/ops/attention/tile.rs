@@ -1,8 +1,8 @@
 //! The inner loops over keys of floats: a tile of scores and their exponentials.
 //!
-//! A tile is R rows by P panels of sixteen keys: 6 × 1, 4 × 1, 2 × 2 and 1 × 4, which are eight or twelve accumulators of
-//! eight lanes. The sum of an element has the same order in all of them, so that a row's bits do not depend on how many rows
-//! there are.
+//! A tile is R rows by P panels of sixteen keys: 6 × 1, 4 × 1, 2 × 2 and 1 × 4, which are eight or twelve accumulators
+//! of eight lanes. The sum of an element has the same order in all of them, so that a row's bits do not depend on how
+//! many rows there are.
 
 use super::call::Spans;
 use super::float::Element;
@@ -12,8 +12,8 @@ use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 use crate::math::{LOG2_E, exp2};
 
-/// A score may exceed its reference by this much (log₂): 2⁶⁰ summed over any number of keys fits f32, and with every row's
-/// first score above −60, nothing that matters falls below f32's smallest normal number.
+/// A score may exceed its reference by this much (log₂): 2⁶⁰ summed over any number of keys fits f32, and with every
+/// row's first score above −60, nothing that matters falls below f32's smallest normal number.
 pub(super) const RISE_MAX: f32 = 60.0;
 
 /// A score that is not visible; its exponential is never taken.
@@ -101,8 +101,8 @@ fn exponentials<I: Isa, const R: usize, const P: usize>(
     }
 }
 
-/// As [`exponentials`] where row r sees the keys below `to[r]` alone, and none that is not in the first HALVES vectors of a
-/// panel.
+/// As [`exponentials`] where row r sees the keys below `to[r]` alone, and none that is not in the first HALVES vectors
+/// of a panel.
 #[inline(always)]
 fn visible_exponentials<I: Isa, const R: usize, const P: usize, const HALVES: usize>(
     isa: I,
@@ -217,7 +217,8 @@ fn must_move<I: Isa, const R: usize, const P: usize>(
         highest = isa.max_if_positive(isa.max_if_positive(highest, acc[0]), acc[1]);
     }
     let mut low = false;
-    // Rows begin in order, so the last has begun last. (A sum of 0 may also be that of hidden keys: then nothing moves.)
+    // Rows begin in order, so the last has begun last. (A sum of 0 may also be that of hidden keys: then nothing
+    // moves.)
     if sums[R - 1][0] == 0.0 {
         for row in acc {
             low |= isa.first(row[0][0]) < -RISE_MAX;

@@ -1,8 +1,8 @@
 //! The inner loops over values of floats: a tile of outputs.
 //!
-//! A tile is R rows by T panels of sixteen dimensions: 6 × 1, 4 × 1, 2 × 2 and 1 × 4, which are eight or twelve accumulators
-//! of eight lanes. The sum of an element has the same order in all of them, so that a row's bits do not depend on how many
-//! rows there are.
+//! A tile is R rows by T panels of sixteen dimensions: 6 × 1, 4 × 1, 2 × 2 and 1 × 4, which are eight or twelve
+//! accumulators of eight lanes. The sum of an element has the same order in all of them, so that a row's bits do not
+//! depend on how many rows there are.
 
 use super::float::Element;
 use super::plan::{Tile, Wide};
@@ -30,8 +30,8 @@ pub(super) struct Weighing<'a, E, const R: usize> {
     pub(super) start: Start,
 }
 
-/// `out[t][r] += Σ_j p[r][j] · v[t][j]` over the first `keys` values of successive blocks, for T panels `[16 keys][16]` of
-/// dimensions from panel `dims` on.
+/// `out[t][r] += Σ_j p[r][j] · v[t][j]` over the first `keys` values of successive blocks, for T panels `[16 keys][16]`
+/// of dimensions from panel `dims` on.
 #[inline(always)]
 pub(super) fn weigh_values<I: Isa, E: Element, const R: usize, const T: usize>(
     isa: I,
@@ -73,8 +73,8 @@ pub(super) fn weigh_values<I: Isa, E: Element, const R: usize, const T: usize>(
 
 /// Up to four keys of a panel.
 ///
-/// Four a step, so that their places in `p` are constants: finding each key's half and lane costs as many instructions as
-/// its multiplications.
+/// Four a step, so that their places in `p` are constants: finding each key's half and lane costs as many instructions
+/// as its multiplications.
 #[inline(always)]
 fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
     isa: I,
