@@ -4,12 +4,15 @@ use core::ops::Range;
 
 use crate::error::SessionError;
 use crate::executor::Executor;
+use crate::kernels::Vector;
 use crate::kernels::layout::KvShape;
-use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, Mask, append, attention};
-use crate::kv_cache::KvCache;
+use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, append_linked, attention_linked};
+use crate::kv_cache::{KvCache, Places};
+use crate::needs::{Fit, Of};
 use crate::part::{ATTENTION_COST, Cuts, LINE, Part};
 use crate::run::{Run, floats, part, part_mut, short};
 use crate::spread::{Spread, Work, share};
+use crate::tensors::Role;
 
 /// Scattering an element into the cache takes about as long as this many multiply-adds.
 const APPEND_COST: u64 = 16;
@@ -18,8 +21,8 @@ const APPEND_COST: u64 = 16;
 /// lie in `wide`, rotated where the model rotates.
 ///
 /// Cut by heads: tokens of two parts share blocks of the cache, heads never do.
-pub(crate) fn remember<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn remember<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: usize,
     cuts: &Cuts<'_, E>,
@@ -27,7 +30,7 @@ pub(crate) fn remember<E: Executor>(
     kv: &mut KvCache<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let shape = *kv.shape();
+    let (shape, places) = (*kv.shape(), kv.places());
     let (first, wide) = (all.tokens.first, &*all.wide);
     let elements = 2 * config.kv_dim() as u64 * all.tokens.len as u64;
     let parts = spread.parts(APPEND_COST * elements, config.kv_heads);
@@ -47,8 +50,10 @@ pub(crate) fn remember<E: Executor>(
             let row = tokens.start.saturating_mul(config.wide_dim());
             let keys = part(wide, row.saturating_add(key), usize::MAX)?;
             let values = part(keys, config.kv_dim(), usize::MAX)?;
-            let (slot, stride) = (first.saturating_add(tokens.start), config.qkv_dim());
-            append(
+            // A batch never crosses the end of a ring, so its slots follow each other.
+            let slot = places.slot(first.saturating_add(tokens.start));
+            let stride = config.qkv_dim();
+            append_linked::<Of<F>>(
                 run.backend,
                 &shape,
                 cache.reborrow(),
@@ -129,25 +134,33 @@ impl Work for Heads<'_> {
     }
 }
 
+/// What the queries of a layer meet.
+pub(crate) struct Layer<'a> {
+    pub(crate) index: usize,
+    pub(crate) shape: &'a KvShape,
+    pub(crate) places: Places,
+    pub(crate) cache: Kv<'a>,
+}
+
 /// Attention of a part's tokens, whose queries lie in `wide`, to a layer of the cache; `y` gets (n, heads·head_dim).
 ///
 /// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would
 /// take the places of keys that the first of them still has to see.
-pub(crate) fn attend<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn attend<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
-    shape: &KvShape,
-    cache: Kv<'_>,
+    layer: &Layer<'_>,
     tokens: &mut Part<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
+    let Layer { index, shape, .. } = *layer;
     let n = tokens.tokens.len;
-    let seen = tokens.tokens.first.saturating_add(n);
-    // Past the end of a ring there is one query, and it sees every key there is.
-    let (kv_len, mask) = if seen > shape.capacity() {
-        (shape.capacity(), Mask::Full)
-    } else {
-        (seen, Mask::Causal)
+    let window = config.attention.window_of(index);
+    let (kv_len, mask) = layer.places.seen(window, tokens.tokens.first, n);
+    let sinks = match run.model.vector(Role::AttnSinks, Some(index))? {
+        Some(Vector::F32(sinks)) => sinks,
+        // The parser lets no other format through.
+        _ => &[],
     };
     let (q_dim, stride) = (config.q_dim(), config.qkv_dim());
     let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
@@ -168,17 +181,23 @@ pub(crate) fn attend<E: Executor>(
     spread.over(parts, all, |heads| {
         let kv_shape = shape.heads_part(heads.range.len())?;
         let q_heads = group.saturating_mul(heads.range.len());
+        let first_head = heads.range.start.saturating_mul(group);
         let call = AttentionShape {
             precision: run.precision,
+            soft_cap: config.attention.soft_cap.unwrap_or(0.0),
+            sinks: match sinks.is_empty() {
+                true => sinks,
+                false => part(sinks, first_head, q_heads)?,
+            },
             ..AttentionShape::new(&kv_shape, q_heads, n, kv_len, mask)
         };
-        let first = heads.range.start.saturating_mul(group_dim);
+        let first = first_head.saturating_mul(config.head_dim);
         // One core needs no part of the cache, and no code for it in flash.
         let cache = match spread.most() {
-            0 | 1 => cache,
-            _ => cache.heads_part(shape, heads.range)?,
+            0 | 1 => layer.cache,
+            _ => layer.cache.heads_part(shape, heads.range)?,
         };
-        attention(
+        attention_linked::<Of<F>>(
             run.backend,
             &kv_shape,
             &call,

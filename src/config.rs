@@ -127,6 +127,93 @@ impl Biases {
     };
 }
 
+/// The keys that a query sees where it does not see all before it: its own and the `len − 1` before it (a sliding window,
+/// Beltagy et al. 2020), and the first of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Window {
+    /// Keys of the window, the query's own among them: 1 to [`Config::CONTEXT_MAX`].
+    pub len: usize,
+    /// First keys of the text that stay visible (Xiao et al. 2023, "attention sinks"): at most `len`.
+    pub keep: usize,
+    /// Of so many layers the last has no window and sees every key: 2 for Gemma 2 and gpt-oss, 6 for Gemma 3. 0 where
+    /// every layer has the window. At most [`Config::LAYERS_MAX`].
+    pub full_every: usize,
+}
+
+/// How attention departs from softmax(q·kᵀ / √head_dim) · v over all keys that are not later.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Attention {
+    /// Fewer keys.
+    pub window: Option<Window>,
+    /// Scores s become cap · tanh(s / cap) (Gemma 2): 0.01 to 65,536.
+    pub soft_cap: Option<f32>,
+    /// One trained score a query head takes part in the softmax without a value (gpt-oss): [`Role::AttnSinks`].
+    ///
+    /// [`Role::AttnSinks`]: crate::Role::AttnSinks
+    pub sinks: bool,
+}
+
+impl Attention {
+    /// No departure.
+    pub const PLAIN: Self = Self {
+        window: None,
+        soft_cap: None,
+        sinks: false,
+    };
+
+    /// The window of a layer, if it has one.
+    pub const fn window_of(&self, layer: usize) -> Option<Window> {
+        match self.window {
+            // Counted from 1, every `full_every`th layer sees everything; no layer's number is a multiple of 0.
+            Some(window) if !(layer + 1).is_multiple_of(window.full_every) => Some(window),
+            _ => None,
+        }
+    }
+
+    /// First keys of the text that some layer's window keeps.
+    pub(crate) const fn keep(&self) -> usize {
+        match self.window {
+            Some(window) => window.keep,
+            None => 0,
+        }
+    }
+
+    const fn check(&self) -> Result<(), ConfigError> {
+        if let Some(Window {
+            len,
+            keep,
+            full_every,
+        }) = self.window
+        {
+            let ranges = [
+                ("window", 1, Config::CONTEXT_MAX, len),
+                ("window_keep", 0, len, keep),
+            ];
+            if let Err(error) = check_ranges(&ranges) {
+                return Err(error);
+            }
+            // 1 would leave no layer with a window.
+            if full_every == 1 || full_every > Config::LAYERS_MAX {
+                return Err(ConfigError::OutOfRange {
+                    field: "window_full_every",
+                    least: 2,
+                    most: Config::LAYERS_MAX,
+                    have: full_every,
+                });
+            }
+        }
+        match self.soft_cap {
+            // A NaN fails both comparisons.
+            Some(cap) if !(cap >= 0.01 && cap <= 65536.0) => {
+                Err(ConfigError::Number { field: "soft_cap" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Everything that decides the shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -161,6 +248,8 @@ pub struct Config {
     pub ffn: Ffn,
     /// Positions.
     pub position: Position,
+    /// What is special about the attention.
+    pub attention: Attention,
     /// Whether the logits use the token embedding as their matrix.
     pub tied: bool,
     /// Biases.
@@ -211,17 +300,8 @@ impl Config {
             ("hidden_dim", 1, Self::HIDDEN_MAX, self.hidden_dim),
             ("context_len", 1, Self::CONTEXT_MAX, self.context_len),
         ];
-        let mut rest: &[(&'static str, usize, usize, usize)] = &ranges;
-        while let Some((&(field, least, most, have), tail)) = rest.split_first() {
-            if have < least || have > most {
-                return Err(ConfigError::OutOfRange {
-                    field,
-                    least,
-                    most,
-                    have,
-                });
-            }
-            rest = tail;
+        if let Err(error) = check_ranges(&ranges) {
+            return Err(error);
         }
         if !self.head_dim.is_multiple_of(Self::HEAD_DIM_STEP) {
             return Err(ConfigError::HeadDim {
@@ -234,6 +314,9 @@ impl Config {
                 heads: self.heads,
                 kv_heads: self.kv_heads,
             });
+        }
+        if let Err(error) = self.attention.check() {
+            return Err(error);
         }
         self.check_numbers()
     }
@@ -313,4 +396,22 @@ impl Config {
         }
         sum
     }
+}
+
+/// Name, least and greatest value, value of each field.
+const fn check_ranges(
+    mut ranges: &[(&'static str, usize, usize, usize)],
+) -> Result<(), ConfigError> {
+    while let Some((&(field, least, most, have), rest)) = ranges.split_first() {
+        if have < least || have > most {
+            return Err(ConfigError::OutOfRange {
+                field,
+                least,
+                most,
+                have,
+            });
+        }
+        ranges = rest;
+    }
+    Ok(())
 }

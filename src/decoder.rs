@@ -1,15 +1,16 @@
 //! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the variants are
 //! those of [`Config`](crate::Config)).
 
-use crate::attention::{attend, remember};
+use crate::attention::{Layer, attend, remember};
 use crate::config::NormPlace;
 use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::ffn::activate;
 use crate::kernels::ops::elementwise::add;
-use crate::kernels::ops::embed::dequantize_row;
+use crate::kernels::ops::embed::dequantize_row_linked;
 use crate::kv_cache::KvCache;
 use crate::linear::linear;
+use crate::needs::{Fit, Of};
 use crate::norm::norm;
 use crate::part::{Cuts, Part};
 use crate::position::{add_positions, rotate, set_angles};
@@ -26,8 +27,8 @@ const FFN_NORM: (Role, Role) = (Role::FfnNormGain, Role::FfnNormBias);
 ///
 /// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next
 /// one's alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
-pub(crate) fn forward<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn forward<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     first: usize,
     ids: &[u32],
@@ -35,7 +36,7 @@ pub(crate) fn forward<E: Executor>(
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let shape = *kv.shape();
+    let (shape, places) = (*kv.shape(), kv.places());
     let mut all = activations.part(config, first, ids)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
@@ -47,7 +48,13 @@ pub(crate) fn forward<E: Executor>(
         remember(run, spread, layer, &cuts, &all, kv)?;
         let cache = kv.layer(layer)?;
         cuts.over(all.lend(), |mut part| {
-            attend(run, inner, &shape, cache.as_kv(), &mut part)?;
+            let keys = Layer {
+                index: layer,
+                shape: &shape,
+                places,
+                cache: cache.as_kv(),
+            };
+            attend(run, inner, &keys, &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
             feed_forward(run, inner, layer, &mut part)?;
             let next = layer.saturating_add(1);
@@ -61,8 +68,8 @@ pub(crate) fn forward<E: Executor>(
 }
 
 /// Queries, keys and values, (n, qkv_dim), at the head of `wide`: norm, fused projection, rotation.
-fn before_attention<E: Executor>(
-    run: Run<'_>,
+fn before_attention<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: usize,
     tokens: &mut Part<'_>,
@@ -78,8 +85,8 @@ fn before_attention<E: Executor>(
 }
 
 /// The heads' outputs in `y`, (n, heads·head_dim), through their projection into the residual stream.
-fn after_attention<E: Executor>(
-    run: Run<'_>,
+fn after_attention<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: usize,
     tokens: &mut Part<'_>,
@@ -95,8 +102,8 @@ fn after_attention<E: Executor>(
 }
 
 /// The feed-forward block.
-fn feed_forward<E: Executor>(
-    run: Run<'_>,
+fn feed_forward<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     layer: usize,
     tokens: &mut Part<'_>,
@@ -117,8 +124,8 @@ fn feed_forward<E: Executor>(
 }
 
 /// What a block works on, (n, dim): the stream, or its norm, in `y`, where norms come first.
-fn block_input<'a>(
-    run: Run<'_>,
+fn block_input<'a, F: Fit>(
+    run: Run<'_, F>,
     roles: (Role, Role),
     layer: usize,
     x: &'a [f32],
@@ -133,8 +140,8 @@ fn block_input<'a>(
 }
 
 /// Logits, (vocab), of token `index` of the batch that [`forward`] ran last.
-pub(crate) fn logits<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn logits<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     index: usize,
     activations: &mut Activations<'_>,
@@ -158,12 +165,12 @@ pub(crate) fn logits<E: Executor>(
 }
 
 /// x = embedding · scale + position, (n, dim); and the angles of the positions.
-fn embed(run: Run<'_>, tokens: &mut Part<'_>) -> Result<(), SessionError> {
+fn embed<F: Fit>(run: Run<'_, F>, tokens: &mut Part<'_>) -> Result<(), SessionError> {
     let config = run.model.config();
     let table = run.model.matrix(Role::TokenEmbedding, None)?;
     let rows = tokens.x.chunks_mut(config.dim.max(1));
     for (&id, x) in tokens.ids.iter().zip(rows) {
-        dequantize_row(run.backend, &table, id as usize, x)?;
+        dequantize_row_linked::<Of<F>>(run.backend, &table, id as usize, x)?;
         if config.embedding_scale != 1.0 {
             for x in x {
                 *x *= config.embedding_scale;
@@ -175,8 +182,8 @@ fn embed(run: Run<'_>, tokens: &mut Part<'_>) -> Result<(), SessionError> {
 }
 
 /// The residual connection: x = x + delta, or x = norm(x + delta), for which `delta` is overwritten.
-fn add_residual(
-    run: Run<'_>,
+fn add_residual<F: Fit>(
+    run: Run<'_, F>,
     roles: (Role, Role),
     layer: usize,
     x: &mut [f32],

@@ -261,6 +261,16 @@ pub enum SessionError {
     },
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
+    /// A ring that has room for the first keys of the text, which the model's windows keep, and for no others.
+    RingKeeps {
+        /// Keys that are kept; the context must be longer.
+        keep: usize,
+        /// Context asked for.
+        have: usize,
+    },
+    /// The model, or the type of the cache, needs code that was not linked: it is not what
+    /// [`Fit::NEEDS`](crate::Fit::NEEDS) says.
+    NotLinked,
     /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
     Memory {
         /// Bytes needed.
@@ -313,6 +323,15 @@ impl fmt::Display for SessionError {
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")
             }
+            Self::RingKeeps { keep, have } => {
+                write!(
+                    f,
+                    "a ring of {have} positions has no room beside the {keep} that the model keeps"
+                )
+            }
+            Self::NotLinked => f.write_str(
+                "this program links no code for that model or cache: NEEDS must be model.needs(&options)",
+            ),
             Self::Memory { need, have } => {
                 write!(f, "the session needs {need} bytes of memory, not {have}")
             }

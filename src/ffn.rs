@@ -4,23 +4,34 @@ use crate::config::Ffn;
 use crate::error::SessionError;
 use crate::kernels::ShapeError;
 use crate::kernels::ops::elementwise::{geglu, gelu_erf, gelu_tanh, relu, silu, swiglu};
+use crate::needs::{Fit, Of};
 use crate::run::Run;
 
 /// Turns (n, up_dim) at the head of `wide` into (n, hidden_dim) there: the activation, or the product of gate and up.
-pub(crate) fn activate(run: Run<'_>, n: usize, wide: &mut [f32]) -> Result<(), SessionError> {
+pub(crate) fn activate<F: Fit>(
+    run: Run<'_, F>,
+    n: usize,
+    wide: &mut [f32],
+) -> Result<(), SessionError> {
     let config = run.model.config();
     let (backend, hidden) = (run.backend, config.hidden_dim);
     let rows = wide
         .get_mut(..n.saturating_mul(config.up_dim()))
         .unwrap_or_default();
     let width = config.up_dim().max(1);
+    let links = Of::<F>::ffn;
     match config.ffn {
-        Ffn::SwiGlu => for_gates(rows, width, hidden, |gate, up| swiglu(backend, gate, up))?,
-        Ffn::GeGlu => for_gates(rows, width, hidden, |gate, up| geglu(backend, gate, up))?,
-        Ffn::GeluTanh => gelu_tanh(backend, rows),
-        Ffn::GeluErf => gelu_erf(backend, rows),
-        Ffn::Relu => relu(backend, rows),
-        Ffn::Silu => silu(backend, rows),
+        Ffn::SwiGlu if links(Ffn::SwiGlu) => {
+            for_gates(rows, width, hidden, |gate, up| swiglu(backend, gate, up))?;
+        }
+        Ffn::GeGlu if links(Ffn::GeGlu) => {
+            for_gates(rows, width, hidden, |gate, up| geglu(backend, gate, up))?;
+        }
+        Ffn::GeluTanh if links(Ffn::GeluTanh) => gelu_tanh(backend, rows),
+        Ffn::GeluErf if links(Ffn::GeluErf) => gelu_erf(backend, rows),
+        Ffn::Relu if links(Ffn::Relu) => relu(backend, rows),
+        Ffn::Silu if links(Ffn::Silu) => silu(backend, rows),
+        _ => return Err(SessionError::NotLinked),
     }
     Ok(())
 }

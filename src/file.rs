@@ -5,7 +5,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
-use crate::config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+use crate::config::{
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+};
 use crate::error::{ConfigError, WeightsError};
 use crate::kernels::layout::{WeightFormat, weight_lens};
 
@@ -104,14 +106,27 @@ const FLAG_OUT_BIAS: u32 = 1 << 5;
 const FLAG_UP_BIAS: u32 = 1 << 6;
 const FLAG_DOWN_BIAS: u32 = 1 << 7;
 const FLAG_OUTPUT_BIAS: u32 = 1 << 8;
-const FLAGS_KNOWN: u32 = (1 << 9) - 1;
+/// An [`AttentionRecord`] follows.
+const FLAG_ATTENTION: u32 = 1 << 9;
+const FLAGS_KNOWN: u32 = (1 << 10) - 1;
 
 impl ConfigRecord {
     pub(crate) const LEN: usize = 64;
 
-    /// Unchecked: the caller passes it through [`Config::check`].
+    /// Bytes of this record and of the one that may follow it.
+    pub(crate) const fn len_of_all(bytes: &[u8; Self::LEN]) -> usize {
+        let r: Self = transmute!(*bytes);
+        if r.flags & FLAG_ATTENTION != 0 {
+            Self::LEN + AttentionRecord::LEN
+        } else {
+            Self::LEN
+        }
+    }
+
+    /// Unchecked: the caller passes it through [`Config::check`]. `attention` is there when [`Self::len_of_all`] says so.
     pub(crate) const fn decode(
         bytes: [u8; Self::LEN],
+        attention: Option<[u8; AttentionRecord::LEN]>,
         architecture: Architecture,
     ) -> Result<Config, ConfigError> {
         let r: Self = transmute!(bytes);
@@ -152,6 +167,13 @@ impl ConfigRecord {
                 field: "rotary_base",
             });
         }
+        let attention = match attention {
+            None => Attention::PLAIN,
+            Some(bytes) => match AttentionRecord::decode(bytes) {
+                Ok(attention) => attention,
+                Err(error) => return Err(error),
+            },
+        };
         Ok(Config {
             architecture,
             vocab_len: r.vocab_len as usize,
@@ -172,6 +194,7 @@ impl ConfigRecord {
             final_norm: r.flags & FLAG_FINAL_NORM != 0,
             ffn,
             position,
+            attention,
             tied: r.flags & FLAG_TIED != 0,
             biases: Biases {
                 qkv: r.flags & FLAG_QKV_BIAS != 0,
@@ -210,7 +233,8 @@ impl ConfigRecord {
             | flag(c.biases.out, FLAG_OUT_BIAS)
             | flag(c.biases.up, FLAG_UP_BIAS)
             | flag(c.biases.down, FLAG_DOWN_BIAS)
-            | flag(c.biases.output, FLAG_OUTPUT_BIAS);
+            | flag(c.biases.output, FLAG_OUTPUT_BIAS)
+            | flag(AttentionRecord::is_needed(&c.attention), FLAG_ATTENTION);
         let record = Self {
             vocab_len: c.vocab_len as u32,
             dim: c.dim as u32,
@@ -243,6 +267,84 @@ impl ConfigRecord {
             reserved_end: 0,
         };
         transmute!(record)
+    }
+}
+
+/// Bytes 128..192 of a file whose attention is not [`Attention::PLAIN`].
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct AttentionRecord {
+    /// All three are 0 without a window.
+    window_len: u32,
+    window_keep: u32,
+    window_full_every: u32,
+    /// All bits 0 without a cap.
+    soft_cap: f32,
+    flags: u32,
+    reserved: [u32; 11],
+}
+
+const FLAG_SINKS: u32 = 1 << 0;
+
+impl AttentionRecord {
+    pub(crate) const LEN: usize = 64;
+
+    /// Whether a file holds the record.
+    pub(crate) const fn is_needed(attention: &Attention) -> bool {
+        attention.window.is_some() || attention.soft_cap.is_some() || attention.sinks
+    }
+
+    const fn decode(bytes: [u8; Self::LEN]) -> Result<Attention, ConfigError> {
+        let r: Self = transmute!(bytes);
+        let mut unknown = r.flags & !FLAG_SINKS;
+        let mut reserved: &[u32] = &r.reserved;
+        while let Some((word, rest)) = reserved.split_first() {
+            unknown |= *word;
+            reserved = rest;
+        }
+        let attention = Attention {
+            window: match (r.window_len, r.window_keep, r.window_full_every) {
+                (0, 0, 0) => None,
+                (len, keep, full_every) => Some(Window {
+                    len: len as usize,
+                    keep: keep as usize,
+                    full_every: full_every as usize,
+                }),
+            },
+            soft_cap: match r.soft_cap.to_bits() {
+                0 => None,
+                _ => Some(r.soft_cap),
+            },
+            sinks: r.flags & FLAG_SINKS != 0,
+        };
+        // A record that says nothing would be a second way to write the same model.
+        if unknown != 0 || !Self::is_needed(&attention) {
+            return Err(ConfigError::Unknown { field: "attention" });
+        }
+        Ok(attention)
+    }
+
+    /// The record of what passed [`Config::check`]; `None` for [`Attention::PLAIN`].
+    pub(crate) const fn encode(attention: &Attention) -> Option<[u8; Self::LEN]> {
+        if !Self::is_needed(attention) {
+            return None;
+        }
+        let (len, keep, full_every) = match attention.window {
+            Some(window) => (window.len, window.keep, window.full_every),
+            None => (0, 0, 0),
+        };
+        let record = Self {
+            window_len: len as u32,
+            window_keep: keep as u32,
+            window_full_every: full_every as u32,
+            soft_cap: match attention.soft_cap {
+                Some(cap) => cap,
+                None => 0.0,
+            },
+            flags: flag(attention.sinks, FLAG_SINKS),
+            reserved: [0; 11],
+        };
+        Some(transmute!(record))
     }
 }
 
@@ -355,15 +457,15 @@ impl LexiconHeader {
     }
 }
 
-/// Code of a tensor's format in the table.
+/// Code of a tensor's format in the table. Code 4 was an `I8Group32` with corrections that no product reads: refused.
 pub(crate) const fn format_code(format: WeightFormat) -> u8 {
     match format {
         WeightFormat::F32 => 1,
         WeightFormat::F16 => 2,
         WeightFormat::I8Row => 3,
-        WeightFormat::I8Group32 => 4,
         WeightFormat::I4Group32 => 5,
         WeightFormat::U4Group32 => 6,
+        WeightFormat::I8Group32 => 7,
     }
 }
 
@@ -373,9 +475,9 @@ pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
         1 => Some(WeightFormat::F32),
         2 => Some(WeightFormat::F16),
         3 => Some(WeightFormat::I8Row),
-        4 => Some(WeightFormat::I8Group32),
         5 => Some(WeightFormat::I4Group32),
         6 => Some(WeightFormat::U4Group32),
+        7 => Some(WeightFormat::I8Group32),
         _ => None,
     }
 }
@@ -404,7 +506,7 @@ pub(crate) struct MatrixBytes {
     pub(crate) scales_at: u64,
     /// Length of the scales.
     pub(crate) scales: u64,
-    /// Place of the corrections (i32 or f32).
+    /// Place of the corrections (i32).
     pub(crate) corrections_at: u64,
     /// Length of the corrections.
     pub(crate) corrections: u64,

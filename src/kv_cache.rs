@@ -3,17 +3,76 @@
 use half::{bf16, f16};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::config::Config;
+use crate::config::{Config, Window};
 use crate::error::SessionError;
 use crate::kernels::layout::{KvDtype, KvShape};
-use crate::kernels::ops::attention::KvMut;
-use crate::options::SessionOptions;
+use crate::kernels::ops::attention::{KvMut, Mask};
+use crate::options::{SessionOptions, WhenFull};
+
+/// Where in the cache a position lies, and what of the cache a query sees.
+///
+/// A text lies in the order of its positions until the cache is full. From there on a ring turns: each token takes the
+/// slot of the oldest, but for the first `keep` tokens of a model whose windows keep them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    /// Slots; more than `keep`.
+    pub(crate) capacity: usize,
+    /// First slots that never turn.
+    pub(crate) keep: usize,
+}
+
+impl Places {
+    /// The slot of a position.
+    pub(crate) fn slot(&self, position: usize) -> usize {
+        if position < self.capacity {
+            return position;
+        }
+        let turning = self.capacity.saturating_sub(self.keep);
+        let turned = position.saturating_sub(self.keep);
+        self.keep
+            .saturating_add(turned.checked_rem(turning).unwrap_or(0))
+    }
+
+    /// The first slots that matter to `n` queries from position `first` on, and which of these each query sees. Past the
+    /// end of a ring there is one query, n = 1.
+    ///
+    /// A window of the newest keys that lies across the ring's end is two ranges of slots: from `keep` to the query's
+    /// own, and as many before the end as are missing. With the kept keys before the first range that is again a window
+    /// at the end of the slots and some slots at their beginning.
+    pub(crate) fn seen(&self, window: Option<Window>, first: usize, n: usize) -> (usize, Mask) {
+        let seen = first.saturating_add(n);
+        let Some(Window { len, keep, .. }) = window else {
+            return match seen > self.capacity {
+                false => (seen, Mask::Causal),
+                true => (self.capacity, Mask::Full),
+            };
+        };
+        if seen <= self.capacity {
+            return (seen, Mask::Window { len, keep });
+        }
+        let len = len.min(self.capacity.saturating_sub(self.keep));
+        let end = self.slot(first).saturating_add(1);
+        // Slots from the first that turns to the query's own.
+        let newest = end.saturating_sub(self.keep);
+        match len.saturating_sub(newest) {
+            0 => (end, Mask::Window { len, keep }),
+            older => {
+                let mask = Mask::Window {
+                    len: older,
+                    keep: end,
+                };
+                (self.capacity, mask)
+            }
+        }
+    }
+}
 
 /// Keys and values of all layers; a layer is `[keys][values]`, with i8 also `[key scales][value scales]`.
 #[derive(Debug)]
 pub(crate) struct KvCache<'m> {
     shape: KvShape,
     dtype: KvDtype,
+    places: Places,
     bytes: &'m mut [u8],
 }
 
@@ -27,12 +86,29 @@ impl<'m> KvCache<'m> {
     }
 
     /// `bytes` are `layers · shape.bytes(dtype)`, at a multiple of 64.
-    pub(crate) fn new(shape: KvShape, dtype: KvDtype, bytes: &'m mut [u8]) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        options: &SessionOptions,
+        shape: KvShape,
+        bytes: &'m mut [u8],
+    ) -> Self {
+        let keep = match options.when_full {
+            WhenFull::Error => 0,
+            WhenFull::Ring => config.attention.keep(),
+        };
         Self {
             shape,
-            dtype,
+            dtype: options.kv,
+            places: Places {
+                capacity: shape.capacity(),
+                keep,
+            },
             bytes,
         }
+    }
+
+    pub(crate) const fn places(&self) -> Places {
+        self.places
     }
 
     pub(crate) const fn shape(&self) -> &KvShape {

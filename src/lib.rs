@@ -26,6 +26,7 @@ mod file;
 mod kv_cache;
 mod linear;
 mod memory;
+mod needs;
 mod norm;
 mod options;
 pub mod pack;
@@ -42,7 +43,9 @@ mod workspace;
 
 pub use attentive_kernels as kernels;
 
-pub use config::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+pub use config::{
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
 #[cfg(feature = "rayon")]
 pub use executor::Rayon;
@@ -50,6 +53,7 @@ pub use executor::{Executor, Sequential};
 #[cfg(target_has_atomic = "ptr")]
 pub use memory::Arena;
 pub use memory::Block;
+pub use needs::{Anything, Fit, Needs};
 pub use options::{SessionOptions, WhenFull};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;

@@ -6,8 +6,9 @@ use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::layout::PANEL;
 use crate::kernels::ops::elementwise::add_bias;
-use crate::kernels::ops::matmul::matmul;
+use crate::kernels::ops::matmul::matmul_linked;
 use crate::kernels::{Matrix, Vector};
+use crate::needs::{Fit, Of};
 use crate::part::LINE;
 use crate::run::{Run, short};
 use crate::spread::{Spread, Work, share};
@@ -54,8 +55,8 @@ impl Work for Rows<'_> {
     clippy::too_many_arguments,
     reason = "a matrix, its input, its output: a struct would only rename them"
 )]
-pub(crate) fn linear<E: Executor>(
-    run: Run<'_>,
+pub(crate) fn linear<F: Fit, E: Executor>(
+    run: Run<'_, F>,
     spread: Spread<'_, E>,
     (weight, bias): (Role, Role),
     layer: Option<usize>,
@@ -73,12 +74,15 @@ pub(crate) fn linear<E: Executor>(
     };
     let all = Rows {
         weight,
-        bias: run.model.vector(bias, layer)?,
+        bias: match Of::<F>::biases() {
+            true => run.model.vector(bias, layer)?,
+            false => None,
+        },
         y,
         scratch,
     };
     spread.over(parts, all, |rows| {
-        matmul(run.backend, &rows.weight, x, n, rows.y, rows.scratch)?;
+        matmul_linked::<Of<F>>(run.backend, &rows.weight, x, n, rows.y, rows.scratch)?;
         if let Some(bias) = rows.bias {
             add_bias(run.backend, rows.y, &bias)?;
         }

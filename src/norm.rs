@@ -3,12 +3,13 @@
 use crate::config::Norm;
 use crate::error::{SessionError, WeightsError};
 use crate::kernels::ops::norm::{layer_norm, rms_norm};
+use crate::needs::{Fit, Of};
 use crate::run::Run;
 use crate::tensors::Role;
 
 /// out = norm(x), row by row; both are (n, dim).
-pub(crate) fn norm(
-    run: Run<'_>,
+pub(crate) fn norm<F: Fit>(
+    run: Run<'_, F>,
     (gain, bias): (Role, Role),
     layer: Option<usize>,
     x: &[f32],
@@ -20,8 +21,10 @@ pub(crate) fn norm(
         .vector(gain, layer)?
         .ok_or(WeightsError::Absent { role: gain })?;
     match config.norm {
-        Norm::Rms => rms_norm(run.backend, x, &gain_vector, config.norm_eps, out)?,
-        Norm::Layer => {
+        Norm::Rms if Of::<F>::norm(Norm::Rms) => {
+            rms_norm(run.backend, x, &gain_vector, config.norm_eps, out)?
+        }
+        Norm::Layer if Of::<F>::norm(Norm::Layer) => {
             let bias = run.model.vector(bias, layer)?;
             layer_norm(
                 run.backend,
@@ -32,6 +35,7 @@ pub(crate) fn norm(
                 out,
             )?;
         }
+        _ => return Err(SessionError::NotLinked),
     }
     Ok(())
 }

@@ -13,6 +13,10 @@ pub enum WhenFull {
     Error,
     /// The newest token takes the place of the oldest: every token sees itself and the `context_len − 1` before it,
     /// without end. The context is rounded up to a multiple of 16.
+    ///
+    /// Layers with a [`Window`](crate::Window) see no more than their window, as without a ring. The keys that a window
+    /// keeps keep their places, and layers that see everything then see these and the newest `context_len − keep`. So
+    /// where every layer has a window, a ring of its keys and the kept ones computes what endless memory would.
     Ring,
 }
 
@@ -105,7 +109,7 @@ impl SessionOptions {
     ///
     /// # Errors
     /// The context, the prefill batch or the parts are out of range, or a ring is asked of a model with learned
-    /// positions.
+    /// positions, or one that has no room beside the keys that the model keeps.
     pub const fn check(&self, config: &Config) -> Result<(), SessionError> {
         let learned = matches!(config.position, Position::Learned);
         if learned && matches!(self.when_full, WhenFull::Ring) {
@@ -119,6 +123,13 @@ impl SessionOptions {
         if self.context_len == 0 || self.context_len > most {
             return Err(SessionError::ContextLen {
                 most,
+                have: self.context_len,
+            });
+        }
+        let keep = config.attention.keep();
+        if matches!(self.when_full, WhenFull::Ring) && self.context_len <= keep {
+            return Err(SessionError::RingKeeps {
+                keep,
                 have: self.context_len,
             });
         }

@@ -7,14 +7,14 @@
 //! ```
 //! use attentive::kernels::layout::WeightFormat;
 //! use attentive::pack::{Recipe, ScaleMethod, TokenizerParts};
-//! use attentive::{Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position};
+//! use attentive::{Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position};
 //!
 //! let config = Config {
 //!     architecture: attentive::Architecture::Decoder,
 //!     vocab_len: 256, dim: 8, layers: 1, heads: 1, kv_heads: 1, head_dim: 8, hidden_dim: 16,
 //!     context_len: 32, norm: Norm::Rms, norm_place: NormPlace::Pre, norm_eps: 1e-5, final_norm: true,
 //!     ffn: Ffn::Relu, position: Position::None, tied: true, biases: Biases::NONE,
-//!     embedding_scale: 1.0, begin_of_text: None, end_of_text: None,
+//!     attention: Attention::PLAIN, embedding_scale: 1.0, begin_of_text: None, end_of_text: None,
 //! };
 //! let recipe = Recipe {
 //!     config: &config,
@@ -41,7 +41,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::config::Config;
 use crate::error::{ConfigError, WeightsError};
 use crate::file::{
-    self, ALIGN, CRC, ConfigRecord, Entry, Header, MAGIC, MatrixBytes, NO_LAYER,
+    self, ALIGN, AttentionRecord, CRC, ConfigRecord, Entry, Header, MAGIC, MatrixBytes, NO_LAYER,
     PROVENANCE_BYTES_MAX, VERSION, align_up,
 };
 use crate::kernels::layout::WeightFormat;
@@ -101,8 +101,6 @@ pub enum TensorData<'o> {
         weights: &'o mut [i8],
         /// One for each 32 columns of a row.
         scales: &'o mut [f16],
-        /// One a row.
-        corrections: &'o mut [f32],
     },
     /// [`WeightFormat::I4Group32`].
     I4Group32 {
@@ -175,11 +173,9 @@ impl TensorMut<'_> {
                 corrections,
                 ..
             } => pack::pack_i8_row_levels(rows, cols, levels, weights, corrections)?,
-            TensorData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => pack::pack_i8_group32_levels(rows, cols, levels, scales, weights, corrections)?,
+            TensorData::I8Group32 { weights, .. } => {
+                pack::pack_i8_group32_levels(rows, cols, levels, weights)?;
+            }
             TensorData::I4Group32 { weights, .. } => {
                 pack::pack_i4_group32_levels(rows, cols, levels, weights)?;
             }
@@ -237,12 +233,8 @@ impl TensorMut<'_> {
             } => {
                 pack::pack_i8_row(rows, cols, values, scales, weights, corrections)?;
             }
-            TensorData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => {
-                pack::pack_i8_group32(rows, cols, values, scales, weights, corrections)?;
+            TensorData::I8Group32 { weights, scales } => {
+                pack::pack_i8_group32(rows, cols, values, scales, weights)?;
             }
             TensorData::I4Group32 { weights, scales } => {
                 pack::pack_i4_group32(rows, cols, values, scales, weights)?;
@@ -324,8 +316,8 @@ impl Recipe<'_> {
             });
         }
         self.tokenizer.check(self.config.vocab_len)?;
-        let table_bytes = (self.config.tensors_len() * Entry::LEN) as u64;
-        let tables_end = (Header::LEN + ConfigRecord::LEN) as u64 + table_bytes;
+        let table = self.table_at() + self.config.tensors_len() * Entry::LEN;
+        let tables_end = table as u64;
         let provenance = align_up(tables_end);
         let tokenizer = align_up(provenance + self.provenance.len() as u64);
         let tensors = align_up(tokenizer + self.tokenizer.bytes()?);
@@ -335,6 +327,15 @@ impl Recipe<'_> {
             tokenizer,
             tensors,
         })
+    }
+
+    /// Where the tensor table begins.
+    fn table_at(&self) -> usize {
+        let attention = match AttentionRecord::is_needed(&self.config.attention) {
+            true => AttentionRecord::LEN,
+            false => 0,
+        };
+        Header::LEN + ConfigRecord::LEN + attention
     }
 
     fn write_tensors<E: From<PackError>>(
@@ -358,7 +359,7 @@ impl Recipe<'_> {
                 offset,
                 len,
             };
-            let entry_at = (Header::LEN + ConfigRecord::LEN + index * Entry::LEN) as u64;
+            let entry_at = (self.table_at() + index * Entry::LEN) as u64;
             slice_mut(out, entry_at, Entry::LEN as u64)?.copy_from_slice(&entry.encode());
             let data = tensor_data(&shape, format, slice_mut(out, offset, len)?)?;
             fill(TensorMut { shape, data })?;
@@ -375,6 +376,10 @@ impl Recipe<'_> {
         let payload_crc = CRC.checksum(payload);
         let config = ConfigRecord::encode(self.config);
         slice_mut(out, Header::LEN as u64, config.len() as u64)?.copy_from_slice(&config);
+        if let Some(attention) = AttentionRecord::encode(&self.config.attention) {
+            let at = (Header::LEN + ConfigRecord::LEN) as u64;
+            slice_mut(out, at, attention.len() as u64)?.copy_from_slice(&attention);
+        }
         let mut header = Header {
             magic: MAGIC,
             version: VERSION,
@@ -390,9 +395,9 @@ impl Recipe<'_> {
             payload_crc,
             header_crc: 0,
         };
-        let table_at = (Header::LEN + ConfigRecord::LEN) as u64;
-        let table = slice_mut(out, table_at, places.tables_end - table_at)?;
-        header.header_crc = header_crc(&header.encode(), &config, table);
+        let tables_at = Header::LEN as u64;
+        let tables = slice_mut(out, tables_at, places.tables_end - tables_at)?;
+        header.header_crc = header_crc(&header.encode(), tables);
         slice_mut(out, 0, Header::LEN as u64)?.copy_from_slice(&header.encode());
         Ok(())
     }
@@ -445,7 +450,6 @@ fn tensor_data<'o>(
         WeightFormat::I8Group32 => TensorData::I8Group32 {
             weights: view(weights)?,
             scales: view(scales)?,
-            corrections: view(corrections)?,
         },
         WeightFormat::I4Group32 => TensorData::I4Group32 {
             weights,

@@ -239,7 +239,7 @@ impl<E: Executor> Work for Batch<'_, E> {
 #[cfg(test)]
 mod tests {
     use super::{Config, Cuts, Executor, TILE, Tokens};
-    use crate::config::{Architecture, Biases, Ffn, Norm, NormPlace, Position};
+    use crate::config::{Architecture, Attention, Biases, Ffn, Norm, NormPlace, Position};
     use crate::spread::Spread;
 
     const CONFIG: Config = Config {
@@ -260,6 +260,7 @@ mod tests {
         position: Position::None,
         tied: true,
         biases: Biases::NONE,
+        attention: Attention::PLAIN,
         embedding_scale: 1.0,
         begin_of_text: None,
         end_of_text: None,

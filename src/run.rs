@@ -1,5 +1,7 @@
 //! What the blocks of every family share: the model and backend of a pass, the place of its tokens, parts of buffers.
 
+use core::marker::PhantomData;
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::SessionError;
@@ -7,13 +9,21 @@ use crate::kernels::ops::attention::Precision;
 use crate::kernels::{Backend, ShapeError};
 use crate::weights::Model;
 
-/// What every part of a forward pass needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
+/// What every part of a forward pass needs; the code for what fits `F`.
+pub(crate) struct Run<'a, F> {
     pub(crate) model: &'a Model<'a>,
     pub(crate) backend: Backend,
     pub(crate) precision: Precision,
+    pub(crate) fit: PhantomData<fn() -> F>,
 }
+
+impl<F> Clone for Run<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Run<'_, F> {}
 
 /// The place of the tokens that are run.
 #[derive(Clone, Copy, Debug)]

@@ -132,15 +132,28 @@ fn finite_or_lowest(x: f32) -> f32 {
 }
 
 /// Index and value of the first of the highest; `None` if nothing is finite.
+///
+/// The maximum first, in lanes, then its place: a vocabulary is long, and comparisons that wait for each other take as
+/// long as a layer of the model.
 fn highest(x: &[f32]) -> Option<(u32, f32)> {
-    let mut best = None;
-    let mut highest = f32::NEG_INFINITY;
-    for (id, &x) in (0u32..).zip(x) {
-        if x > highest {
-            (best, highest) = (Some(id), x);
+    const LANES: usize = 16;
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, x);
         }
     }
-    Some((best?, highest))
+    let lanes = lanes.iter().chain(rest);
+    let highest = lanes.fold(f32::NEG_INFINITY, |highest, &x| larger(highest, x));
+    if highest == f32::NEG_INFINITY {
+        return None;
+    }
+    let here = |chunk: &[f32; LANES]| chunk.iter().fold(false, |found, &x| found | (x == highest));
+    let before = chunks.iter().take_while(|chunk| !here(chunk)).count() * LANES;
+    let (id, &x) = (0u32..).zip(x).skip(before).find(|&(_, &x)| x == highest)?;
+    Some((id, x))
 }
 
 /// Bits that order as the floats do: of negative ones all, of others the sign turned over.

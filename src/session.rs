@@ -1,10 +1,13 @@
 //! A text in the making: a model, its memory and the tokens so far.
 
+use core::marker::PhantomData;
+
 use crate::decoder::{forward, logits};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
 use crate::kernels::ops::attention::Precision;
+use crate::needs::{self, Anything, Fit};
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
 use crate::run::{Run, floats};
@@ -23,8 +26,8 @@ use crate::workspace::Workspace;
 /// #     architecture: attentive::Architecture::Decoder, vocab_len: 256, dim: 8, layers: 1, heads: 1, kv_heads: 1,
 /// #     head_dim: 8, hidden_dim: 16, context_len: 32, norm: attentive::Norm::Rms,
 /// #     norm_place: attentive::NormPlace::Pre, norm_eps: 1e-5, final_norm: true, ffn: attentive::Ffn::Relu,
-/// #     position: attentive::Position::None, tied: true, biases: attentive::Biases::NONE, embedding_scale: 1.0,
-/// #     begin_of_text: None, end_of_text: None,
+/// #     position: attentive::Position::None, tied: true, biases: attentive::Biases::NONE,
+/// #     attention: attentive::Attention::PLAIN, embedding_scale: 1.0, begin_of_text: None, end_of_text: None,
 /// # };
 /// # let recipe = Recipe {
 /// #     config: &config, tokenizer: TokenizerParts::Bytes { offset: 0 }, provenance: "",
@@ -53,10 +56,11 @@ use crate::workspace::Workspace;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Session<'m, E = Sequential> {
+pub struct Session<'m, E = Sequential, F = Anything> {
     model: &'m Model<'m>,
     backend: Backend,
     executor: E,
+    fit: PhantomData<fn() -> F>,
     /// Parts that there is scratch for.
     parts: usize,
     when_full: WhenFull,
@@ -82,6 +86,24 @@ impl<'m> Session<'m> {
         memory: &'m mut [u8],
         backend: Backend,
     ) -> Result<Self, SessionError> {
+        Self::fitted(model, options, memory, backend)
+    }
+}
+
+impl<'m, F: Fit> Session<'m, Sequential, F> {
+    /// As [`Session::new`], for the models and options that [`Fit`] promises: the code for others is not linked.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`], and [`SessionError::NotLinked`].
+    pub fn fitted(
+        model: &'m Model<'m>,
+        options: &SessionOptions,
+        memory: &'m mut [u8],
+        backend: Backend,
+    ) -> Result<Self, SessionError> {
+        if !needs::check::<F>(model, options) {
+            return Err(SessionError::NotLinked);
+        }
         model.check_aligned()?;
         let workspace = Workspace::new(model.config(), options, memory)?;
         set_frequencies(&model.config().position, workspace.activations.frequencies);
@@ -89,6 +111,7 @@ impl<'m> Session<'m> {
             model,
             backend,
             executor: Sequential,
+            fit: PhantomData,
             parts: options.parts,
             when_full: options.when_full,
             precision: options.precision,
@@ -100,7 +123,7 @@ impl<'m> Session<'m> {
     }
 }
 
-impl<'m, E: Executor> Session<'m, E> {
+impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// The same session, its work spread over several cores by an executor: up to [`SessionOptions::parts`] parts of a
     /// prompt's batch, or of a token's matrices. Texts and logits stay the same, to the bit.
     ///
@@ -120,11 +143,12 @@ impl<'m, E: Executor> Session<'m, E> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn with_executor<F: Executor>(self, executor: F) -> Session<'m, F> {
+    pub fn with_executor<X: Executor>(self, executor: X) -> Session<'m, X, F> {
         Session {
             model: self.model,
             backend: self.backend,
             executor,
+            fit: PhantomData,
             parts: self.parts,
             when_full: self.when_full,
             precision: self.precision,
@@ -240,7 +264,8 @@ impl<'m, E: Executor> Session<'m, E> {
         self.is_last_pending = false;
     }
 
-    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that are still seen.
+    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that still have a place in
+    /// the cache: the first ones that the model's windows keep, and the newest.
     pub fn tokens(&self) -> &[u32] {
         self.workspace
             .tokens
@@ -333,12 +358,8 @@ impl<'m, E: Executor> Session<'m, E> {
         &mut self,
         ids: &mut dyn Iterator<Item = Result<u32, TokenizeError>>,
     ) -> Result<usize, SessionError> {
-        let room = self
-            .workspace
-            .kv
-            .shape()
-            .capacity()
-            .saturating_sub(self.position);
+        let capacity = self.workspace.kv.places().capacity;
+        let room = capacity.saturating_sub(self.position);
         let most = self.workspace.batch.len().min(room.max(1));
         let mut len = 0;
         while len < most
@@ -384,19 +405,22 @@ impl<'m, E: Executor> Session<'m, E> {
             .enter(|| logits(run, spread, index, activations, to))
     }
 
-    const fn run(&self) -> Run<'m> {
+    const fn run(&self) -> Run<'m, F> {
         Run {
             model: self.model,
             backend: self.backend,
             precision: self.precision,
+            fit: PhantomData,
         }
     }
 
-    /// Appends to the context; in a full ring the oldest token goes.
+    /// Appends to the context; in a full ring the oldest token goes that is not kept.
     fn remember(&mut self, id: u32) {
+        let keep = self.workspace.kv.places().keep;
         let tokens = &mut *self.workspace.tokens;
         if self.tokens_len >= tokens.len() {
-            let cells = core::cell::Cell::from_mut(tokens).as_slice_of_cells();
+            let turning = tokens.get_mut(keep..).unwrap_or_default();
+            let cells = core::cell::Cell::from_mut(turning).as_slice_of_cells();
             for (to, from) in cells.iter().zip(cells.iter().skip(1)) {
                 to.set(from.get());
             }

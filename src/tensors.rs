@@ -38,6 +38,8 @@ pub enum Role {
     DownWeight = 26,
     /// (dim).
     DownBias = 27,
+    /// (heads), with attention sinks; always f32.
+    AttnSinks = 28,
     /// (dim).
     FinalNormGain = 48,
     /// (dim).
@@ -51,11 +53,12 @@ pub enum Role {
 /// Tensors before the layers, in file order.
 const BEFORE: [Role; 2] = [Role::TokenEmbedding, Role::PositionEmbedding];
 /// Tensors of a layer, in file order, which is the order of use.
-const LAYER: [Role; 12] = [
+const LAYER: [Role; 13] = [
     Role::AttnNormGain,
     Role::AttnNormBias,
     Role::QkvWeight,
     Role::QkvBias,
+    Role::AttnSinks,
     Role::OutWeight,
     Role::OutBias,
     Role::FfnNormGain,
@@ -158,6 +161,7 @@ impl Config {
             Role::PositionEmbedding => matches!(self.position, Position::Learned),
             Role::AttnNormBias | Role::FfnNormBias => self.biases.norm,
             Role::QkvBias => self.biases.qkv,
+            Role::AttnSinks => self.attention.sinks,
             Role::OutBias => self.biases.out,
             Role::UpBias => self.biases.up,
             Role::DownBias => self.biases.down,
@@ -180,6 +184,7 @@ impl Config {
             Role::UpWeight => (self.up_dim(), self.dim),
             Role::DownWeight => (self.dim, self.hidden_dim),
             Role::QkvBias => (0, self.qkv_dim()),
+            Role::AttnSinks => (0, self.heads),
             Role::UpBias => (0, self.up_dim()),
             Role::OutputBias => (0, self.vocab_len),
             Role::AttnNormGain

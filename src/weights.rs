@@ -57,22 +57,26 @@ impl<'a> Model<'a> {
         let Some((header_bytes, rest)) = bytes.split_first_chunk::<{ Header::LEN }>() else {
             return Err(too_short);
         };
-        let Some((config_bytes, rest)) = rest.split_first_chunk::<{ ConfigRecord::LEN }>() else {
+        let Some(config_bytes) = rest.first_chunk::<{ ConfigRecord::LEN }>() else {
             return Err(too_short);
         };
         let header = Header::decode(*header_bytes);
-        let (table, payload) = match check_header(&header, have, rest) {
+        let records_len = ConfigRecord::len_of_all(config_bytes);
+        let (tables, payload) = match check_header(&header, records_len, have, rest) {
             Ok(parts) => parts,
             Err(error) => return Err(error),
         };
-        if header_crc(header_bytes, config_bytes, table) != header.header_crc {
+        if header_crc(header_bytes, tables) != header.header_crc {
             return Err(WeightsError::HeaderChecksum);
         }
-        let config = match check_config(&header, *config_bytes) {
+        let Some((records, table)) = tables.split_at_checked(records_len) else {
+            return Err(too_short);
+        };
+        let config = match check_config(&header, *config_bytes, records) {
             Ok(config) => config,
             Err(error) => return Err(error),
         };
-        let sections = match Sections::check(&header, bytes, table.len(), config.vocab_len) {
+        let sections = match Sections::check(&header, bytes, tables.len(), config.vocab_len) {
             Ok(sections) => sections,
             Err(error) => return Err(error),
         };
@@ -110,6 +114,11 @@ impl<'a> Model<'a> {
     /// The dimensions, checked.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The entries of the tensor table.
+    pub(crate) const fn table(&self) -> &'a [[u8; Entry::LEN]] {
+        self.table
     }
 
     /// The tokenizer.
@@ -165,7 +174,6 @@ impl<'a> Model<'a> {
             WeightFormat::I8Group32 => MatrixData::I8Group32 {
                 weights: self.view(weights)?,
                 scales: self.view(scales)?,
-                corrections: self.view(corrections)?,
             },
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights,
@@ -248,9 +256,11 @@ const fn part(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     }
 }
 
-/// What must hold before the checksum can be taken; splits the bytes after the configuration into table and payload.
+/// What must hold before the checksum can be taken; splits the bytes after the header into tables (the configuration's
+/// records, the tensor table) and payload.
 const fn check_header<'a>(
     header: &Header,
+    records_len: usize,
     have: usize,
     rest: &'a [u8],
 ) -> Result<(&'a [u8], &'a [u8]), WeightsError> {
@@ -269,9 +279,9 @@ const fn check_header<'a>(
             have: tensors_len,
         });
     }
-    let table_bytes = tensors_len * Entry::LEN;
-    let Some(parts) = rest.split_at_checked(table_bytes) else {
-        let need = Header::LEN + ConfigRecord::LEN + table_bytes;
+    let tables_len = records_len + tensors_len * Entry::LEN;
+    let Some(parts) = rest.split_at_checked(tables_len) else {
+        let need = Header::LEN + tables_len;
         return Err(WeightsError::TooShort { need, have });
     };
     if header.file_len != have as u64 {
@@ -283,24 +293,20 @@ const fn check_header<'a>(
     Ok(parts)
 }
 
-/// Checksum of the header without its last field, the configuration and the table.
-pub(crate) const fn header_crc(
-    header: &[u8; Header::LEN],
-    config: &[u8; ConfigRecord::LEN],
-    table: &[u8],
-) -> u32 {
+/// Checksum of the header without its last field, and of the tables.
+pub(crate) const fn header_crc(header: &[u8; Header::LEN], tables: &[u8]) -> u32 {
     let mut digest = CRC.digest();
     if let Some((covered, _)) = header.split_last_chunk::<4>() {
         digest.update(covered);
     }
-    digest.update(config);
-    digest.update(table);
+    digest.update(tables);
     digest.finalize()
 }
 
 const fn check_config(
     header: &Header,
     bytes: [u8; ConfigRecord::LEN],
+    records: &[u8],
 ) -> Result<Config, WeightsError> {
     let mut reserved: &[u8] = &header.reserved;
     while let Some((&byte, rest)) = reserved.split_first() {
@@ -316,7 +322,12 @@ const fn check_config(
         Ok(architecture) => architecture,
         Err(error) => return Err(error),
     };
-    let config = match ConfigRecord::decode(bytes, architecture) {
+    let attention = if records.len() > ConfigRecord::LEN {
+        records.last_chunk().copied()
+    } else {
+        None
+    };
+    let config = match ConfigRecord::decode(bytes, attention, architecture) {
         Ok(config) => config,
         Err(error) => return Err(WeightsError::Config(error)),
     };
@@ -342,10 +353,10 @@ impl<'a> Sections<'a> {
     const fn check(
         header: &Header,
         bytes: &'a [u8],
-        table_bytes: usize,
+        tables_len: usize,
         vocab_len: usize,
     ) -> Result<Self, WeightsError> {
-        let tables_end = (Header::LEN + ConfigRecord::LEN + table_bytes) as u64;
+        let tables_end = (Header::LEN + tables_len) as u64;
         let len = header.provenance_len;
         if header.provenance_offset != align_up(tables_end) || len > file::PROVENANCE_BYTES_MAX {
             return Err(WeightsError::Provenance);
@@ -443,6 +454,12 @@ const fn check_entry(entry: &Entry, shape: &TensorShape, offset: u64) -> Result<
 pub(crate) const fn tensor_bytes(shape: &TensorShape, format: WeightFormat) -> Option<u64> {
     match shape.kind {
         TensorKind::Matrix => Some(MatrixBytes::of(format, shape.rows, shape.cols).len()),
+        // Attention reads them in place, and knows f32 only.
+        TensorKind::Vector
+            if matches!(shape.role, Role::AttnSinks) && !matches!(format, WeightFormat::F32) =>
+        {
+            None
+        }
         TensorKind::Vector => file::vector_bytes(format, shape.cols),
     }
 }

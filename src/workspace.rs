@@ -195,7 +195,7 @@ impl<'m> Workspace<'m> {
             .ok_or(SessionError::Memory { need, have })?;
         rest.fill(0);
         let kv_bytes = take(&mut rest, sizes.kv_bytes)?;
-        let kv = KvCache::new(shape, options.kv, kv_bytes);
+        let kv = KvCache::new(config, options, shape, kv_bytes);
         let x = buffer(&mut rest, sizes.x)?;
         let y = buffer(&mut rest, sizes.y)?;
         let wide = buffer(&mut rest, sizes.wide)?;

@@ -5,8 +5,12 @@ mod common;
 use std::path::Path;
 
 use attentive::kernels::Backend;
-use attentive::kernels::layout::WeightFormat;
-use attentive::{Arena, Block, Config, Model, Session, SessionOptions, include_weights};
+use attentive::kernels::layout::{KvDtype, WeightFormat};
+use attentive::kernels::ops::attention::Precision;
+use attentive::{
+    Anything, Arena, Block, Config, Fit, Model, Needs, Sequential, Session, SessionError,
+    SessionOptions, include_weights,
+};
 use common::{LLAMA, pack_bpe_variant, pack_unigram_full, pack_word_piece};
 
 static MODEL: Model<'static> = include_weights!("ui/tiny.attn");
@@ -21,6 +25,63 @@ fn embedded_weights_run_from_static_memory() {
     session.prompt("to").expect("room");
     assert!(session.logits().iter().all(|logit| logit.is_finite()));
     assert!(ARENA.take().is_err());
+}
+
+static AUSTEN: Model<'static> = include_weights!("../models/austen-1m-int8.attn");
+const BYTES: SessionOptions = SessionOptions::new(32).with_kv(KvDtype::I8);
+const FLOATS: SessionOptions = SessionOptions::new(32);
+
+/// One model with one kind of cache.
+struct Austen;
+
+impl Fit for Austen {
+    const NEEDS: Needs = AUSTEN.needs(&BYTES);
+}
+
+/// Two models, two kinds of caches.
+struct Both;
+
+impl Fit for Both {
+    const NEEDS: Needs = AUSTEN.needs(&BYTES).and(MODEL.needs(&FLOATS));
+}
+
+/// A session that fits computes the bits of one that takes anything; one that does not fit is refused before it begins.
+#[test]
+fn what_is_not_linked_is_refused() {
+    fn open<F: Fit>(
+        model: &'static Model<'static>,
+        options: &SessionOptions,
+    ) -> Result<Vec<f32>, SessionError> {
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let session = Session::<Sequential, F>::fitted(model, options, memory, Backend::SCALAR);
+        let mut session = session?;
+        session.prompt("to")?;
+        Ok(session.logits().to_vec())
+    }
+    let all = |model: &'static Model<'static>, options: &SessionOptions| {
+        open::<Anything>(model, options).expect("anything fits")
+    };
+    assert_eq!(
+        open::<Austen>(&AUSTEN, &BYTES),
+        Ok(all(&AUSTEN, &BYTES)),
+        "the same bits"
+    );
+    let accurate = BYTES.with_precision(Precision::Accurate);
+    let halves = BYTES.with_kv(KvDtype::F16);
+    for options in [FLOATS, accurate, halves] {
+        all(&AUSTEN, &options);
+        assert_eq!(
+            open::<Austen>(&AUSTEN, &options),
+            Err(SessionError::NotLinked)
+        );
+    }
+    // Its matrices have another format.
+    assert_eq!(open::<Austen>(&MODEL, &BYTES), Err(SessionError::NotLinked));
+    for (model, options) in [(&AUSTEN, BYTES), (&MODEL, FLOATS), (&AUSTEN, FLOATS)] {
+        assert_eq!(open::<Both>(model, &options), Ok(all(model, &options)));
+    }
+    assert_eq!(open::<Both>(&MODEL, &halves), Err(SessionError::NotLinked));
 }
 
 #[test]

@@ -7,10 +7,11 @@ use attentive::kernels::layout::{WeightFormat, weight_lens};
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::pack::scale_index;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
-use attentive::{Block, Config, Model, Role, TensorKind, TensorShape, WeightsError};
+use attentive::{Block, Config, ConfigError, Model, Role, TensorKind, TensorShape, WeightsError};
 use half::f16;
 
-use common::{Random, Variant, pack_variant, variants};
+use common::hostile::repair_checksum;
+use common::{Random, Variant, WINDOW, pack_variant, variants, with};
 
 #[test]
 fn every_variant_is_read_back() {
@@ -220,4 +221,113 @@ fn a_tensor_of_the_wrong_length_is_refused() {
         tensor.write(&[0.0], ScaleMethod::AbsMax)
     });
     assert!(result.is_err());
+}
+
+/// A file of a model whose attention is plain has no record of it, and is what it always was; the record of any other is 64
+/// bytes behind the configuration.
+#[test]
+fn an_attention_record_is_there_when_it_says_something() {
+    let table_len = |config: &Config| 32 * config.tensors_len();
+    for (config, records_len) in [(variants()[0].config, 64), (with(WINDOW, None, true), 128)] {
+        let blocks = pack_variant(&config, WeightFormat::F32, 1);
+        let file = Block::bytes(&blocks);
+        let provenance_at = u64::from_le_bytes(file[16..24].try_into().expect("8 bytes")) as usize;
+        let tables_end = 64 + records_len + table_len(&config);
+        assert_eq!(provenance_at, tables_end.next_multiple_of(64));
+    }
+}
+
+/// A file of a model with a window, a cap and sinks, changed at one place of the attention record, its checksum repaired.
+#[test]
+fn an_impossible_attention_is_refused() {
+    let config = with(WINDOW, Some(30.0), true);
+    let blocks = pack_variant(&config, WeightFormat::F32, 1);
+    let parse = |changes: &[(usize, [u8; 4])]| {
+        let mut blocks = blocks.clone();
+        let file = Block::bytes_mut(&mut blocks);
+        for (at, bytes) in changes {
+            file[*at..][..4].copy_from_slice(bytes);
+        }
+        repair_checksum(file);
+        Model::parse(file).map(|model| *model.config())
+    };
+    let (len, keep, full_every, cap, flags, reserved) = (128, 132, 136, 140, 144, 188);
+    let word = u32::to_le_bytes;
+    assert_eq!(parse(&[]), Ok(config));
+    let cap_bytes = |x: f32| (cap, x.to_le_bytes());
+    let out_of_range = |field, least, most, have| ConfigError::OutOfRange {
+        field,
+        least,
+        most,
+        have,
+    };
+    let number = ConfigError::Number { field: "soft_cap" };
+    let unknown = ConfigError::Unknown { field: "attention" };
+    let longest = Config::CONTEXT_MAX;
+    let most = u32::MAX as usize;
+    for (changes, want) in [
+        (vec![(len, word(0))], out_of_range("window", 1, longest, 0)),
+        (
+            vec![(len, word(u32::MAX))],
+            out_of_range("window", 1, longest, most),
+        ),
+        (
+            vec![(keep, word(10))],
+            out_of_range("window_keep", 0, 9, 10),
+        ),
+        (
+            vec![(full_every, word(1))],
+            out_of_range("window_full_every", 2, 256, 1),
+        ),
+        (
+            vec![(full_every, word(257))],
+            out_of_range("window_full_every", 2, 256, 257),
+        ),
+        (vec![cap_bytes(f32::NAN)], number),
+        (vec![cap_bytes(f32::INFINITY)], number),
+        (vec![cap_bytes(-30.0)], number),
+        (vec![cap_bytes(-0.0)], number),
+        (vec![cap_bytes(1e-30)], number),
+        (vec![(flags, word(3))], unknown),
+        (vec![(reserved, word(1))], unknown),
+        // A record that says nothing.
+        (
+            [len, keep, full_every, cap, flags]
+                .map(|at| (at, word(0)))
+                .to_vec(),
+            unknown,
+        ),
+    ] {
+        assert_eq!(
+            parse(&changes),
+            Err(WeightsError::Config(want)),
+            "{changes:?}"
+        );
+    }
+    // Without sinks there is a tensor too many in each layer.
+    let need = config.tensors_len() - config.layers;
+    let have = config.tensors_len();
+    assert_eq!(
+        parse(&[(flags, word(0))]),
+        Err(WeightsError::TensorsLen { need, have })
+    );
+    // Without the flag, the record is no entry of the table.
+    let plain = u32::from_le_bytes(Block::bytes(&blocks)[96..100].try_into().expect("4 bytes"));
+    assert!(parse(&[(96, word(plain & !(1 << 9)))]).is_err());
+}
+
+/// Attention reads its sinks in place, as f32.
+#[test]
+fn sinks_of_another_format_are_refused() {
+    let config = with(WINDOW, None, true);
+    let recipe = Recipe {
+        config: &config,
+        tokenizer: TokenizerParts::None,
+        provenance: "",
+        format: &|_| WeightFormat::F16,
+    };
+    assert!(matches!(
+        recipe.file_bytes(),
+        Err(PackError::Format { shape, .. }) if shape.role == Role::AttnSinks
+    ));
 }

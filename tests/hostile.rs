@@ -36,7 +36,7 @@ fn changed_files_with_sound_checksums_never_panic() {
                 let mut copy = blocks.clone();
                 let file = Block::bytes_mut(&mut copy);
                 // A third of the changes each in what is parsed, in the tokenizer and provenance, and anywhere.
-                let tables_end = 128 + 32 * variant.config.tensors_len();
+                let tables_end = 192 + 32 * variant.config.tensors_len();
                 let end = [tables_end, tables_end + 4096, file.len()][random.below(3)];
                 for _ in 0..=random.below(4) {
                     let at = random.below(end.min(file.len()));

@@ -134,6 +134,15 @@ fn greedy_takes_the_first_of_the_highest() {
     let greedy = SamplerOptions::GREEDY;
     assert_eq!(draw(greedy, &[1.0, 3.0, 3.0, 2.0], &[]), Some(1));
     assert_eq!(draw(greedy, &[-5.0], &[]), Some(0));
+    for len in 1..70 {
+        for first in 0..len {
+            let mut logits = vec![-3.0_f32; len];
+            logits[first] = -2.0;
+            logits[(first + 7).min(len - 1)] = -2.0;
+            logits[len / 2] = logits[len / 2].max(-2.5);
+            assert_eq!(draw(greedy, &logits, &[]), Some(first as u32), "{len}");
+        }
+    }
     let penalised = SamplerOptions {
         repetition_penalty: 2.0,
         ..greedy

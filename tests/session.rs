@@ -7,10 +7,12 @@ use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::pack::TokenizerParts;
 use attentive::{
     Block, Config, Model, Role, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
-    TensorShape, WhenFull,
+    TensorShape, WhenFull, Window,
 };
 
-use common::{LLAMA, Random, Variant, pack_variant, pack_with, random_values, reference, variants};
+use common::{
+    LLAMA, Random, Variant, pack_variant, pack_with, random_values, reference, variants, with,
+};
 
 fn random_ids(config: &Config, len: usize, seed: u64) -> Vec<u32> {
     let mut random = Random(seed);
@@ -150,6 +152,34 @@ fn batches_of_any_size_give_the_same_bits() {
     }
 }
 
+/// A batch may be smaller than the session's largest, and then need no more memory than it has.
+#[test]
+fn smaller_batches_have_room() {
+    let config = Config {
+        head_dim: 32,
+        ..LLAMA
+    };
+    let blocks = pack_variant(&config, WeightFormat::F32, 2);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let ids = random_ids(&config, 24, 8);
+    for kv in [KvDtype::F32, KvDtype::F16, KvDtype::I8] {
+        for prefill_len in 1..=24 {
+            let options = SessionOptions::new(256)
+                .with_kv(kv)
+                .with_prefill_len(prefill_len);
+            let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+            let memory = Block::bytes_mut(&mut memory);
+            let session = Session::new(&model, &options, memory, Backend::SCALAR);
+            let mut session = session.expect("a session");
+            for n in 1..=prefill_len {
+                session.reset();
+                let done = session.prompt_tokens(&ids[..n]);
+                assert_eq!(done, Ok(()), "{kv:?} {prefill_len} {n}");
+            }
+        }
+    }
+}
+
 #[test]
 fn prompt_and_step_are_score() {
     let blocks = pack_variant(&LLAMA, WeightFormat::I8Row, 1);
@@ -270,6 +300,93 @@ fn a_ring_forgets_the_oldest() {
     }
 }
 
+/// Where every layer has a window, what a ring forgets is what no token sees any more: endless memory gives the same, with
+/// positions too, and the first keys of the text keep their places.
+#[test]
+fn a_ring_of_a_windows_keys_is_endless_memory() {
+    for (len, keep) in [(9, 0), (9, 2), (16, 0), (14, 2), (31, 1), (1, 0)] {
+        let config = with(
+            Window {
+                len,
+                keep,
+                full_every: 0,
+            },
+            Some(3.0),
+            true,
+        );
+        let blocks = pack_variant(&config, WeightFormat::F32, 6);
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        // Several turns of the ring, and every place of a window in it.
+        let ids = random_ids(&config, 90, 5);
+        let ring = SessionOptions::new(len + keep).with_when_full(WhenFull::Ring);
+        for backend in Backend::available() {
+            for (kv, bound) in [
+                (KvDtype::F32, 1e-5),
+                (KvDtype::F16, 1e-4),
+                (KvDtype::I8, 5e-2),
+            ] {
+                let long = SessionOptions::new(90).with_kv(kv);
+                let want: Vec<Vec<f64>> = scores(&model, &long, backend, &ids)
+                    .into_iter()
+                    .map(|row| row.into_iter().map(f64::from).collect())
+                    .collect();
+                for prefill_len in [1, len + keep] {
+                    let ring = ring.with_kv(kv).with_prefill_len(prefill_len);
+                    let error = largest_error(&scores(&model, &ring, backend, &ids), &want);
+                    let name = backend.name();
+                    assert!(
+                        error < bound,
+                        "{name} {kv:?} {len} {keep} {prefill_len}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A layer without a window sees in a ring that has turned the kept keys and the newest, all that there are.
+#[test]
+fn a_ring_keeps_the_first_tokens_for_full_layers_too() {
+    let window = Window {
+        len: 5,
+        keep: 3,
+        full_every: 2,
+    };
+    let config = Config {
+        position: attentive::Position::None,
+        ..with(window, None, false)
+    };
+    let values = |role, layer: Option<usize>| -> Vec<f64> {
+        let index = config.tensor_index(role, layer).expect("a tensor");
+        let shape: TensorShape = config.tensor(index).expect("a shape");
+        let values = random_values(&shape, 5).into_iter().map(f64::from);
+        values.collect()
+    };
+    let blocks = pack_variant(&config, WeightFormat::F32, 5);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let ids = random_ids(&config, 40, 5);
+    let ring = SessionOptions::new(16).with_when_full(WhenFull::Ring);
+    let got = scores(&model, &ring, Backend::SCALAR, &ids);
+    // Until the ring turns nothing is forgotten.
+    let want = reference::logits(&config, &values, &ids[..16]);
+    assert!(largest_error(&got[..16], &want) < 2e-5);
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&ring))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(&model, &ring, memory, Backend::SCALAR).expect("a session");
+    session.prompt_tokens(&ids).expect("a ring has room");
+    let kept = [&ids[..3], &ids[40 - 13..]].concat();
+    assert_eq!(session.tokens(), kept);
+    assert_eq!(session.logits(), got[39]);
+    // What was forgotten has an influence through the layers below only; what is kept has one of its own.
+    let changed = |at: usize| {
+        let mut ids = ids.clone();
+        ids[at] = (ids[at] + 1) % config.vocab_len as u32;
+        let got = scores(&model, &ring, Backend::SCALAR, &ids);
+        got[39] != session.logits()
+    };
+    assert!(changed(0) && changed(2) && changed(30));
+}
+
 #[test]
 fn a_ring_never_ends() {
     let blocks = pack_variant(&LLAMA, WeightFormat::I8Row, 1);
@@ -361,6 +478,19 @@ fn impossible_options_are_refused() {
         refused(SessionOptions::new(8).with_when_full(WhenFull::Ring)),
         SessionError::RingNeedsRelativePositions
     );
+    let keeping = with(
+        Window {
+            len: 20,
+            keep: 16,
+            full_every: 0,
+        },
+        None,
+        false,
+    );
+    let ring = SessionOptions::new(16).with_when_full(WhenFull::Ring);
+    let refusal = SessionError::RingKeeps { keep: 16, have: 16 };
+    assert_eq!(ring.check(&keeping), Err(refusal));
+    assert_eq!(SessionOptions::new(16).check(&keeping), Ok(()));
     let mut shifted = vec![Block::ZERO; 4096];
     let options = SessionOptions::new(8);
     let refused = Session::new(

@@ -10,9 +10,9 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{
-    Architecture, Biases, Block, Config, Executor, Ffn, Model, Norm, NormPlace, Position, Rayon,
-    Role, RotaryStyle, Sampler, SamplerOptions, Session, SessionError, SessionOptions, TensorKind,
-    TensorShape,
+    Architecture, Attention, Biases, Block, Config, Executor, Ffn, Model, Norm, NormPlace,
+    Position, Rayon, Role, RotaryStyle, Sampler, SamplerOptions, Session, SessionError,
+    SessionOptions, TensorKind, TensorShape,
 };
 use std::rc::Rc;
 
@@ -45,6 +45,7 @@ const AUSTEN_1M: Config = Config {
     },
     tied: true,
     biases: Biases::NONE,
+    attention: Attention::PLAIN,
     embedding_scale: 1.0,
     begin_of_text: None,
     end_of_text: None,

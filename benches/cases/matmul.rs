@@ -305,14 +305,7 @@ impl Packed {
                 )?;
             }
             WeightFormat::I8Group32 => {
-                pack::pack_i8_group32(
-                    rows,
-                    cols,
-                    source,
-                    scales,
-                    typed_mut(data)?,
-                    typed_mut(corrections)?,
-                )?;
+                pack::pack_i8_group32(rows, cols, source, scales, typed_mut(data)?)?;
             }
             WeightFormat::I4Group32 => pack::pack_i4_group32(rows, cols, source, scales, data)?,
             WeightFormat::U4Group32 => {
@@ -344,7 +337,6 @@ impl Packed {
             WeightFormat::I8Group32 => MatrixData::I8Group32 {
                 weights: typed(data)?,
                 scales,
-                corrections: typed(&self.corrections)?,
             },
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights: data,

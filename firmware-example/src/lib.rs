@@ -1,6 +1,6 @@
 //! A language model in a firmware: the weights in flash, the session in one static arena, no allocator.
 //!
-//! [`MODEL`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows their use. The
+//! [`MODEL`], [`Fitted`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows their use. The
 //! rest is about the host that asks (`command_line`) and about what a run costs (`measure`).
 #![no_std]
 
@@ -11,10 +11,17 @@ pub mod request;
 
 pub use failure::{Failure, panicked};
 
-use attentive::{Arena, Model, include_weights};
+use attentive::{Arena, Fit, Model, Needs, include_weights};
 
 /// The weights, read where they lie in flash; a damaged file would not compile.
 pub static MODEL: Model<'static> = include_weights!(env!("ATTENTIVE_MODEL"));
+
+/// What sessions of that model need: `Session::<Sequential, Fitted>::fitted` links the code for nothing else.
+pub struct Fitted;
+
+impl Fit for Fitted {
+    const NEEDS: Needs = MODEL.needs(&request::SESSION);
+}
 
 /// The session's memory: key-value cache and scratch, to the byte.
 // SAFETY: nothing else is called so. The name stays as it is because `cargo xtask size` looks for it.

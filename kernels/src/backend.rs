@@ -29,6 +29,8 @@ enum Level {
     Neon(crate::isa::Neon),
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     NeonDotprod(crate::isa::NeonDotprod),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    NeonI8mm(crate::isa::NeonI8mm),
 }
 
 impl Backend {
@@ -49,7 +51,10 @@ impl Backend {
     const fn baseline() -> Self {
         let neon = crate::isa::Neon::new();
         match neon.with_dotprod_from_build() {
-            Some(token) => Self(Level::NeonDotprod(token)),
+            Some(token) => match token.with_i8mm_from_build() {
+                Some(token) => Self(Level::NeonI8mm(token)),
+                None => Self(Level::NeonDotprod(token)),
+            },
             None => Self(Level::Neon(neon)),
         }
     }
@@ -88,13 +93,15 @@ impl Backend {
         ]
     }
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-    fn found() -> [Option<Self>; 3] {
+    fn found() -> [Option<Self>; 4] {
         let neon = crate::isa::Neon::new();
         let dotprod = neon.with_dotprod();
+        let i8mm = dotprod.and_then(crate::isa::NeonDotprod::with_i8mm);
         [
             Some(Self::SCALAR),
             Some(Self(Level::Neon(neon))),
             dotprod.map(|token| Self(Level::NeonDotprod(token))),
+            i8mm.map(|token| Self(Level::NeonI8mm(token))),
         ]
     }
     #[cfg(not(any(
@@ -110,7 +117,7 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// "scalar", "avx2", "avxvnni", "avx512", "neon" or "dotprod".
+    /// "scalar", "avx2", "avxvnni", "avx512", "neon", "dotprod" or "i8mm".
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar(_) => Scalar::NAME,
@@ -124,6 +131,8 @@ impl Backend {
             Level::Neon(_) => crate::isa::Neon::NAME,
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::NeonDotprod(_) => crate::isa::NeonDotprod::NAME,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonI8mm(_) => crate::isa::NeonI8mm::NAME,
         }
     }
 
@@ -148,6 +157,10 @@ impl Backend {
             Level::NeonDotprod(token) if K::PRODUCTS => kernel.run(token),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Level::NeonDotprod(token) => kernel.run(token.narrow()),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonI8mm(token) if K::PRODUCTS => kernel.run(token),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Level::NeonI8mm(token) => kernel.run(token.narrow()),
         }
     }
 }

@@ -18,12 +18,11 @@ pub const GROUP: usize = 32;
 /// |---|---|---|---|
 /// | `F32`, `F16` | `[panels][cols][16]` | | |
 /// | `I8Row` | i8 `[panels][8·groups][16][4]` | `[panels][16]` | i32 `[panels][16]`: −64·Σ w |
-/// | `I8Group32` | as `I8Row` | `[panels][groups][16]` | f32 `[panels][16]`: −64·Σ_g s_g·Σ w |
+/// | `I8Group32` | as `I8Row` | `[panels][groups][16]` | |
 /// | `I4Group32` | u8 `[panels][groups][4][16][4]`, two nibbles each | `[panels][groups][16]` | |
 /// | `U4Group32` | as `I4Group32` | `[panels][groups][16]` | minima: f16 `[panels][groups][16]` |
 ///
-/// The corrections of `I8Group32` take an offset of 64 off activations that share one scale. The products of this crate
-/// give each group of activations a scale of its own, offset the weights instead, and do not read them.
+/// The corrections take an offset of 64 off activations, which share one scale a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WeightFormat {
@@ -51,7 +50,7 @@ pub struct WeightLens {
     pub data: usize,
     /// f16 scales.
     pub scales: usize,
-    /// i32 or f32 corrections.
+    /// i32 corrections.
     pub corrections: usize,
     /// f16 minima.
     pub minima: usize,
@@ -87,7 +86,7 @@ pub const fn weight_lens(format: WeightFormat, rows: usize, cols: usize) -> Opti
     let (data, scales, corrections, minima) = match format {
         WeightFormat::F32 | WeightFormat::F16 => (elements, 0, 0, 0),
         WeightFormat::I8Row => (elements, rows, rows, 0),
-        WeightFormat::I8Group32 => (elements, groups, rows, 0),
+        WeightFormat::I8Group32 => (elements, groups, 0, 0),
         WeightFormat::I4Group32 => (elements / 2, groups, 0, 0),
         WeightFormat::U4Group32 => (elements / 2, groups, 0, groups),
     };

@@ -13,6 +13,7 @@ extern crate std;
 mod backend;
 mod error;
 pub mod isa;
+mod kinds;
 pub mod layout;
 mod math;
 mod matrix;
@@ -24,4 +25,5 @@ mod testing;
 
 pub use backend::Backend;
 pub use error::ShapeError;
+pub use kinds::{Everything, Kinds, Linked};
 pub use matrix::{Matrix, MatrixData, Vector};

@@ -22,9 +22,9 @@ const EXP2: [f32; 6] = [
 const EXP2_COARSE: [f32; 3] = [1.000_443_1, 0.703_448, 0.238_428_94];
 
 /// Where [`exp2_coarse`] ends: nothing that is multiplied by it gets near the subnormal numbers, which are slow.
-pub(crate) const LOWEST_COARSE: f32 = -64.0;
+pub(crate) const LOWEST_COARSE: f32 = -80.0;
 
-/// As [`exp2`] within 1.9e-3 relative, for x from −64 on; 2⁻⁶⁴ below.
+/// As [`exp2`] within 1.9e-3 relative, for −80 ≤ x < 128; 2⁻⁸⁰ below.
 #[inline(always)]
 pub(crate) fn exp2_coarse<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.max(isa.splat(LOWEST_COARSE), x);
@@ -33,6 +33,17 @@ pub(crate) fn exp2_coarse<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let [c0, c1, c2] = EXP2_COARSE;
     let p = isa.fma(f, isa.splat(c2), isa.splat(c1));
     isa.add_exponent(isa.fma(p, f, isa.splat(c0)), t)
+}
+
+/// How far [`log2_below`] may lie below the logarithm: log₂(1 + f) − f at its largest, and the roundings.
+pub(crate) const LOG2_BELOW: f32 = 0.0862;
+
+/// A lower bound of log₂ x for x ≥ 2⁻¹²⁶, [`LOG2_BELOW`] below it at most: exponent plus fraction, which is the
+/// representation read as an integer; −127 for 0.
+#[inline(always)]
+pub(crate) fn log2_below<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let bits = isa.to_f32(isa.bits(x));
+    isa.fma(bits, isa.splat(1.0 / 8_388_608.0), isa.splat(-127.0))
 }
 
 /// 2^x within 2.1e-7 relative (3.5 ULP) for −126 ≤ x < 128; 2⁻¹²⁶ below; unspecified above; NaN for NaN.

@@ -41,8 +41,6 @@ pub enum MatrixData<'a> {
         weights: &'a [i8],
         /// `[panel][cols_padded / 32][16 rows]`.
         scales: &'a [f16],
-        /// −64·Σ scale·Σw of each row, the outer sum over its groups, rows rounded up to 16.
-        corrections: &'a [f32],
     },
     /// [`WeightFormat::I4Group32`].
     I4Group32 {
@@ -84,11 +82,7 @@ impl MatrixData<'_> {
                 scales,
                 corrections,
             } => (weights.len(), scales.len(), corrections.len(), 0),
-            MatrixData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => (weights.len(), scales.len(), corrections.len(), 0),
+            MatrixData::I8Group32 { weights, scales } => (weights.len(), scales.len(), 0, 0),
             MatrixData::I4Group32 { weights, scales } => (weights.len(), scales.len(), 0, 0),
             MatrixData::U4Group32 {
                 weights,

@@ -15,7 +15,7 @@ use crate::{Backend, Matrix, MatrixData};
 pub(crate) fn backends() -> Vec<Backend> {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod"] {
+        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"] {
             if Backend::by_name(name).is_none() {
                 println!("skipped: {name} (this processor lacks it)");
             }
@@ -108,8 +108,7 @@ pub(crate) struct Packed {
     nibbles: Vec<u8>,
     pub(crate) scales: Vec<f16>,
     pub(crate) minima: Vec<f16>,
-    corrections_i32: Vec<i32>,
-    corrections_f32: Vec<f32>,
+    corrections: Vec<i32>,
 }
 
 impl Packed {
@@ -156,8 +155,7 @@ impl Packed {
             nibbles: vec![],
             scales,
             minima,
-            corrections_i32: vec![],
-            corrections_f32: vec![],
+            corrections: vec![],
         };
         let scales = &packed.scales;
         match format {
@@ -171,17 +169,14 @@ impl Packed {
             }
             WeightFormat::I8Row => {
                 packed.bytes = vec![0; lens.data];
-                packed.corrections_i32 = vec![0; lens.corrections];
-                let corrections = &mut packed.corrections_i32;
+                packed.corrections = vec![0; lens.corrections];
+                let corrections = &mut packed.corrections;
                 pack::pack_i8_row(rows, cols, matrix, scales, &mut packed.bytes, corrections)
                     .unwrap();
             }
             WeightFormat::I8Group32 => {
                 packed.bytes = vec![0; lens.data];
-                packed.corrections_f32 = vec![0.0; lens.corrections];
-                let corrections = &mut packed.corrections_f32;
-                pack::pack_i8_group32(rows, cols, matrix, scales, &mut packed.bytes, corrections)
-                    .unwrap();
+                pack::pack_i8_group32(rows, cols, matrix, scales, &mut packed.bytes).unwrap();
             }
             WeightFormat::I4Group32 => {
                 packed.nibbles = vec![0; lens.data];
@@ -204,12 +199,11 @@ impl Packed {
             WeightFormat::I8Row => MatrixData::I8Row {
                 weights: &self.bytes,
                 scales,
-                corrections: &self.corrections_i32,
+                corrections: &self.corrections,
             },
             WeightFormat::I8Group32 => MatrixData::I8Group32 {
                 weights: &self.bytes,
                 scales,
-                corrections: &self.corrections_f32,
             },
             WeightFormat::I4Group32 => MatrixData::I4Group32 {
                 weights: &self.nibbles,

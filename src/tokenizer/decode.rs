@@ -5,7 +5,7 @@ use crate::tokenizer::{Kind, Tokenizer};
 /// The parts of a text, in order; made by [`Tokenizer::decode`]. A part need not be whole UTF-8 characters.
 #[derive(Clone, Debug)]
 pub struct Decode<'a, 'i> {
-    tokenizer: Tokenizer<'a>,
+    tokenizer: &'i Tokenizer<'a>,
     ids: core::slice::Iter<'i, u32>,
     has_begun: bool,
     /// The part after the space that was given.
@@ -13,7 +13,7 @@ pub struct Decode<'a, 'i> {
 }
 
 impl<'a, 'i> Decode<'a, 'i> {
-    pub(crate) fn new(tokenizer: Tokenizer<'a>, ids: &'i [u32]) -> Self {
+    pub(crate) fn new(tokenizer: &'i Tokenizer<'a>, ids: &'i [u32]) -> Self {
         Self {
             tokenizer,
             ids: ids.iter(),

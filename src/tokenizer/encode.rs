@@ -8,7 +8,7 @@ use crate::tokenizer::{ENCODE_SCRATCH_LEN, Kind, Tokenizer, WORD_BYTES_MAX};
 /// The tokens of a text; made by [`Tokenizer::encode`] or [`Tokenizer::encode_plain`].
 #[derive(Debug)]
 pub struct Encode<'a, 't> {
-    pub(super) tokenizer: Tokenizer<'a>,
+    pub(super) tokenizer: &'t Tokenizer<'a>,
     rest: &'t str,
     finds_specials: bool,
     /// Bytes of `rest` before the next special token.
@@ -28,7 +28,7 @@ pub struct Encode<'a, 't> {
 
 impl<'a, 't> Encode<'a, 't> {
     pub(crate) fn new(
-        tokenizer: Tokenizer<'a>,
+        tokenizer: &'t Tokenizer<'a>,
         text: &'t str,
         scratch: &'t mut [u32],
         finds_specials: bool,

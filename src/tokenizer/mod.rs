@@ -178,9 +178,9 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    fn data(&self) -> Option<Data<'a>> {
+    fn data(&self) -> Option<&Data<'a>> {
         match &self.kind {
-            Kind::Lookup(lookup) => Some(lookup.data),
+            Kind::Lookup(lookup) => Some(&lookup.data),
             _ => None,
         }
     }
@@ -229,11 +229,11 @@ impl<'a> Tokenizer<'a> {
     /// # Errors
     /// At once, when there is no tokenizer or `scratch` is too short; from the iterator, when a byte has no token.
     pub fn encode<'t>(
-        &self,
+        &'t self,
         text: &'t str,
         scratch: &'t mut [u32],
     ) -> Result<Encode<'a, 't>, TokenizeError> {
-        Encode::new(*self, text, scratch, true)
+        Encode::new(self, text, scratch, true)
     }
 
     /// As [`Tokenizer::encode`], but the literal text of a special token is text like any other: for what comes from
@@ -242,11 +242,11 @@ impl<'a> Tokenizer<'a> {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_plain<'t>(
-        &self,
+        &'t self,
         text: &'t str,
         scratch: &'t mut [u32],
     ) -> Result<Encode<'a, 't>, TokenizeError> {
-        Encode::new(*self, text, scratch, false)
+        Encode::new(self, text, scratch, false)
     }
 
     /// Writes the tokens of a text into `out` and returns how many there are.
@@ -323,8 +323,8 @@ impl<'a> Tokenizer<'a> {
     ///
     /// WordPiece: words with a space between them, none before `.`, `,`, `?` and `!`, as in `tokenizers`. Unigram: without
     /// the space that was put before the text.
-    pub fn decode<'i>(&self, ids: &'i [u32]) -> Decode<'a, 'i> {
-        Decode::new(*self, ids)
+    pub fn decode<'i>(&'i self, ids: &'i [u32]) -> Decode<'a, 'i> {
+        Decode::new(self, ids)
     }
 
     /// Whether the tables are sound: offsets in order, tokens in range, merges sorted.

@@ -14,11 +14,12 @@ pub(crate) fn repair_checksum(file: &mut [u8]) {
         return;
     };
     let table_len = 32 * u32::from_le_bytes(tensors_len) as usize;
+    let table_at = 128 + if has_attention_record(file) { 64 } else { 0 };
     let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
     let mut digest = crc.digest();
     let (Some(header), Some(tables)) = (
         file.get(..HEADER_CRC_AT),
-        file.get(64..table_len.saturating_add(128)),
+        file.get(64..table_len.saturating_add(table_at)),
     ) else {
         return;
     };
@@ -26,6 +27,11 @@ pub(crate) fn repair_checksum(file: &mut [u8]) {
     digest.update(tables);
     let sum = digest.finalize().to_le_bytes();
     file[HEADER_CRC_AT..][..4].copy_from_slice(&sum);
+}
+
+/// Whether bit 9 of the configuration's flags says that a second record follows it.
+fn has_attention_record(file: &[u8]) -> bool {
+    file.get(97).is_some_and(|byte| byte & 2 != 0)
 }
 
 /// Parses the file (which begins at a multiple of 64) and, if it passes, runs everything on it. Whether it passed.

@@ -10,7 +10,8 @@ use attentive::pack::{
 };
 use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
-    Architecture, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, TensorKind,
+    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle,
+    TensorKind, Window,
 };
 
 /// A configuration with a name for messages.
@@ -41,6 +42,7 @@ pub(crate) const LLAMA: Config = Config {
     },
     tied: true,
     biases: Biases::NONE,
+    attention: Attention::PLAIN,
     embedding_scale: 1.0,
     begin_of_text: None,
     end_of_text: Some(256),
@@ -142,7 +144,62 @@ pub(crate) fn variants() -> Vec<Variant> {
                 ..LLAMA
             },
         ),
+        named("window", with(WINDOW, None, false)),
+        named(
+            "windows and full layers",
+            Config {
+                layers: 5,
+                position: Position::Sinusoidal,
+                ..with(
+                    Window {
+                        len: 6,
+                        keep: 3,
+                        full_every: 2,
+                    },
+                    None,
+                    true,
+                )
+            },
+        ),
+        named(
+            "cap and sinks",
+            Config {
+                attention: Attention {
+                    soft_cap: Some(1.5),
+                    sinks: true,
+                    window: None,
+                },
+                biases: Biases {
+                    qkv: true,
+                    ..Biases::NONE
+                },
+                ..LLAMA
+            },
+        ),
+        named(
+            "window, cap and sinks",
+            with(Window { keep: 0, ..WINDOW }, Some(2.0), true),
+        ),
     ]
+}
+
+/// A window of nine keys and the first two, in every layer.
+pub(crate) const WINDOW: Window = Window {
+    len: 9,
+    keep: 2,
+    full_every: 0,
+};
+
+/// [`LLAMA`] with another attention.
+pub(crate) const fn with(window: Window, soft_cap: Option<f32>, sinks: bool) -> Config {
+    Config {
+        attention: Attention {
+            window: Some(window),
+            soft_cap,
+            sinks,
+        },
+        ..LLAMA
+    }
 }
 
 /// A small generator of reproducible numbers.
@@ -175,6 +232,7 @@ pub(crate) fn random_values(shape: &attentive::TensorShape, seed: u64) -> Vec<f3
     let (middle, width) = match shape.role {
         Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain => (1.0, 0.3),
         Role::TokenEmbedding | Role::PositionEmbedding => (0.0, 1.0),
+        Role::AttnSinks => (0.0, 2.0),
         _ if shape.kind == TensorKind::Vector => (0.0, 0.3),
         _ => (0.0, 1.7 / (shape.cols as f32).sqrt()),
     };

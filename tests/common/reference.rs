@@ -154,6 +154,10 @@ fn attention(
             rotate(config, position, head);
         }
     }
+    let sinks = match config.has(Role::AttnSinks) {
+        true => weights(Role::AttnSinks, at),
+        false => Vec::new(),
+    };
     (0..input.len())
         .map(|t| {
             let mut out = Vec::new();
@@ -164,11 +168,19 @@ fn attention(
                 let v_at = (config.heads + config.kv_heads + kv_head) * head_dim;
                 let scores: Vec<f64> = (0..=t)
                     .map(|s| {
+                        if !sees(config, at, t, s) {
+                            return 0.0;
+                        }
                         let dot: f64 = q.iter().zip(&qkv[s][k_at..]).map(|(q, k)| q * k).sum();
-                        (dot / (head_dim as f64).sqrt()).exp()
+                        let score = dot / (head_dim as f64).sqrt();
+                        match config.attention.soft_cap.map(f64::from) {
+                            Some(cap) => (cap * (score / cap).tanh()).exp(),
+                            None => score.exp(),
+                        }
                     })
                     .collect();
-                let sum: f64 = scores.iter().sum();
+                let sink = sinks.get(head).map_or(0.0, |sink| sink.exp());
+                let sum: f64 = sink + scores.iter().sum::<f64>();
                 for d in 0..head_dim {
                     out.push(
                         scores
@@ -182,6 +194,16 @@ fn attention(
             linear(config, weights, at, [Role::OutWeight, Role::OutBias], &out)
         })
         .collect()
+}
+
+/// Whether the query of token `t` sees the key of token `s`, which is not later.
+fn sees(config: &Config, at: Option<usize>, t: usize, s: usize) -> bool {
+    let Some(window) = config.attention.window else {
+        return true;
+    };
+    let number = at.expect("a layer") + 1;
+    let is_full = number.is_multiple_of(window.full_every);
+    is_full || t - s < window.len || s < window.keep
 }
 
 fn ffn(config: &Config, weights: Weights<'_>, at: Option<usize>, x: &[f64]) -> Vec<f64> {

@@ -56,8 +56,8 @@ impl Network {
     /// Logits `(n, vocab_len)` of whole sequences: `tokens` holds them one after the other, `seq_len` each.
     ///
     /// # Errors
-    /// When the tokens are not whole sequences, one is outside the vocabulary, or a sequence is longer than a learned
-    /// position table.
+    /// When the tokens are not whole sequences, one is outside the vocabulary, a sequence is longer than a learned
+    /// position table, or attention has a soft cap or sinks.
     pub fn logits(&self, tokens: &[u32], seq_len: usize) -> Result<Tensor<2>> {
         self.forward(tokens, seq_len, &mut |_, _, _| {})
     }
@@ -136,12 +136,13 @@ impl Network {
         );
         self.check(tokens)?;
         let mut x = self.embedded(tokens, seq_len)?;
-        let shape = AttentionShape::new(&self.config, seq_len);
+        let shape = AttentionShape::new(&self.config, seq_len)?;
         let pre = self.config.norm_place == NormPlace::Pre;
         for layer in (0..self.config.layers).map(Some) {
             let attend = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
                 let qkv = self.linear(x, Role::QkvWeight, Role::QkvBias, layer, observe)?;
-                let heads = attention(self.backend, qkv, shape.clone());
+                let window = layer.and_then(|layer| self.config.attention.window_of(layer));
+                let heads = attention(self.backend, qkv, shape.clone().with_window(window));
                 self.linear(heads, Role::OutWeight, Role::OutBias, layer, observe)
             };
             let feed = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {

@@ -33,9 +33,11 @@ impl Formats {
         vectors: WeightFormat::F32,
     };
 
-    /// The format of a tensor. A table of positions is added, not multiplied, so it is never an integer one.
+    /// The format of a tensor. A table of positions is added, not multiplied, so it is never an integer one; a file holds
+    /// sinks as `F32` only.
     pub fn of(&self, shape: &TensorShape) -> WeightFormat {
         match (shape.kind, shape.role) {
+            (_, Role::AttnSinks) => WeightFormat::F32,
             (TensorKind::Vector, _) | (_, Role::PositionEmbedding) => self.vectors,
             (_, Role::TokenEmbedding | Role::OutputWeight) => self.embedding,
             _ => self.matrices,

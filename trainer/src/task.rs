@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use attentive::{
-    Architecture, Biases, Config, Ffn, Norm, NormPlace, Position as CorePosition, RotaryStyle,
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position as CorePosition,
+    RotaryStyle, Window,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -80,6 +81,15 @@ pub struct ModelSpec {
     /// Base of the rotary frequencies.
     #[serde(default = "rotary_base")]
     pub rotary_base: f32,
+    /// Keys that a query sees, its own among them; all that are not later when left out.
+    #[serde(default)]
+    pub window: Option<usize>,
+    /// First keys of the text that a window keeps in sight.
+    #[serde(default)]
+    pub window_keep: usize,
+    /// Of so many layers the last has no window; 0 when every layer has one.
+    #[serde(default)]
+    pub window_full_every: usize,
     /// Whether the logits use the token embedding.
     #[serde(default = "yes")]
     pub tied: bool,
@@ -312,6 +322,10 @@ impl ModelSpec {
         let heads = self.heads.max(1);
         let has = |bias| self.biases.contains(&bias);
         let base = self.rotary_base;
+        ensure!(
+            self.window.is_some() || (self.window_keep, self.window_full_every) == (0, 0),
+            "window_keep and window_full_every say something about a window: give its length as `window` too"
+        );
         let config = Config {
             architecture: Architecture::Decoder,
             vocab_len: self.vocab_len,
@@ -352,6 +366,14 @@ impl ModelSpec {
                     style: RotaryStyle::Interleaved,
                     base,
                 },
+            },
+            attention: Attention {
+                window: self.window.map(|len| Window {
+                    len,
+                    keep: self.window_keep,
+                    full_every: self.window_full_every,
+                }),
+                ..Attention::PLAIN
             },
             tied: self.tied,
             biases: Biases {

@@ -3,8 +3,8 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::{
-    Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, RotaryStyle, Session,
-    SessionOptions,
+    Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, RotaryStyle, Session,
+    SessionOptions, Window,
 };
 use attentive_trainer::network::Network;
 use attentive_trainer::package::{self, Formats};
@@ -111,7 +111,43 @@ fn variants(base: Config) -> Vec<(&'static str, Config)> {
                 ..gpt2
             },
         ),
+        (
+            "windows, every other layer full",
+            Config {
+                attention: Attention {
+                    window: Some(Window {
+                        len: 37,
+                        keep: 4,
+                        full_every: 2,
+                    }),
+                    ..Attention::PLAIN
+                },
+                ..base
+            },
+        ),
     ]
+}
+
+/// Gradients through a soft cap or sinks are not written: a sentence, not a model that learns something else.
+#[test]
+fn attention_without_gradients_is_refused() {
+    let (vocabulary, _) = vocabulary();
+    let base = default_task().model.config(vocabulary.end_of_text());
+    let base = base.expect("a configuration");
+    let capped = Attention {
+        soft_cap: Some(30.0),
+        ..Attention::PLAIN
+    };
+    let sinking = Attention {
+        sinks: true,
+        ..Attention::PLAIN
+    };
+    for attention in [capped, sinking] {
+        let params = Params::random(Config { attention, ..base }, 3);
+        let network = Network::new(&params, Backend::detect(), false);
+        let error = network.logits(&[1, 2], 2).expect_err("no gradients");
+        assert!(error.to_string().contains("soft cap or sinks"), "{error}");
+    }
 }
 
 #[test]

@@ -4,13 +4,15 @@ use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::{Backend, Vector};
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
-use attentive::{Block, Model, Role, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive::{
+    Attention, Block, Model, Role, Sampler, SamplerOptions, Session, SessionOptions, Window,
+};
 use attentive_trainer::chat::{Chat, Conversation, Ending};
 use attentive_trainer::import::blocks::Dtype;
 use attentive_trainer::import::gguf::Gguf;
 use attentive_trainer::import::import;
 use attentive_trainer::produce::{INT4, INT8};
-use common::gguf::{DIM, END, File, HEAD_DIM, HIDDEN, KV_HEADS, Meta, code, random_bytes};
+use common::gguf::{DIM, END, File, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, Meta, code, random_bytes};
 
 mod common;
 
@@ -151,6 +153,69 @@ fn glued_parts_of_different_types_keep_their_numbers() {
         let place = DIM + KV_HEADS * HEAD_DIM;
         assert_eq!(row(&model, Role::QkvWeight, Some(0), place), last);
     }
+}
+
+/// What a file says of windows, caps and sinks is what the model has.
+#[test]
+fn windows_caps_and_sinks_come_along() {
+    let window = |len, full_every| {
+        Some(Window {
+            len,
+            keep: 0,
+            full_every,
+        })
+    };
+    let (len, pattern) = (
+        "llama.attention.sliding_window",
+        "llama.attention.sliding_window_pattern",
+    );
+    for (metadata, want) in [
+        (vec![], None),
+        (vec![(len, Meta::U32(0))], None),
+        (vec![(len, Meta::U32(96))], window(96, 0)),
+        (
+            vec![(len, Meta::U32(96)), (pattern, Meta::U32(0))],
+            window(96, 0),
+        ),
+        (
+            vec![(len, Meta::U32(96)), (pattern, Meta::U32(6))],
+            window(96, 6),
+        ),
+        (vec![(len, Meta::U32(96)), (pattern, Meta::U32(1))], None),
+    ] {
+        let mut source = File::llama(Dtype::Q8_0);
+        for (key, value) in metadata {
+            source.set(key, value);
+        }
+        let file = imported(&source);
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        let attention = Attention {
+            window: want,
+            ..Attention::PLAIN
+        };
+        assert_eq!(model.config().attention, attention);
+    }
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut source = File::llama(Dtype::Q8_0);
+        source.set("llama.attn_logit_softcapping", Meta::F32(30.0));
+        source.push("blk.0.attn_sinks", 0, HEADS, dtype);
+        let file = imported(&source);
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        assert_eq!(model.config().attention.soft_cap, Some(30.0));
+        let sinks = model.vector(Role::AttnSinks, Some(0)).expect("aligned");
+        let bytes = &source.tensor("blk.0.attn_sinks.weight").bytes;
+        let want = dequantized(dtype, bytes, HEADS);
+        assert!(matches!(sinks, Some(Vector::F32(sinks)) if sinks == want));
+    }
+    let mut source = File::llama(Dtype::Q8_0);
+    source.set(len, Meta::U32(96));
+    source.set(pattern, Meta::Kinds(vec![1, 0]));
+    refused(&source.bytes(), &["sliding_window_pattern", "an integer"]);
+    source.set(pattern, Meta::U32(257));
+    refused(&source.bytes(), &["window_full_every", "257"]);
+    let mut source = File::llama(Dtype::Q8_0);
+    source.set("llama.attn_logit_softcapping", Meta::F32(f32::NAN));
+    refused(&source.bytes(), &["soft_cap"]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn pack(vocabulary: &TextVocabulary) -> Vec<Block> {
         final_norm: true,
         ffn: Ffn::Relu,
         position: Position::None,
+        attention: Attention::PLAIN,
         tied: true,
         biases: Biases::NONE,
         embedding_scale: 1.0,

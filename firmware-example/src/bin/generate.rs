@@ -5,13 +5,13 @@
 use core::mem::MaybeUninit;
 
 use attentive::kernels::Backend;
-use attentive::{Sampler, Session};
+use attentive::{Sampler, Sequential, Session};
 use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::command_line::{COMMAND_LINE_BYTES_MAX, Request};
 use firmware_example::measure::{self, Instructions};
 use firmware_example::request::{self, LogitsHash};
-use firmware_example::{ARENA, Failure, MODEL};
+use firmware_example::{ARENA, Failure, Fitted, MODEL};
 use semihosting::process;
 
 #[entry]
@@ -32,7 +32,8 @@ fn generate(request: &Request<'_>) -> Result<(), Failure> {
     let clock = Instructions::start()?;
     let memory = ARENA.take()?;
     let session_bytes = memory.len();
-    let mut session = Session::new(&MODEL, &request::SESSION, memory, Backend::BASELINE)?;
+    let (options, backend) = (&request::SESSION, Backend::BASELINE);
+    let mut session = Session::<Sequential, Fitted>::fitted(&MODEL, options, memory, backend)?;
     let mut sampler = Sampler::new(request::sampler(
         request.temperature_thousandths,
         request.seed,

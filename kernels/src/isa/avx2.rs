@@ -4,6 +4,7 @@
 //! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions once
 //! inlined into a trampoline. (The attribute is required even where the whole build has the features.)
 
+use super::avx2_products;
 use super::avx512;
 use super::products as generic;
 use super::x86::{AVX_VNNI, AVX2, AVX512, X86, run_apart};
@@ -60,8 +61,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     fn load_bf16(self, from: &[bf16; 8]) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
         unsafe {
-            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            // Neither a conversion nor a shift: these would take the ports of the multiply-adds.
+            let both = _mm256_broadcastsi128_si256(_mm_loadu_si128(from.as_ptr().cast()));
+            #[rustfmt::skip]
+            let upper_halves = _mm256_setr_epi8(
+                -1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7,
+                -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15,
+            );
+            _mm256_castsi256_ps(_mm256_shuffle_epi8(both, upper_halves))
         }
     }
     #[inline(always)]
@@ -171,6 +178,17 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         }
     }
     #[inline(always)]
+    fn max_bits(self, a: __m256) -> u32 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let a = _mm256_castps_si256(a);
+            let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_11_10>(a));
+            let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a));
+            _mm_cvtsi128_si32(a) as u32
+        }
+    }
+    #[inline(always)]
     fn gt(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
@@ -216,6 +234,16 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         unsafe { _mm256_add_epi32(a, b) }
     }
     #[inline(always)]
+    fn sum_i32(self, a: __m256i) -> i32 {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let a = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            let a = _mm_add_epi32(a, _mm_shuffle_epi32::<0b00_00_11_10>(a));
+            let a = _mm_add_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a));
+            _mm_cvtsi128_si32(a)
+        }
+    }
+    #[inline(always)]
     fn to_f32(self, a: __m256i) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_cvtepi32_ps(a) }
@@ -224,6 +252,11 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     fn round_i32(self, a: __m256) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_cvtps_epi32(a) }
+    }
+    #[inline(always)]
+    fn bits(self, a: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { _mm256_castps_si256(a) }
     }
     #[inline(always)]
     fn store_i8(self, a: __m256i, to: &mut [i8; 8]) {
@@ -328,6 +361,11 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> __m256i {
+        // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn store_i16(self, a: __m256i, to: &mut [i16; 16]) {
         // SAFETY: `self` proves AVX2, FMA and F16C; the reference covers the bytes.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) };
@@ -363,8 +401,14 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     }
     #[inline(always)]
     fn dot2_i16(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
+        match LEVEL {
+            // SAFETY: `self` proves AVX-VNNI.
+            AVX_VNNI => unsafe { _mm256_dpwssd_avx_epi32(acc, a, b) },
+            // SAFETY: `self` proves AVX-512 VNNI and VL.
+            AVX512 => unsafe { _mm256_dpwssd_epi32(acc, a, b) },
+            // SAFETY: `self` proves AVX2, FMA and F16C.
+            _ => unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) },
+        }
     }
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Output {
@@ -416,22 +460,15 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_i8_tile(sums, panel, words) }
+        } else if LEVEL == AVX2
+            && M == 4
+            && let Ok(sums) = sums.as_mut_slice().try_into()
+        {
+            let words = words.as_flattened().as_chunks().0;
+            // SAFETY: `self` proves AVX2.
+            unsafe { avx2_products::add_i8_tile(sums, panel, words) }
         } else {
             generic::add_i8_tile(self, sums, panel, words);
-        }
-    }
-    #[inline(always)]
-    fn add_i8_panels<const P: usize>(
-        self,
-        sums: &mut [[__m256i; 2]; P],
-        panels: [&[[[i8; 32]; 2]]; P],
-        words: &[u32],
-    ) {
-        if LEVEL == AVX512 {
-            // SAFETY: `self` proves the features.
-            unsafe { avx512::add_i8_panels(sums, panels, words) }
-        } else {
-            generic::add_i8_panels(self, sums, panels, words);
         }
     }
     #[inline(always)]
@@ -452,6 +489,21 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         }
     }
     #[inline(always)]
+    fn dot_i8_panel(
+        self,
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[u32],
+        units: &[[u32; 2]],
+    ) -> [__m256; 2] {
+        if LEVEL == AVX512 {
+            // SAFETY: `self` proves the features.
+            unsafe { avx512::dot_i8_panel(groups, scales, words, units) }
+        } else {
+            generic::dot_i8_panel(self, groups, scales, words, units)
+        }
+    }
+    #[inline(always)]
     fn add_u4_groups<const M: usize, const MINIMA: bool>(
         self,
         outputs: &mut [[__m256; 2]; M],
@@ -463,6 +515,15 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, units, steps) }
+        } else if LEVEL == AVX2
+            && M == 6
+            && let Ok(outputs) = outputs.as_mut_slice().try_into()
+        {
+            let words = words.as_flattened().as_chunks().0;
+            let units = units.as_flattened().as_flattened();
+            let units = units.as_chunks().0.as_chunks().0;
+            // SAFETY: `self` proves AVX2 and FMA.
+            unsafe { avx2_products::add_u4_groups::<MINIMA>(outputs, groups, words, units) }
         } else {
             generic::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, units, steps);
         }

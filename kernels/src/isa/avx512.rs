@@ -151,37 +151,6 @@ pub(super) fn add_i8_tile<const M: usize>(
     }
 }
 
-/// Two chains a panel, of even and odd steps.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn add_i8_panels<const P: usize>(
-    sums: &mut [[__m256i; 2]; P],
-    panels: [&[[[i8; 32]; 2]]; P],
-    words: &[u32],
-) {
-    let mut even = [_mm512_setzero_si512(); P];
-    let mut odd = [_mm512_setzero_si512(); P];
-    for (even, sums) in even.iter_mut().zip(&*sums) {
-        *even = join(*sums);
-    }
-    let words = words.as_chunks::<2>().0;
-    let panels = panels.map(|panel| panel.as_chunks::<2>().0);
-    let len = panels
-        .iter()
-        .fold(words.len(), |len, panel| len.min(panel.len()));
-    for (k, [x0, x1]) in words.iter().take(len).enumerate() {
-        let (x0, x1) = (splat(*x0), splat(*x1));
-        for ((even, odd), panel) in even.iter_mut().zip(&mut odd).zip(panels) {
-            let [w0, w1] = &panel[k];
-            *even = _mm512_dpbusd_epi32(*even, x0, load(w0));
-            *odd = _mm512_dpbusd_epi32(*odd, x1, load(w1));
-        }
-    }
-    for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
-        *sums = halves(_mm512_add_epi32(even, odd));
-    }
-}
-
 /// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -231,6 +200,30 @@ pub(super) fn add_i8_groups<const M: usize>(
     for (outputs, wide) in outputs.iter_mut().zip(wide) {
         *outputs = halves_f32(wide);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn dot_i8_panel(
+    groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+    scales: &[[[f16; 8]; 2]],
+    words: &[u32],
+    units: &[[u32; 2]],
+) -> [__m256; 2] {
+    let offset = _mm512_set1_epi8(-128);
+    let mut output = _mm512_setzero_ps();
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    let activations = words.iter().zip(units);
+    for ((group, scales), (words, [x_scale, start])) in groups.iter().zip(scales).zip(activations) {
+        let mut sum = splat(*start);
+        for (step, x) in group.iter().zip(words) {
+            prefetch(step, PREFETCH_BYTES);
+            sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(load(step), offset), splat(*x));
+        }
+        let scales = _mm512_mul_ps(load_f16(scales), splat_f32(*x_scale));
+        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, output);
+    }
+    halves_f32(output)
 }
 
 #[inline]

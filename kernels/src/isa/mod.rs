@@ -27,14 +27,18 @@ mod scalar;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod avx2_products;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub use neon::{Arm, Neon, NeonDotprod};
+pub use neon::{Arm, Neon, NeonDotprod, NeonI8mm};
 pub use scalar::Scalar;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub use x86::{Avx2, Avx512, AvxVnni, X86};
@@ -62,6 +66,7 @@ pub(crate) fn group_steps() -> usize {
 
 /// A group of a panel of 4-bit weights, ready for many vectors.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct U4Group {
     /// The nibbles as bytes, four columns of sixteen rows a step.
     pub(crate) steps: [[[u8; 32]; 2]; GROUP_STEPS],
@@ -226,6 +231,9 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// Largest lane; unspecified if one is NaN.
     fn max_lane(self, a: Self::F32) -> f32;
 
+    /// Bits of the largest lane, none of which is negative (a NaN counts as larger than infinity).
+    fn max_bits(self, a: Self::F32) -> u32;
+
     // Comparisons.
 
     /// a > b; false where one is NaN.
@@ -249,10 +257,14 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn store_i32(self, a: Self::I32, to: &mut [i32; 8]);
     /// a + b, wrapping.
     fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Sum of the lanes, wrapping.
+    fn sum_i32(self, a: Self::I32) -> i32;
     /// Lanes as f32, rounded to nearest even.
     fn to_f32(self, a: Self::I32) -> Self::F32;
-    /// Lanes rounded to nearest even; unspecified unless |a| < 2³¹.
+    /// Lanes rounded to nearest even; unspecified unless |a| ≤ 2²².
     fn round_i32(self, a: Self::F32) -> Self::I32;
+    /// The representations of the lanes.
+    fn bits(self, a: Self::F32) -> Self::I32;
     /// Lanes as signed bytes, saturated.
     fn store_i8(self, a: Self::I32, to: &mut [i8; 8]);
 
@@ -294,6 +306,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// Lane i: `a[2i] + a[2i+1]`.
     fn sum_pairs(self, a: Self::I16) -> Self::I32;
 
+    /// Sixteen i16 from memory.
+    fn load_i16(self, from: &[i16; 16]) -> Self::I16;
     /// Sixteen i16 to memory.
     fn store_i16(self, a: Self::I16, to: &mut [i16; 16]);
     /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of [`widen_u8`](Self::widen_u8)
@@ -337,7 +351,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     }
 
     /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both
-    /// halves of `panel[k]` for every step k.
+    /// halves of `panel[k]` for every step k, of which there are a multiple of eight.
     #[inline(always)]
     fn add_i8_tile<const M: usize>(
         self,
@@ -348,16 +362,11 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_tile::<_, M>(self, sums, panel, words)
     }
 
-    /// P panels of int8 weights times one vector: `sums[p]` gains [`dot4_u7`](Self::dot4_u7) of `words[k]` and both
-    /// halves of `panels[p][k]` for every step k, of which there are a multiple of four.
+    /// One panel of int8 weights times one vector: `sums` gain [`dot4_u7`](Self::dot4_u7) of `words[k]` and both halves
+    /// of `panel[k]` for every step k, of which there are a multiple of eight.
     #[inline(always)]
-    fn add_i8_panels<const P: usize>(
-        self,
-        sums: &mut [[Self::I32; 2]; P],
-        panels: [&[[[i8; 32]; 2]]; P],
-        words: &[u32],
-    ) {
-        products::add_i8_panels::<_, P>(self, sums, panels, words)
+    fn add_i8_panel(self, sums: &mut [Self::I32; 2], panel: &[[[i8; 32]; 2]], words: &[u32]) {
+        products::add_i8_panel(self, sums, panel, words)
     }
 
     /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times
@@ -375,6 +384,19 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         steps: usize,
     ) {
         products::add_i8_groups::<_, M>(self, outputs, groups, scales, words, units, steps)
+    }
+
+    /// A panel of int8 weights times one vector, with the sums and roundings of
+    /// [`add_i8_groups`](Self::add_i8_groups).
+    #[inline(always)]
+    fn dot_i8_panel(
+        self,
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[u32],
+        units: &[[u32; 2]],
+    ) -> [Self::F32; 2] {
+        products::dot_i8_panel(self, groups, scales, words, units)
     }
 
     /// The word that makes the products of a group of 4-bit weights start at −8·sum; |sum| is at most 32·127.

@@ -1,11 +1,11 @@
 //! NEON (Advanced SIMD) of AArch64: two 128-bit registers for eight lanes. And the same with byte products that add
-//! to 32 bits at once, by the extension DotProd.
+//! to 32 bits at once, by the extensions DotProd and I8MM.
 //!
 //! NEON belongs to every AArch64 target that this module is compiled for, so everything inlines without a trampoline.
-//! DotProd needs none either: its instruction is written by name (Rust's intrinsics for it are not stable), and
-//! nothing else uses it.
+//! Those need none either: their instructions are written by name (Rust's intrinsics for them are not stable), and
+//! nothing else uses them.
 
-use super::{Isa, Kernel, sealed::Sealed};
+use super::{GROUP_STEPS, Isa, Kernel, U4Group, i8mm, products, sealed::Sealed};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use half::{bf16, f16};
@@ -16,11 +16,14 @@ pub struct Arm<const LEVEL: u8>(());
 
 const NEON: u8 = 0;
 const DOTPROD: u8 = 1;
+const I8MM: u8 = 2;
 
 /// Proof of NEON.
 pub type Neon = Arm<NEON>;
 /// Proof of NEON and DotProd: `sdot`.
 pub type NeonDotprod = Arm<DOTPROD>;
+/// Proof of NEON, DotProd and I8MM: `smmla`.
+pub type NeonI8mm = Arm<I8MM>;
 
 impl Neon {
     pub(crate) const fn new() -> Self {
@@ -47,7 +50,82 @@ impl Neon {
     }
 }
 
+impl NeonDotprod {
+    /// The token with matrix products of bytes, if the whole build is compiled for them.
+    pub(crate) const fn with_i8mm_from_build(self) -> Option<NeonI8mm> {
+        if cfg!(target_feature = "i8mm") {
+            Some(Arm(()))
+        } else {
+            None
+        }
+    }
+
+    /// The token with matrix products of bytes, if the processor has them: see [`Neon::with_dotprod`].
+    pub(crate) fn with_i8mm(self) -> Option<NeonI8mm> {
+        #[cfg(any(feature = "std", test))]
+        if !cfg!(miri) && std::arch::is_aarch64_feature_detected!("i8mm") {
+            return Some(Arm(()));
+        }
+        self.with_i8mm_from_build()
+    }
+}
+
+impl NeonI8mm {
+    /// The low halves of both, and the high halves, of each register.
+    #[inline(always)]
+    pub(super) fn zip_halves(self, a: I32, b: I32) -> (I32, I32) {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let low = |a, b| vcombine_s32(vget_low_s32(a), vget_low_s32(b));
+            let high = |a, b| vcombine_s32(vget_high_s32(a), vget_high_s32(b));
+            (
+                [low(a[0], b[0]), low(a[1], b[1])],
+                [high(a[0], b[0]), high(a[1], b[1])],
+            )
+        }
+    }
+
+    /// Words of both in turn: from the low halves of each register, and from the high ones.
+    #[inline(always)]
+    pub(super) fn zip_words(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let words = |a| vreinterpretq_s32_s8(a);
+            let low = |a, b| vreinterpretq_s8_s32(vzip1q_s32(words(a), words(b)));
+            let high = |a, b| vreinterpretq_s8_s32(vzip2q_s32(words(a), words(b)));
+            (
+                [low(a[0], b[0]), low(a[1], b[1])],
+                [high(a[0], b[0]), high(a[1], b[1])],
+            )
+        }
+    }
+
+    /// Eight bytes of two vectors: `a[0]`, `b[0]`, `a[1]`, `b[1]`.
+    #[inline(always)]
+    pub(super) fn pair_words(self, a: &[u32; 2], b: &[u32; 2]) -> int8x16_t {
+        // SAFETY: `self` proves NEON; the references cover the words.
+        unsafe {
+            let (a, b) = (vld1_u32(a.as_ptr()), vld1_u32(b.as_ptr()));
+            let zero = vdup_n_u32(0);
+            vreinterpretq_s8_u32(vzip1q_u32(vcombine_u32(a, zero), vcombine_u32(b, zero)))
+        }
+    }
+}
+
+/// Each register: lane 2i + j gains `Σ_{c<8} x[8i+c] · w[8j+c]`, all signed.
+#[inline(always)]
+pub(super) fn smmla_pair(_: NeonI8mm, acc: I32, x: int8x16_t, w: Bytes) -> I32 {
+    // SAFETY: the token proves I8MM.
+    unsafe { [smmla(acc[0], x, w[0]), smmla(acc[1], x, w[1])] }
+}
+
 impl<const LEVEL: u8> Arm<LEVEL> {
+    /// The token with matrix products, if this is it.
+    #[inline(always)]
+    const fn as_i8mm(self) -> Option<NeonI8mm> {
+        if LEVEL == I8MM { Some(Arm(())) } else { None }
+    }
+
     /// The token of what every level has.
     pub(crate) const fn narrow(self) -> Neon {
         Arm(())
@@ -128,6 +206,26 @@ unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     acc
 }
 
+/// Lane 2i + j: `acc[2i+j] + Σ_{c<8} a[8i+c] · b[8j+c]`, all signed, by `smmla`.
+///
+/// # Safety
+/// The processor must have I8MM.
+#[inline(always)]
+unsafe fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller has I8MM; the instruction only touches its registers.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
 impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     type F32 = F32;
     type I32 = I32;
@@ -137,9 +235,10 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
 
     const NAME: &'static str = match LEVEL {
         NEON => "neon",
-        _ => "dotprod",
+        DOTPROD => "dotprod",
+        _ => "i8mm",
     };
-    const DOT4: bool = LEVEL == DOTPROD;
+    const DOT4: bool = LEVEL >= DOTPROD;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32 {
@@ -313,6 +412,14 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { vmaxvq_f32(vmaxq_f32(a[0], a[1])) }
     }
     #[inline(always)]
+    fn max_bits(self, a: F32) -> u32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let bits = |a| vreinterpretq_u32_f32(a);
+            vmaxvq_u32(vmaxq_u32(bits(a[0]), bits(a[1])))
+        }
+    }
+    #[inline(always)]
     fn gt(self, a: F32, b: F32) -> Mask {
         // SAFETY: `self` proves NEON.
         unsafe { [vcgtq_f32(a[0], b[0]), vcgtq_f32(a[1], b[1])] }
@@ -368,6 +475,11 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1])] }
     }
     #[inline(always)]
+    fn sum_i32(self, a: I32) -> i32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vaddvq_s32(vaddq_s32(a[0], a[1])) }
+    }
+    #[inline(always)]
     fn to_f32(self, a: I32) -> F32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vcvtq_f32_s32(a[0]), vcvtq_f32_s32(a[1])] }
@@ -376,6 +488,11 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     fn round_i32(self, a: F32) -> I32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vcvtnq_s32_f32(a[0]), vcvtnq_s32_f32(a[1])] }
+    }
+    #[inline(always)]
+    fn bits(self, a: F32) -> I32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vreinterpretq_s32_f32(a[0]), vreinterpretq_s32_f32(a[1])] }
     }
     #[inline(always)]
     fn store_i8(self, a: I32, to: &mut [i8; 8]) {
@@ -437,7 +554,7 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     #[inline(always)]
     fn dot4_u7(self, acc: I32, u: Bytes, s: Bytes) -> I32 {
         // Below 128, unsigned bytes are signed ones.
-        if LEVEL == DOTPROD {
+        if LEVEL >= DOTPROD {
             // SAFETY: `self` proves DotProd.
             return unsafe { [sdot(acc[0], u[0], s[0]), sdot(acc[1], u[1], s[1])] };
         }
@@ -482,6 +599,12 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     fn sum_pairs(self, a: I16) -> I32 {
         // SAFETY: `self` proves NEON.
         unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
+    }
+    #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> I16 {
+        // SAFETY: `self` proves NEON; the reference covers the bytes.
+        let int16x8x2_t(a, b) = unsafe { vld1q_s16_x2(from.as_ptr()) };
+        [a, b]
     }
     #[inline(always)]
     fn store_i16(self, a: I16, to: &mut [i16; 16]) {
@@ -535,5 +658,53 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Output {
         run_apart(self.narrow(), kernel)
+    }
+
+    #[inline(always)]
+    fn add_i8_tile<const M: usize>(
+        self,
+        sums: &mut [[I32; 2]; M],
+        panel: &[[[i8; 32]; 2]],
+        words: &[[u32; M]],
+    ) {
+        match self.as_i8mm() {
+            Some(isa) if M % 2 == 0 => i8mm::add_i8_tile(isa, sums, panel, words),
+            _ => products::add_i8_tile(self, sums, panel, words),
+        }
+    }
+    #[inline(always)]
+    fn add_i8_groups<const M: usize>(
+        self,
+        outputs: &mut [[F32; 2]; M],
+        groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+        scales: &[[[f16; 8]; 2]],
+        words: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
+        steps: usize,
+    ) {
+        match self.as_i8mm() {
+            Some(isa) if M % 2 == 0 => {
+                i8mm::add_i8_groups(isa, outputs, groups, scales, words, units, steps)
+            }
+            _ => products::add_i8_groups(self, outputs, groups, scales, words, units, steps),
+        }
+    }
+    #[inline(always)]
+    fn add_u4_groups<const M: usize, const MINIMA: bool>(
+        self,
+        outputs: &mut [[F32; 2]; M],
+        groups: &[U4Group],
+        words: &[[u32; M]],
+        units: &[[[u32; M]; 2]],
+        steps: usize,
+    ) {
+        match self.as_i8mm() {
+            Some(isa) if M % 2 == 0 => {
+                i8mm::add_u4_groups::<M, MINIMA>(isa, outputs, groups, words, units, steps)
+            }
+            _ => {
+                products::add_u4_groups::<_, M, MINIMA>(self, outputs, groups, words, units, steps)
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::{GROUP_STEPS, Isa, U4Group};
 use half::f16;
 
 /// How far ahead of a product with one vector its weights are asked for.
-pub(super) const PREFETCH_BYTES: usize = 4096;
+pub(super) const PREFETCH_BYTES: usize = 2048;
 
 #[inline(always)]
 #[allow(
@@ -82,27 +82,32 @@ pub(super) fn add_i8_tile<I: Isa, const M: usize>(
     }
 }
 
+/// One panel at a time makes one stream of weights, whose lines are asked for ahead. Additions of integers take a cycle,
+/// so two chains suffice; where an addition is part of the product it takes five, and every step of four has its own.
 #[inline(always)]
-pub(super) fn add_i8_panels<I: Isa, const P: usize>(
+pub(super) fn add_i8_panel<I: Isa>(
     isa: I,
-    sums: &mut [[I::I32; 2]; P],
-    panels: [&[[[i8; 32]; 2]]; P],
+    sums: &mut [I::I32; 2],
+    panel: &[[[i8; 32]; 2]],
     words: &[u32],
 ) {
-    let words = words.as_chunks::<4>().0;
-    let panels = panels.map(|panel| panel.as_chunks::<4>().0);
-    let len = panels
-        .iter()
-        .fold(words.len(), |len, panel| len.min(panel.len()));
-    for k in 0..len {
-        for (i, x) in words[k].iter().enumerate() {
+    let chains = if I::DOT4 { 4 } else { 1 };
+    let mut parts = [[isa.splat_i32(0); 2]; 4];
+    parts[0] = *sums;
+    let groups = panel.as_chunks::<GROUP_STEPS>().0.iter();
+    for (steps, words) in groups.zip(words.as_chunks::<GROUP_STEPS>().0) {
+        for (i, (step, x)) in steps.iter().zip(words).enumerate() {
+            isa.prefetch(step, PREFETCH_BYTES);
             let x = isa.splat4_u8(x.to_le_bytes());
-            for ([s0, s1], panel) in sums.iter_mut().zip(panels) {
-                let step = &panel[k][i];
-                *s0 = isa.dot4_u7(*s0, x, isa.load_bytes_i8(&step[0]));
-                *s1 = isa.dot4_u7(*s1, x, isa.load_bytes_i8(&step[1]));
-            }
+            let [s0, s1] = &mut parts[i % chains];
+            *s0 = isa.dot4_u7(*s0, x, isa.load_bytes_i8(&step[0]));
+            *s1 = isa.dot4_u7(*s1, x, isa.load_bytes_i8(&step[1]));
         }
+    }
+    *sums = parts[0];
+    for other in &parts[1..chains] {
+        sums[0] = isa.add_i32(sums[0], other[0]);
+        sums[1] = isa.add_i32(sums[1], other[1]);
     }
 }
 
@@ -137,9 +142,36 @@ pub(super) fn add_i8_groups<I: Isa, const M: usize>(
     }
 }
 
+#[inline(always)]
+pub(super) fn dot_i8_panel<I: Isa>(
+    isa: I,
+    groups: &[[[[i8; 32]; 2]; GROUP_STEPS]],
+    scales: &[[[f16; 8]; 2]],
+    words: &[u32],
+    units: &[[u32; 2]],
+) -> [I::F32; 2] {
+    let [mut y0, mut y1] = [isa.splat(0.0); 2];
+    let words = words.as_chunks::<GROUP_STEPS>().0;
+    let activations = words.iter().zip(units);
+    for ((group, scales), (words, [x_scale, start])) in groups.iter().zip(scales).zip(activations) {
+        let [mut s0, mut s1] = [isa.splat_i32(*start as i32); 2];
+        for (step, x) in group.iter().zip(words) {
+            isa.prefetch(step, PREFETCH_BYTES);
+            let x = isa.splat4_u8(x.to_le_bytes());
+            s0 = isa.dot4_weights(s0, isa.load_weights(&step[0]), x);
+            s1 = isa.dot4_weights(s1, isa.load_weights(&step[1]), x);
+        }
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
+        y0 = isa.fma(isa.to_f32(s0), isa.mul(scales[0], x_scale), y0);
+        y1 = isa.fma(isa.to_f32(s1), isa.mul(scales[1], x_scale), y1);
+    }
+    [y0, y1]
+}
+
 /// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
 #[inline(always)]
-fn add_scaled<I: Isa, const M: usize>(
+pub(super) fn add_scaled<I: Isa, const M: usize>(
     isa: I,
     outputs: &mut [[I::F32; 2]; M],
     sums: [[I::I32; 2]; M],
@@ -150,6 +182,22 @@ fn add_scaled<I: Isa, const M: usize>(
         let x_scale = isa.splat(f32::from_bits(*x_scale));
         *y0 = isa.fma(isa.to_f32(sums[0]), isa.mul(s0, x_scale), *y0);
         *y1 = isa.fma(isa.to_f32(sums[1]), isa.mul(s1, x_scale), *y1);
+    }
+}
+
+/// Adds a group's minima to the outputs, times the sums of its activations.
+#[inline(always)]
+pub(super) fn add_minima<I: Isa, const M: usize>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    minima: &[[f32; 8]; 2],
+    sums: &[u32; M],
+) {
+    let (m0, m1) = (isa.load(&minima[0]), isa.load(&minima[1]));
+    for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
+        let sum = isa.splat(f32::from_bits(*sum));
+        *y0 = isa.fma(m0, sum, *y0);
+        *y1 = isa.fma(m1, sum, *y1);
     }
 }
 
@@ -222,12 +270,7 @@ pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
         let scales = [isa.load(&group.scales[0]), isa.load(&group.scales[1])];
         add_scaled(isa, outputs, products, scales, x_scales);
         if MINIMA {
-            let (m0, m1) = (isa.load(&group.minima[0]), isa.load(&group.minima[1]));
-            for ([y0, y1], sum) in outputs.iter_mut().zip(sums) {
-                let sum = isa.splat(f32::from_bits(*sum));
-                *y0 = isa.fma(m0, sum, *y0);
-                *y1 = isa.fma(m1, sum, *y1);
-            }
+            add_minima(isa, outputs, &group.minima, sums);
         }
     }
 }

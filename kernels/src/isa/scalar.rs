@@ -60,6 +60,15 @@ fn half_to_f32(x: f16) -> f32 {
     f32::from_bits(bits | u32::from(x.to_bits() & 0x8000) << 16)
 }
 
+/// The nearest integer, ties to even, for |x| ≤ 2²²: added to 1.5·2²³, it is what the sum's low bits hold.
+///
+/// Thirty-two in a row are common: `libm::rintf`, which takes any number, made 9 kB of them in a firmware.
+#[inline(always)]
+fn round(x: f32) -> i32 {
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32
+}
+
 /// `acc[i] + Σ u·s` over four bytes a lane.
 #[inline(always)]
 fn dot4(mut acc: [i32; 8], u: [u8; 32], s: [u8; 32]) -> [i32; 8] {
@@ -201,6 +210,10 @@ impl Isa for Scalar {
         max
     }
     #[inline(always)]
+    fn max_bits(self, a: [f32; 8]) -> u32 {
+        a.iter().fold(0, |max, a| max.max(a.to_bits()))
+    }
+    #[inline(always)]
     fn gt(self, a: [f32; 8], b: [f32; 8]) -> [bool; 8] {
         zip(a, b, |a, b| a > b)
     }
@@ -249,12 +262,20 @@ impl Isa for Scalar {
         zip(a, b, i32::wrapping_add)
     }
     #[inline(always)]
+    fn sum_i32(self, a: [i32; 8]) -> i32 {
+        a.iter().fold(0, |sum: i32, a| sum.wrapping_add(*a))
+    }
+    #[inline(always)]
     fn to_f32(self, a: [i32; 8]) -> [f32; 8] {
         map(a, |a| a as f32)
     }
     #[inline(always)]
     fn round_i32(self, a: [f32; 8]) -> [i32; 8] {
-        map(a, |a| libm::rintf(a) as i32)
+        map(a, round)
+    }
+    #[inline(always)]
+    fn bits(self, a: [f32; 8]) -> [i32; 8] {
+        map(a, |a| a.to_bits() as i32)
     }
     #[inline(always)]
     fn store_i8(self, a: [i32; 8], to: &mut [i8; 8]) {
@@ -341,6 +362,10 @@ impl Isa for Scalar {
             *out = i32::from(*a) + i32::from(*b);
         }
         out
+    }
+    #[inline(always)]
+    fn load_i16(self, from: &[i16; 16]) -> [i16; 16] {
+        *from
     }
     #[inline(always)]
     fn store_i16(self, a: [i16; 16], to: &mut [i16; 16]) {

@@ -59,6 +59,14 @@ impl Kernel for Floats {
         assert_eq!(isa.any(isa.lt(x, y)), a.iter().zip(&b).any(|(a, b)| a < b));
         assert!((isa.sum(x) - a.iter().sum::<f32>()).abs() <= 1e-3);
         assert_eq!(isa.max_lane(x), a.into_iter().fold(f32::MIN, f32::max));
+        let bits = a.map(|a| a.abs().to_bits());
+        assert_eq!(Some(isa.max_bits(isa.abs(x))), bits.into_iter().max());
+        for lane in 0..8 {
+            let mut with_nan = a.map(f32::abs);
+            with_nan[lane] = f32::NAN;
+            with_nan[(lane + 1) % 8] = f32::INFINITY;
+            assert_eq!(isa.max_bits(isa.load(&with_nan)), f32::NAN.to_bits());
+        }
         for k in [-3i32, 0, 5] {
             let t = isa.splat(12_582_912.0 + k as f32);
             assert_eq!(
@@ -117,6 +125,9 @@ impl Kernel for Integers {
             isa.store_i32(v, &mut lanes);
             lanes
         };
+        let sum = acc.iter().fold(0, |sum: i32, acc| sum.wrapping_add(*acc));
+        assert_eq!(isa.sum_i32(acc_v), sum);
+        assert_eq!(isa.sum_i32(isa.splat_i32(i32::MAX)), -8);
         let (u7, s7) = (u.map(|u| u & 127), s.map(|s| s / 2));
         let want = core::array::from_fn(|i| dot(i, &|k| i32::from(u7[k]), &|k| i32::from(s[k])));
         assert_eq!(

@@ -49,14 +49,9 @@ impl MatrixData<'_> {
                 scales: cut(scales, before.scales, lens.scales)?,
                 corrections: cut(corrections, before.corrections, lens.corrections)?,
             },
-            MatrixData::I8Group32 {
-                weights,
-                scales,
-                corrections,
-            } => MatrixData::I8Group32 {
+            MatrixData::I8Group32 { weights, scales } => MatrixData::I8Group32 {
                 weights: cut(weights, before.data, lens.data)?,
                 scales: cut(scales, before.scales, lens.scales)?,
-                corrections: cut(corrections, before.corrections, lens.corrections)?,
             },
             MatrixData::I4Group32 { weights, scales } => MatrixData::I4Group32 {
                 weights: cut(weights, before.data, lens.data)?,

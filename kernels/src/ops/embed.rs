@@ -2,8 +2,9 @@
 
 use half::f16;
 
-use crate::layout::{GROUP, PANEL, cols_padded};
-use crate::{Backend, Matrix, MatrixData, ShapeError};
+use crate::kinds::not_linked;
+use crate::layout::{GROUP, PANEL, WeightFormat, cols_padded};
+use crate::{Backend, Everything, Linked, Matrix, MatrixData, ShapeError};
 
 /// Writes row `row` of `matrix` to `out` (`cols` long): exact for the float formats, weight · scale (+ minimum)
 /// rounded once for the integer ones.
@@ -13,6 +14,19 @@ use crate::{Backend, Matrix, MatrixData, ShapeError};
 /// # Errors
 /// [`ShapeError`] when there is no such row or `out` has another length.
 pub fn dequantize_row(
+    backend: Backend,
+    matrix: &Matrix<'_>,
+    row: usize,
+    out: &mut [f32],
+) -> Result<(), ShapeError> {
+    dequantize_row_linked::<Everything>(backend, matrix, row, out)
+}
+
+/// As [`dequantize_row`], for the formats of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`dequantize_row`], and a matrix whose format is not one of `L`'s.
+pub fn dequantize_row_linked<L: Linked>(
     _backend: Backend,
     matrix: &Matrix<'_>,
     row: usize,
@@ -31,14 +45,15 @@ pub fn dequantize_row(
     let panel = row / PANEL;
     let padded = cols_padded(matrix.format(), cols);
     let groups = padded / GROUP;
+    let links = |format| L::KINDS.has_weights(format);
     match matrix.data() {
-        MatrixData::F32(weights) => {
+        MatrixData::F32(weights) if links(WeightFormat::F32) => {
             let columns = skip(weights, panel * padded * PANEL).as_chunks::<PANEL>().0;
             for (out, column) in out.iter_mut().zip(columns) {
                 *out = column[r];
             }
         }
-        MatrixData::F16(weights) => {
+        MatrixData::F16(weights) if links(WeightFormat::F16) => {
             let columns = skip(weights, panel * padded * PANEL).as_chunks::<PANEL>().0;
             for (out, column) in out.iter_mut().zip(columns) {
                 *out = column[r].to_f32();
@@ -46,14 +61,14 @@ pub fn dequantize_row(
         }
         MatrixData::I8Row {
             weights, scales, ..
-        } => {
+        } if links(WeightFormat::I8Row) => {
             let quads = skip(weights, panel * padded * PANEL).as_chunks::<4>().0;
             let scale = scales.get(row).copied().unwrap_or(f16::ZERO).to_f32();
             bytes_to(out, quads, r, scale);
         }
         MatrixData::I8Group32 {
             weights, scales, ..
-        } => {
+        } if links(WeightFormat::I8Group32) => {
             let quads = skip(weights, panel * padded * PANEL).as_chunks::<4>().0;
             let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
             for (g, (out, scales)) in out.chunks_mut(GROUP).zip(scales).enumerate() {
@@ -65,7 +80,7 @@ pub fn dequantize_row(
                 );
             }
         }
-        MatrixData::I4Group32 { weights, scales } => {
+        MatrixData::I4Group32 { weights, scales } if links(WeightFormat::I4Group32) => {
             let quads = skip(weights, panel * padded * PANEL / 2).as_chunks::<4>().0;
             let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
             for (g, (out, scales)) in out.chunks_mut(GROUP).zip(scales).enumerate() {
@@ -78,7 +93,7 @@ pub fn dequantize_row(
             weights,
             scales,
             minima,
-        } => {
+        } if links(WeightFormat::U4Group32) => {
             let quads = skip(weights, panel * padded * PANEL / 2).as_chunks::<4>().0;
             let scales = skip(scales, panel * groups * PANEL).as_chunks::<PANEL>().0;
             let minima = skip(minima, panel * groups * PANEL).as_chunks::<PANEL>().0;
@@ -90,6 +105,7 @@ pub fn dequantize_row(
                 });
             }
         }
+        _ => return Err(not_linked()),
     }
     Ok(())
 }

@@ -34,10 +34,5 @@ pub(super) fn amax<I: Isa>(isa: I, x: &[f32]) -> u32 {
         max[0] = isa.max_if_positive(isa.abs(isa.load_partial(x)), max[0]);
     }
     let [a, b, c, d] = max;
-    let mut lanes = [0.0; 8];
-    isa.store(
-        isa.max_if_positive(isa.max_if_positive(a, b), isa.max_if_positive(c, d)),
-        &mut lanes,
-    );
-    lanes.iter().fold(0, |max, lane| max.max(lane.to_bits()))
+    isa.max_bits(isa.max_if_positive(isa.max_if_positive(a, b), isa.max_if_positive(c, d)))
 }

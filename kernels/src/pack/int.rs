@@ -49,8 +49,7 @@ pub fn pack_i8_row_levels(
     weights: &mut [i8],
     corrections: &mut [i32],
 ) -> Result<(), PackError> {
-    Integers::given(WeightFormat::I8Row, rows, cols, levels, &[])?
-        .write_i8_row(weights, corrections)
+    Integers::given(WeightFormat::I8Row, rows, cols, levels)?.write_i8_row(weights, corrections)
 }
 
 /// Packs a row-major `(rows, cols)` matrix as [`WeightFormat::I8Group32`], with the scales in the place that
@@ -64,30 +63,23 @@ pub fn pack_i8_group32(
     matrix: &[f32],
     scales: &[f16],
     weights: &mut [i8],
-    corrections: &mut [f32],
 ) -> Result<(), PackError> {
     let source = Source::new(rows, cols, matrix)?;
-    Integers::rounded(WeightFormat::I8Group32, &source, scales, &[])?
-        .write_i8_group32(weights, corrections)
+    Integers::rounded(WeightFormat::I8Group32, &source, scales, &[])?.write_bytes(weights)
 }
 
 /// As [`pack_i8_group32`] for a row-major matrix of integers in −128..=127, which keep their values: what GGUF's Q8_0
-/// holds, exactly.
+/// holds, exactly. The scales are not needed: copy them.
 ///
 /// # Errors
-/// [`PackError`] for a wrong length or a scale that is not finite.
+/// [`PackError`] for a wrong length.
 pub fn pack_i8_group32_levels(
     rows: usize,
     cols: usize,
     levels: &[i8],
-    scales: &[f16],
     weights: &mut [i8],
-    corrections: &mut [f32],
 ) -> Result<(), PackError> {
-    let format = WeightFormat::I8Group32;
-    let integers = Integers::given(format, rows, cols, levels, scales)?;
-    integers.check_halves("weight scales", integers.lens.scales, scales)?;
-    integers.write_i8_group32(weights, corrections)
+    Integers::given(WeightFormat::I8Group32, rows, cols, levels)?.write_bytes(weights)
 }
 
 /// Packs a row-major `(rows, cols)` matrix as [`WeightFormat::I4Group32`], with the scales in the place that
@@ -117,7 +109,7 @@ pub fn pack_i4_group32_levels(
     levels: &[i8],
     weights: &mut [u8],
 ) -> Result<(), PackError> {
-    Integers::given(WeightFormat::I4Group32, rows, cols, levels, &[])?.write_nibbles(weights)
+    Integers::given(WeightFormat::I4Group32, rows, cols, levels)?.write_nibbles(weights)
 }
 
 /// Packs a row-major `(rows, cols)` matrix as [`WeightFormat::U4Group32`], with the scales and the minima in the
@@ -148,7 +140,7 @@ pub fn pack_u4_group32_levels(
     levels: &[i8],
     weights: &mut [u8],
 ) -> Result<(), PackError> {
-    Integers::given(WeightFormat::U4Group32, rows, cols, levels, &[])?.write_nibbles(weights)
+    Integers::given(WeightFormat::U4Group32, rows, cols, levels)?.write_nibbles(weights)
 }
 
 /// Where the integers come from.
@@ -198,7 +190,6 @@ impl<'a> Integers<'a> {
         rows: usize,
         cols: usize,
         levels: &'a [i8],
-        scales: &'a [f16],
     ) -> Result<Self, PackError> {
         check_shape(rows, cols, levels.len())?;
         let (lowest, highest) = match format {
@@ -220,7 +211,7 @@ impl<'a> Integers<'a> {
             rows,
             cols,
             lens: lens(format, rows, cols)?,
-            scales,
+            scales: &[],
             origin: Origin::Given(levels),
         })
     }
@@ -269,7 +260,12 @@ impl<'a> Integers<'a> {
     }
 
     fn write_i8_row(&self, weights: &mut [i8], corrections: &mut [i32]) -> Result<(), PackError> {
-        self.write_bytes(weights, corrections.len())?;
+        check_eq(
+            "weight corrections",
+            self.lens.corrections,
+            corrections.len(),
+        )?;
+        self.write_bytes(weights)?;
         for (row, correction) in corrections.iter_mut().enumerate() {
             let levels = (0..self.cols).map(|col| i32::from(self.get(row, col)));
             *correction = -64 * levels.sum::<i32>();
@@ -277,22 +273,8 @@ impl<'a> Integers<'a> {
         Ok(())
     }
 
-    fn write_i8_group32(
-        &self,
-        weights: &mut [i8],
-        corrections: &mut [f32],
-    ) -> Result<(), PackError> {
-        self.write_bytes(weights, corrections.len())?;
-        for (row, correction) in corrections.iter_mut().enumerate() {
-            let weight = |col| f64::from(self.scale(row, col)) * f64::from(self.get(row, col));
-            *correction = (-64.0 * (0..self.cols).map(weight).sum::<f64>()) as f32;
-        }
-        Ok(())
-    }
-
-    fn write_bytes(&self, weights: &mut [i8], corrections: usize) -> Result<(), PackError> {
+    fn write_bytes(&self, weights: &mut [i8]) -> Result<(), PackError> {
         check_eq("packed weights", self.lens.data, weights.len())?;
-        check_eq("weight corrections", self.lens.corrections, corrections)?;
         let steps = cols_padded(self.format, self.cols) / 4;
         for (step, bytes) in weights.as_chunks_mut::<64>().0.iter_mut().enumerate() {
             for (i, byte) in bytes.iter_mut().enumerate() {

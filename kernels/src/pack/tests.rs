@@ -125,15 +125,12 @@ fn levels_and_scales_keep_their_values() {
                 |len| -> Vec<f16> { (0..len).map(|_| f16::from_f32(rng.normal())).collect() };
             let (scales, minima) = (halves(lens.scales), halves(lens.minima));
             let (mut bytes, mut nibbles) = (vec![0; lens.data], vec![0; lens.data]);
-            let (mut integers, mut floats) =
-                (vec![0; lens.corrections], vec![0.0; lens.corrections]);
+            let mut corrections = vec![0; lens.corrections];
             match format {
                 WeightFormat::I8Row => {
-                    pack_i8_row_levels(rows, cols, &levels, &mut bytes, &mut integers)
+                    pack_i8_row_levels(rows, cols, &levels, &mut bytes, &mut corrections)
                 }
-                WeightFormat::I8Group32 => {
-                    pack_i8_group32_levels(rows, cols, &levels, &scales, &mut bytes, &mut floats)
-                }
+                WeightFormat::I8Group32 => pack_i8_group32_levels(rows, cols, &levels, &mut bytes),
                 WeightFormat::I4Group32 => {
                     pack_i4_group32_levels(rows, cols, &levels, &mut nibbles)
                 }
@@ -145,12 +142,11 @@ fn levels_and_scales_keep_their_values() {
                 WeightFormat::I8Row => MatrixData::I8Row {
                     weights: bytes,
                     scales: &scales,
-                    corrections: &integers,
+                    corrections: &corrections,
                 },
                 WeightFormat::I8Group32 => MatrixData::I8Group32 {
                     weights: bytes,
                     scales: &scales,
-                    corrections: &floats,
                 },
                 WeightFormat::I4Group32 => MatrixData::I4Group32 {
                     weights: nibbles,

@@ -1,8 +1,8 @@
 //! `attentive chat`.
 
-use super::{Kv, PREFILL, backend};
-use anyhow::{Context, Result, anyhow, ensure};
-use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use super::speech::Speech;
+use anyhow::{Context, Result, anyhow};
+use attentive::{Block, Model, Sampler, Session};
 use attentive_trainer::chat::{Chat, Conversation, Ending};
 use attentive_trainer::package;
 use clap::Args;
@@ -22,27 +22,8 @@ pub(crate) struct Request {
     /// Most tokens of an answer
     #[arg(long, default_value_t = 512)]
     tokens: usize,
-    /// 0 always takes the most probable token
-    #[arg(long, default_value_t = 0.2)]
-    temperature: f32,
-    /// Keep the k most probable tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Keep the most probable tokens that together reach this probability
-    #[arg(long, default_value_t = 0.9)]
-    top_p: f32,
-    /// Above 1, tokens of the conversation so far become less probable
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
-    /// The same seed, the same answers
-    #[arg(long, default_value_t = 1813)]
-    seed: u64,
-    /// native, scalar, or another instruction set
-    #[arg(long, default_value = "native")]
-    backend: String,
-    /// Element type of the key-value cache
-    #[arg(long, value_enum, default_value_t = Kv::F32)]
-    kv: Kv,
+    #[command(flatten)]
+    speech: Speech,
     /// Tokens that the conversation has room for [default: the model's context, but at most 2048]
     #[arg(long)]
     context: Option<usize>,
@@ -54,11 +35,8 @@ const CONTEXT: usize = 2048;
 const RESET: &str = "/reset";
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
-    ensure!(
-        request.temperature >= 0.0 && request.top_p > 0.0 && request.repetition_penalty > 0.0,
-        "--temperature should be at least 0, --top-p and --repetition-penalty more than 0"
-    );
-    let backend = backend(&request.backend)?;
+    let sampler = request.speech.sampler(0.2, 0.9)?;
+    let backend = request.speech.backend()?;
     let file = package::open(&request.file)?;
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let chat = Chat::of(&model).with_context(|| {
@@ -70,20 +48,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let context = request
         .context
         .unwrap_or(model.config().context_len.min(CONTEXT));
-    let options = request
-        .kv
-        .with(SessionOptions::new(context))
-        .with_prefill_len(PREFILL.min(context));
+    let options = request.speech.session(context);
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;
-    let sampler = Sampler::new(SamplerOptions {
-        repetition_penalty: request.repetition_penalty,
-        temperature: request.temperature,
-        top_k: request.top_k,
-        top_p: request.top_p,
-        seed: request.seed,
-    });
     let conversation = Conversation::new(&mut session, &chat, request.system.as_deref())?;
     match talk(conversation, sampler, &request, context) {
         // `chat … | head` has seen enough.

@@ -1,8 +1,8 @@
 //! `attentive generate`.
 
-use super::{Kv, PREFILL, backend};
+use super::speech::Speech;
 use anyhow::{Result, anyhow, ensure};
-use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive::{Block, Model, Session, WhenFull};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
@@ -22,39 +22,17 @@ pub(crate) struct Request {
     /// Most tokens to generate
     #[arg(long, default_value_t = 128)]
     tokens: usize,
-    /// 0 always takes the most probable token
-    #[arg(long, default_value_t = 0.7)]
-    temperature: f32,
-    /// Keep the k most probable tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Keep the most probable tokens that together reach this probability
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Above 1, tokens of the text so far become less probable
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
-    /// The same seed, the same text
-    #[arg(long, default_value_t = 1813)]
-    seed: u64,
-    /// native, scalar, or another instruction set
-    #[arg(long, default_value = "native")]
-    backend: String,
-    /// Element type of the key-value cache
-    #[arg(long, value_enum, default_value_t = Kv::F32)]
-    kv: Kv,
+    #[command(flatten)]
+    speech: Speech,
     /// Positions of the context; a longer text slides [default: as many as the text needs, at most the model's]
     #[arg(long)]
     context: Option<usize>,
 }
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
-    ensure!(
-        request.temperature >= 0.0 && request.top_p > 0.0 && request.repetition_penalty > 0.0,
-        "--temperature should be at least 0, --top-p and --repetition-penalty more than 0"
-    );
+    let mut sampler = request.speech.sampler(0.7, 1.0)?;
     ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
-    let backend = backend(&request.backend)?;
+    let backend = request.speech.backend()?;
     let file = package::open(&request.file)?;
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     // With what may begin the text.
@@ -63,20 +41,12 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         .context
         .unwrap_or(needed.min(model.config().context_len));
     let options = request
-        .kv
-        .with(SessionOptions::new(context))
-        .with_prefill_len(PREFILL.min(context))
-        .with_when_full(attentive::WhenFull::Ring);
+        .speech
+        .session(context)
+        .with_when_full(WhenFull::Ring);
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;
-    let mut sampler = Sampler::new(SamplerOptions {
-        repetition_penalty: request.repetition_penalty,
-        temperature: request.temperature,
-        top_k: request.top_k,
-        top_p: request.top_p,
-        seed: request.seed,
-    });
     let start = Instant::now();
     session
         .prompt(&request.prompt)

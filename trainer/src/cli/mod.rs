@@ -6,6 +6,7 @@ pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
+mod speech;
 pub(crate) mod train;
 
 use anyhow::{Result, bail};

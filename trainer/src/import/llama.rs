@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::layout::{GROUP, WeightFormat, rows_padded};
 use attentive::kernels::pack::scale_index;
 use attentive::{
-    Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, Role, RotaryStyle, TensorKind,
-    TensorShape,
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, Role, RotaryStyle,
+    TensorKind, TensorShape, Window,
 };
 use half::f16;
 use std::collections::BTreeSet;
@@ -114,6 +114,7 @@ impl Glued<'_> {
         let dtypes = self.dtypes();
         let all = |known: &[Dtype]| dtypes.iter().all(|dtype| known.contains(dtype));
         match self.shape.kind {
+            _ if self.shape.role == Role::AttnSinks => WeightFormat::F32,
             _ if all(&[Dtype::F16]) => WeightFormat::F16,
             TensorKind::Vector => WeightFormat::F32,
             TensorKind::Matrix if all(&[Dtype::Q4_0]) => WeightFormat::I4Group32,
@@ -152,7 +153,7 @@ pub fn plan<'g>(gguf: &'g Gguf<'g>, vocab_len: usize) -> Result<Plan<'g>> {
 }
 
 /// Keys that are understood, without the architecture's prefix.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "block_count",
     "context_length",
     "embedding_length",
@@ -162,6 +163,9 @@ const KEYS: [&str; 13] = [
     "attention.key_length",
     "attention.value_length",
     "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "attn_logit_softcapping",
     "rope.dimension_count",
     "rope.freq_base",
     "vocab_size",
@@ -247,6 +251,7 @@ fn config(gguf: &Gguf<'_>, vocab_len: usize) -> Result<Config> {
             style: RotaryStyle::Half,
             base,
         },
+        attention: attention(gguf, &key)?,
         tied: gguf.tensor("output.weight").is_none(),
         biases: Biases::NONE,
         embedding_scale: 1.0,
@@ -255,6 +260,27 @@ fn config(gguf: &Gguf<'_>, vocab_len: usize) -> Result<Config> {
     };
     config.check().map_err(|error| anyhow!("{error}"))?;
     Ok(config)
+}
+
+/// Window, soft cap and sinks. In a pattern of n, the last of n layers has no window; a cap or window of 0 is none.
+fn attention(gguf: &Gguf<'_>, key: &impl Fn(&str) -> String) -> Result<Attention> {
+    let pattern = gguf.size(&key("attention.sliding_window_pattern"))?;
+    // A pattern of 1 makes every layer the last of its pattern.
+    let len = match pattern {
+        Some(1) => None,
+        _ => gguf.size(&key("attention.sliding_window"))?,
+    };
+    let window = len.filter(|len| *len > 0).map(|len| Window {
+        len,
+        keep: 0,
+        full_every: pattern.unwrap_or(0),
+    });
+    let soft_cap = gguf.float(&key("attn_logit_softcapping"))?;
+    Ok(Attention {
+        window,
+        soft_cap: soft_cap.filter(|cap| *cap != 0.0),
+        sinks: gguf.tensor("blk.0.attn_sinks.weight").is_some(),
+    })
 }
 
 /// The tensors of the file that make up `shape`.
@@ -270,6 +296,7 @@ fn glue<'g>(gguf: &'g Gguf<'g>, config: &Config, shape: TensorShape) -> Result<G
             ("attn_k", kv, rotated),
             ("attn_v", kv, None),
         ],
+        Role::AttnSinks => &[("attn_sinks", 1, None)],
         Role::OutWeight => &[("attn_output", shape.rows, None)],
         Role::FfnNormGain => &[("ffn_norm", 1, None)],
         Role::UpWeight => &[("ffn_gate", hidden, None), ("ffn_up", hidden, None)],

@@ -8,10 +8,11 @@
 use super::lanes::dot;
 use super::product::{COLS, Part, Product};
 use super::{Backend, Flat, Unary, flat, unary, with_values};
+use anyhow::{Result, ensure};
 use attentive::kernels::isa::{Isa, Kernel};
 use attentive::kernels::ops::position::{rotary_angles, rotary_frequencies};
 use attentive::kernels::ops::softmax::softmax;
-use attentive::{Config, Position, RotaryStyle};
+use attentive::{Attention as Options, Config, Position, RotaryStyle, Window};
 use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,13 +24,26 @@ pub struct AttentionShape {
     kv_heads: usize,
     head_dim: usize,
     seq_len: usize,
+    /// The keys that a query sees, of all that are not later.
+    window: Option<Window>,
     /// Cosines, then sines, of each position; none without rotary positions.
     angles: Option<(RotaryStyle, Arc<[f32]>)>,
 }
 
 impl AttentionShape {
-    /// For sequences of `seq_len` tokens.
-    pub fn new(config: &Config, seq_len: usize) -> Self {
+    /// For sequences of `seq_len` tokens, without a window.
+    ///
+    /// # Errors
+    /// When the model has soft caps or sinks, whose gradients are not written.
+    pub fn new(config: &Config, seq_len: usize) -> Result<Self> {
+        let Options {
+            soft_cap, sinks, ..
+        } = config.attention;
+        ensure!(
+            soft_cap.is_none() && !sinks,
+            "the trainer has no gradients for attention with a soft cap or sinks: such a model runs, but it cannot be \
+             trained, calibrated or fine-tuned here"
+        );
         let angles = match config.position {
             Position::Rotary { style, base } => {
                 let mut frequencies = vec![0.0; config.head_dim / 2];
@@ -43,12 +57,29 @@ impl AttentionShape {
             }
             Position::None | Position::Learned | Position::Sinusoidal => None,
         };
-        Self {
+        Ok(Self {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             seq_len,
+            window: None,
             angles,
+        })
+    }
+
+    /// The same with a window.
+    pub fn with_window(self, window: Option<Window>) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Hides the scores that a query's window does not reach; `seen` ends with the query's own.
+    fn hide(&self, seen: &mut [f32]) {
+        let Some(Window { len, keep, .. }) = self.window else {
+            return;
+        };
+        let first = seen.len().saturating_sub(len);
+        if let Some(hidden) = seen.get_mut(keep..first) {
+            hidden.fill(f32::NEG_INFINITY);
         }
     }
 
@@ -220,6 +251,7 @@ impl Attention {
         let rows = shape.rows();
         for (i, row) in head.weights.chunks_exact_mut(rows).enumerate() {
             let (seen, later) = row[..tile_end(i)].split_at_mut(i + 1);
+            shape.hide(seen);
             softmax(self.backend, seen);
             later.fill(0.0);
         }

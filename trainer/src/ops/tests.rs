@@ -3,7 +3,9 @@
 use super::{AttentionShape, activation, attention, cross_entropy, embed, linear, norm};
 use crate::random::Random;
 use attentive::kernels::Backend;
-use attentive::{Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle};
+use attentive::{
+    Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation as burn_activation};
 
 fn device() -> Device {
@@ -177,6 +179,7 @@ fn config(heads: usize, kv_heads: usize, head_dim: usize, position: Position) ->
         position,
         tied: true,
         biases: Biases::NONE,
+        attention: attentive::Attention::PLAIN,
         embedding_scale: 1.0,
         begin_of_text: None,
         end_of_text: None,
@@ -193,10 +196,23 @@ fn attentions() {
         (config(6, 2, 8, rotary(RotaryStyle::Interleaved)), 1, 37),
         (config(2, 1, 32, rotary(RotaryStyle::Half)), 1, 64),
     ];
-    for (config, batch, seq_len) in cases {
+    let windows = [(1, 0), (5, 0), (7, 3), (64, 2)].map(|(len, keep)| {
+        let full_every = 0;
+        Some(Window {
+            len,
+            keep,
+            full_every,
+        })
+    });
+    let cases = cases
+        .into_iter()
+        .zip(std::iter::once(None).chain(windows).cycle());
+    for ((config, batch, seq_len), window) in cases {
         let n = batch * seq_len;
         let qkv = leaf(6, [n, config.qkv_dim()], 1.0);
-        let shape = AttentionShape::new(&config, seq_len);
+        let shape = AttentionShape::new(&config, seq_len)
+            .unwrap()
+            .with_window(window);
         let ours = || attention(Backend::detect(), qkv.clone(), shape.clone());
         let theirs = || {
             let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
@@ -217,6 +233,18 @@ fn attentions() {
             let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f32).sqrt();
             let later = Tensor::<2, Bool>::tril_mask([seq_len, seq_len], 0, &device());
             let scores = scores.mask_fill(later.unsqueeze::<4>(), f32::NEG_INFINITY);
+            let scores = match window {
+                None => scores,
+                Some(Window { len, keep, .. }) => {
+                    let hidden = |query: usize, key: usize| key >= keep && key + len <= query;
+                    let hidden: Vec<bool> = (0..seq_len * seq_len)
+                        .map(|at| hidden(at / seq_len, at % seq_len))
+                        .collect();
+                    let hidden = TensorData::new(hidden, [seq_len, seq_len]);
+                    let hidden = Tensor::<2, Bool>::from_data(hidden, &device());
+                    scores.mask_fill(hidden.unsqueeze::<4>(), f32::NEG_INFINITY)
+                }
+            };
             burn_activation::softmax(scores, 3)
                 .matmul(value)
                 .swap_dims(1, 2)

@@ -4,7 +4,7 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{
-    Architecture, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, Sampler,
+    Architecture, Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, Sampler,
     SamplerOptions, Session, SessionOptions, WeightsError,
 };
 use firmware_example::MODEL;
@@ -30,6 +30,7 @@ const TINY: Config = Config {
     position: Position::Sinusoidal,
     tied: true,
     biases: Biases::NONE,
+    attention: Attention::PLAIN,
     embedding_scale: 1.0,
     begin_of_text: None,
     end_of_text: None,

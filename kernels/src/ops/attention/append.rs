@@ -1,17 +1,21 @@
 //! Writing keys and values into the cache.
 
-use super::KvMut;
+use super::{KvMut, Precision};
 use crate::isa::{Isa, Kernel};
+use crate::kinds::not_linked;
 use crate::layout::{
-    KEYS_PER_BLOCK, KvShape, key_index, key_index_i8, value_index, value_index_i8,
+    KEYS_PER_BLOCK, KvDtype, KvShape, key_index, key_index_i8, value_index, value_index_i8,
 };
-use crate::{Backend, ShapeError};
+use crate::ops::levels::{amax, scale_and_factor};
+use crate::{Backend, Everything, Linked, ShapeError};
+use core::cmp::Ordering;
 use half::{bf16, f16};
 
 /// Writes `n` tokens' keys and values into slots `slot..slot + n` of the cache, modulo its capacity.
 ///
 /// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a fused
-/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head.
+/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head, and
+/// counts values of magnitudes above 1e17 as infinite.
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short, if the cache is not of its shape, or if `n` exceeds the capacity.
@@ -22,6 +26,27 @@ use half::{bf16, f16};
 pub fn append(
     backend: Backend,
     shape: &KvShape,
+    kv: KvMut<'_>,
+    slot: usize,
+    n: usize,
+    k: &[f32],
+    v: &[f32],
+    stride: usize,
+) -> Result<(), ShapeError> {
+    append_linked::<Everything>(backend, shape, kv, slot, n, k, v, stride)
+}
+
+/// As [`append`], for the caches of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`append`], and a cache that is not one of `L`'s.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices and a place: a struct would only rename them"
+)]
+pub fn append_linked<L: Linked>(
+    backend: Backend,
+    shape: &KvShape,
     mut kv: KvMut<'_>,
     slot: usize,
     n: usize,
@@ -29,6 +54,10 @@ pub fn append(
     v: &[f32],
     stride: usize,
 ) -> Result<(), ShapeError> {
+    let links = |precision| L::KINDS.has_kv(kv.as_kv().dtype(), precision);
+    if !links(Precision::Fast) && !links(Precision::Accurate) {
+        return Err(not_linked());
+    }
     let width = shape.kv_heads() * shape.head_dim();
     kv.as_kv().check(shape)?;
     ShapeError::check_at_most("appended keys", shape.capacity(), n)?;
@@ -46,7 +75,7 @@ pub fn append(
         };
         let at = token * stride;
         let done = match (k.get(at..), v.get(at..)) {
-            (Some(k), Some(v)) => place.write(backend, &mut kv, k, v),
+            (Some(k), Some(v)) => place.write::<L>(backend, &mut kv, k, v),
             _ => None,
         };
         done.ok_or(ShapeError {
@@ -58,6 +87,10 @@ pub fn append(
     Ok(())
 }
 
+/// Scales of values are below this: the logarithms of the products of a scale and a probability, and 2⁻⁸⁰ for hidden
+/// keys, lie within the range of f32.
+const VALUE_SCALE_MAX: f32 = (1u64 << 50) as f32;
+
 /// Where one token goes.
 #[derive(Clone, Copy)]
 struct Place {
@@ -67,13 +100,22 @@ struct Place {
 
 impl Place {
     /// All heads of one token.
-    fn write(self, backend: Backend, kv: &mut KvMut<'_>, k: &[f32], v: &[f32]) -> Option<()> {
+    fn write<L: Linked>(
+        self,
+        backend: Backend,
+        kv: &mut KvMut<'_>,
+        k: &[f32],
+        v: &[f32],
+    ) -> Option<()> {
+        let links = |dtype| {
+            L::KINDS.has_kv(dtype, Precision::Fast) || L::KINDS.has_kv(dtype, Precision::Accurate)
+        };
         let head_dim = self.shape.head_dim();
         for head in 0..self.shape.kv_heads() {
             let k = k.get(head * head_dim..)?.get(..head_dim)?;
             let v = v.get(head * head_dim..)?.get(..head_dim)?;
             match kv {
-                KvMut::F32 { k: to_k, v: to_v } => {
+                KvMut::F32 { k: to_k, v: to_v } if links(KvDtype::F32) => {
                     scatter(
                         k,
                         self.block(head, to_k)?,
@@ -87,7 +129,7 @@ impl Place {
                         |x| x,
                     )?;
                 }
-                KvMut::F16 { k: to_k, v: to_v } => {
+                KvMut::F16 { k: to_k, v: to_v } if links(KvDtype::F16) => {
                     scatter(
                         k,
                         self.block(head, to_k)?,
@@ -97,7 +139,7 @@ impl Place {
                     let index = |dim| value_index(head_dim, self.slot, dim);
                     scatter(v, self.block(head, to_v)?, index, f16::from_f32)?;
                 }
-                KvMut::BF16 { k: to_k, v: to_v } => {
+                KvMut::BF16 { k: to_k, v: to_v } if links(KvDtype::BF16) => {
                     let index = |dim| key_index(self.slot, dim);
                     scatter(k, self.block(head, to_k)?, index, bf16::from_f32)?;
                     let index = |dim| value_index(head_dim, self.slot, dim);
@@ -108,13 +150,13 @@ impl Place {
                     k_scales,
                     v: to_v,
                     v_scales,
-                } => {
+                } if links(KvDtype::I8) => {
                     let scale = head * self.shape.capacity() + self.slot;
                     let to = Quantized {
                         to: self.block(head, to_k)?,
                         index: |dim| key_index_i8(self.slot, dim),
                     };
-                    *k_scales.get_mut(scale)? = backend.run(Quantize {
+                    let mut k_scale = backend.run(Quantize {
                         from: k,
                         to,
                         code: |q| q as u8 ^ 128,
@@ -124,12 +166,20 @@ impl Place {
                         to: self.block(head, to_v)?,
                         index,
                     };
-                    *v_scales.get_mut(scale)? = backend.run(Quantize {
+                    let mut v_scale = backend.run(Quantize {
                         from: v,
                         to,
                         code: |q| q,
                     })?;
+                    // (A NaN is not below.)
+                    if !matches!(v_scale.partial_cmp(&VALUE_SCALE_MAX), Some(Ordering::Less)) {
+                        // Whoever sees the key shall see it; the others' levels must stay finite.
+                        (k_scale, v_scale) = (f32::NAN, 0.0);
+                    }
+                    *k_scales.get_mut(scale)? = k_scale;
+                    *v_scales.get_mut(scale)? = v_scale;
                 }
+                _ => return None,
             }
         }
         Some(())
@@ -163,7 +213,7 @@ struct Quantized<'a, T, F> {
     index: F,
 }
 
-/// Rounds a vector to ±127 steps of amax / 127 and returns the step.
+/// Rounds a vector to ±127 steps of amax / 127 and returns the step; NaN if an element is infinite or NaN.
 struct Quantize<'a, T, F, C> {
     from: &'a [f32],
     to: Quantized<'a, T, F>,
@@ -176,13 +226,8 @@ impl<T, F: Fn(usize) -> usize, C: Fn(i8) -> T> Kernel for Quantize<'_, T, F, C> 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Option<f32> {
         let lanes = self.from.as_chunks::<8>().0;
-        let mut amax = isa.splat(0.0);
-        for x in lanes {
-            amax = isa.max(amax, isa.abs(isa.load(x)));
-        }
-        let amax = isa.max_lane(amax);
-        // Below this the inverse would overflow; such a vector is as good as zero.
-        let inverse = isa.splat(if amax > 1e-30 { 127.0 / amax } else { 0.0 });
+        let (scale, to_levels) = scale_and_factor(amax(isa, self.from), 127.0);
+        let inverse = isa.splat(to_levels);
         for (chunk, x) in lanes.iter().enumerate() {
             let mut bytes = [0; 8];
             isa.store_i8(isa.round_i32(isa.mul(isa.load(x), inverse)), &mut bytes);
@@ -190,6 +235,6 @@ impl<T, F: Fn(usize) -> usize, C: Fn(i8) -> T> Kernel for Quantize<'_, T, F, C> 
                 *self.to.to.get_mut((self.to.index)(chunk * 8 + lane))? = (self.code)(byte);
             }
         }
-        Some(amax / 127.0)
+        Some(scale)
     }
 }

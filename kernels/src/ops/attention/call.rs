@@ -42,19 +42,19 @@ impl<const R: usize> Spans<R> {
     /// Whether every row sees all of `len` keys from `key` on.
     #[inline(always)]
     pub(super) fn all_see(&self, key: usize, len: usize) -> bool {
-        key + len <= self.to[0] && (key >= self.from[R - 1] || key + len <= self.keep)
+        key + len <= self.to[0] && self.all_begin(key, len)
+    }
+
+    /// Whether every row sees of `len` keys from `key` on all that lie below its `to`.
+    #[inline(always)]
+    pub(super) fn all_begin(&self, key: usize, len: usize) -> bool {
+        key >= self.from[R - 1] || key + len <= self.keep
     }
 
     /// Whether no row sees any of `len` keys from `key` on.
     #[inline(always)]
     pub(super) fn none_sees(&self, key: usize, len: usize) -> bool {
         key >= self.to[R - 1] || (key + len <= self.from[0] && key >= self.keep)
-    }
-
-    /// Whether row r sees the key.
-    #[inline(always)]
-    pub(super) fn sees(&self, r: usize, key: usize) -> bool {
-        key < self.to[r % R] && (key >= self.from[r % R] || key < self.keep)
     }
 }
 

@@ -69,8 +69,8 @@ impl<'a> KvMut<'a> {
         }
     }
 
-    /// The caches of the first `heads` key-value heads and of the rest, of a layer of that shape (or, cut before, of its
-    /// last heads).
+    /// The caches of the first `heads` key-value heads and of the rest, of a layer of that shape (or, cut before, of
+    /// its last heads).
     ///
     /// # Errors
     /// [`ShapeError`] when there are fewer heads.

@@ -1,19 +1,20 @@
 //! Fused attention: `out = softmax(scale · q·kᵀ + mask) · v`, without ever storing the scores of all keys.
 //!
 //! # The algorithm
-//! A *row* is one query of one head. The query heads that share a key-value head lie in one list of rows, token by token, so
-//! that grouped heads (Ainslie et al. 2023, "GQA") read the cache once. Rows are taken in blocks, keys in blocks; for every
-//! key block the probabilities relative to a running reference m are summed and multiplied into the output (the online
-//! softmax of Milakov and Gimelshein 2018, tiled as in Dao et al. 2022, "FlashAttention").
+//! A *row* is one query of one head. The query heads that share a key-value head lie in one list of rows, token by
+//! token, so that grouped heads (Ainslie et al. 2023, "GQA") read the cache once. Rows are taken in blocks, keys in
+//! blocks; for every key block the probabilities relative to a running reference m are summed and multiplied into the
+//! output (the online softmax of Milakov and Gimelshein 2018, tiled as in Dao et al. 2022, "FlashAttention").
 //!
-//! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing overflows
-//! or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score lies below
-//! m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And the
-//! exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many rows, one
-//! by 64 where there is one), which are never stored.
+//! Two things differ from the textbook. The reference is not the running maximum: any m serves as long as nothing
+//! overflows or vanishes, so it starts at 0 and a cold path moves it when a score passes m + 60 or a row's first score
+//! lies below m − 60 (in units of log₂). Thus no pass searches for maxima, and the output is hardly ever rescaled. And
+//! the exponential runs in registers at the end of each tile of scores (six rows by sixteen keys where there are many
+//! rows, one by 64 where there is one), which are never stored.
 //!
-//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block of 128
-//! keys are stored, because probabilities are rounded relative to their block's largest.
+//! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block
+//! of 256 keys are stored (128 where heads are large), because probabilities are rounded relative to their block's
+//! largest.
 //!
 //! Whatever the number of rows and however a prompt is cut: a row's bits are the same.
 
@@ -23,25 +24,28 @@ mod call;
 mod float;
 mod heads;
 mod plan;
+mod seldom;
 mod tile;
+mod values;
 mod walk;
 mod width;
 
 #[cfg(test)]
 mod tests;
 
-pub use append::append;
+pub use append::{append, append_linked};
 pub use plan::attention_scratch_len;
 
 use crate::isa::{Isa, Kernel};
+use crate::kinds::not_linked;
 use crate::layout::{KvDtype, KvShape};
-use crate::{Backend, ShapeError};
-use bytes::{Bytes, Cache};
+use crate::{Backend, Everything, Linked, ShapeError};
+use bytes::{Bytes, Cache, WIDENED_LEN};
 use call::Call;
 use core::marker::PhantomData;
-use float::{Element, Floats};
+use float::{Element, FloatRows, Floats};
 use half::{bf16, f16};
-use plan::{GROUPS_MAX, Plan};
+use plan::Plan;
 use walk::walk;
 use width::{Accurate, Fast, Width};
 
@@ -54,9 +58,9 @@ pub enum Mask {
     Full,
     /// The queries are the last `q_len` of the `kv_len` positions: query i sees keys `0..=kv_len − q_len + i`.
     Causal,
-    /// As [`Causal`](Self::Causal), but a query sees of the keys before it only the nearest and the first: its own and the
-    /// `len − 1` before it (sliding window, Beltagy et al. 2020), and keys `0..keep` (which keep a stream stable that was
-    /// trained without a window: "attention sinks", Xiao et al. 2023).
+    /// As [`Causal`](Self::Causal), but a query sees of the keys before it only the nearest and the first: its own and
+    /// the `len − 1` before it (sliding window, Beltagy et al. 2020), and keys `0..keep` (which keep a stream stable
+    /// that was trained without a window: "attention sinks", Xiao et al. 2023).
     Window {
         /// Keys of the window, at least 1: the query's own is one of them.
         len: usize,
@@ -69,8 +73,8 @@ pub enum Mask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Precision {
-    /// Products of bytes: queries have 127 levels, probabilities 128. With inputs of unit variance the output's relative
-    /// error, the cache's own rounding included, is at most 2.5e-2.
+    /// Products of bytes: queries have 129 levels, probabilities 128. With inputs of unit variance the output's
+    /// relative error, the cache's own rounding included, is at most 2.5e-2.
     #[default]
     Fast,
     /// Products of 16-bit words: at most 1e-2, which is the cache's own rounding.
@@ -92,15 +96,16 @@ pub struct AttentionShape<'a> {
     pub scale: f32,
     /// Scores s become `soft_cap · tanh(s / soft_cap)`; 0 for no cap.
     pub soft_cap: f32,
-    /// One score a query head that takes part in the softmax without a value (a learned attention sink, as in gpt-oss); empty
-    /// for none.
+    /// One score a query head that takes part in the softmax without a value (a learned attention sink, as in gpt-oss);
+    /// empty for none.
     pub sinks: &'a [f32],
     /// How an i8 cache is multiplied.
     pub precision: Precision,
 }
 
 impl AttentionShape<'_> {
-    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1), neither cap nor sinks, the default precision.
+    /// With the usual scale 1 / √head_dim (Vaswani et al. 2017, equation 1), neither cap nor sinks, the default
+    /// precision.
     pub fn new(kv: &KvShape, q_heads: usize, q_len: usize, kv_len: usize, mask: Mask) -> Self {
         let scale = 1.0 / libm::sqrtf(kv.head_dim() as f32);
         Self {
@@ -161,7 +166,7 @@ pub enum Kv<'a> {
         k_scales: &'a [f32],
         /// Values.
         v: &'a [i8],
-        /// Scales of the values.
+        /// Scales of the values: at least 0, below 2⁵⁰ (and whatever they are where no key was appended).
         v_scales: &'a [f32],
     },
 }
@@ -258,14 +263,14 @@ impl Kv<'_> {
 
 /// Attention of `q_len` queries to the first `kv_len` keys of a cache.
 ///
-/// `q` and `out` are `(q_len, q_heads, head_dim)`, tokens `q_stride` and `out_stride` elements apart (so that queries can be
-/// read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
+/// `q` and `out` are `(q_len, q_heads, head_dim)`, tokens `q_stride` and `out_stride` elements apart (so that queries
+/// can be read in the middle of a fused projection). `scratch` has at least [`attention_scratch_len`] elements.
 ///
-/// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows and,
-/// where it lies in a key or a value, also in the up to three rows that share a tile with a row that sees it.
+/// Without keys (`kv_len` 0) the output is zero. A NaN or infinite input gives NaN or infinite outputs, in its own rows
+/// and, where it lies in a key or a value, also in the up to five rows that share a tile with a row that sees it.
 ///
-/// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates with f16
-/// (4.9e-4) and i8 (amax / 254 per key and value).
+/// Accuracy: relative error 1e-6 · √kv_len of the largest |v| or better with f32; the cache's own rounding dominates
+/// with f16 (4.9e-4) and i8 (amax / 254 per key and value).
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short (or the cache not exactly of its shape), if `q_heads` is no multiple of the
@@ -275,6 +280,30 @@ impl Kv<'_> {
     reason = "two strided matrices, a cache and scratch: a struct would only rename them"
 )]
 pub fn attention(
+    backend: Backend,
+    kv_shape: &KvShape,
+    shape: &AttentionShape<'_>,
+    q: &[f32],
+    q_stride: usize,
+    kv: Kv<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scratch: &mut [f32],
+) -> Result<(), ShapeError> {
+    attention_linked::<Everything>(
+        backend, kv_shape, shape, q, q_stride, kv, out, out_stride, scratch,
+    )
+}
+
+/// As [`attention`], for the caches of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`attention`], and a cache that is not one of `L`'s.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "two strided matrices, a cache and scratch: a struct would only rename them"
+)]
+pub fn attention_linked<L: Linked>(
     backend: Backend,
     kv_shape: &KvShape,
     shape: &AttentionShape<'_>,
@@ -302,16 +331,15 @@ pub fn attention(
     }
     ShapeError::check_strided("q", shape.q_len, width, q_stride, q.len())?;
     ShapeError::check_strided("out", shape.q_len, width, out_stride, out.len())?;
-    let scratch_len = attention_scratch_len(kv_shape, kv.dtype(), shape.q_heads, shape.q_len);
-    ShapeError::check_at_least("scratch", scratch_len, scratch.len())?;
+    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
+    let plan = Plan::new(kv_shape, kv.dtype(), shape.q_len * group);
+    ShapeError::check_at_least("scratch", plan.len(), scratch.len())?;
     if shape.kv_len == 0 {
         for row in out.chunks_mut(out_stride.max(1)) {
             row.iter_mut().take(width).for_each(|x| *x = 0.0);
         }
         return Ok(());
     }
-    let group = shape.q_heads.checked_div(kv_shape.kv_heads()).unwrap_or(1);
-    let plan = Plan::new(kv_shape, kv.dtype(), group, shape.q_len);
     let call = Call {
         kv: kv_shape,
         shape,
@@ -326,10 +354,17 @@ pub fn attention(
         plan,
         scratch,
     };
+    let links = |dtype| L::KINDS.has_kv(dtype, Precision::Fast);
     let done = match kv {
-        Kv::F32 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
-        Kv::F16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
-        Kv::BF16 { k, v } => run_apart(backend, AttendFloats { attend, k, v }),
+        Kv::F32 { k, v } if links(KvDtype::F32) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
+        Kv::F16 { k, v } if links(KvDtype::F16) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
+        Kv::BF16 { k, v } if links(KvDtype::BF16) => {
+            run_apart(backend, AttendFloats { attend, k, v })
+        }
         Kv::I8 {
             k,
             k_scales,
@@ -342,13 +377,18 @@ pub fn attention(
                 v,
                 v_scales,
             };
+            let links = |precision| L::KINDS.has_kv(KvDtype::I8, precision);
             match shape.precision {
-                Precision::Fast => run_apart(backend, AttendBytes::<Fast>::new(attend, cache)),
-                Precision::Accurate => {
+                Precision::Fast if links(Precision::Fast) => {
+                    run_apart(backend, AttendBytes::<Fast>::new(attend, cache))
+                }
+                Precision::Accurate if links(Precision::Accurate) => {
                     run_apart(backend, AttendBytes::<Accurate>::new(attend, cache))
                 }
+                _ => return Err(not_linked()),
             }
         }
+        _ => return Err(not_linked()),
     };
     // The checks above leave nothing that could end early; if one were wrong, this is an error and not a panic.
     done.ok_or(ShapeError {
@@ -393,8 +433,8 @@ impl<'a, W> AttendBytes<'a, W> {
     }
 }
 
-/// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of keys and
-/// values, and all bits are the same whatever the size.
+/// Runs `$rows::<I, R>(range)` with row groups of the size that suits so many rows: a tile's rows share the loads of
+/// keys and values, and all bits are the same whatever the size.
 macro_rules! in_groups {
     ($isa:ty, $rows:expr, $call:ident, $main:expr) => {{
         let rows: usize = $rows;
@@ -408,16 +448,14 @@ macro_rules! in_groups {
                 3 | 4 | 7 | 8 => $call!(4, (0, rows)),
                 _ if $main == 4 => $call!(4, (0, rows)),
                 _ => {
-                    let rest = match rows % 6 {
-                        rest @ 1..=4 => rest,
+                    // One or two rows more than sixes are, with a six, two fours.
+                    let fours = match rows % 6 {
+                        rest @ 1..=2 => 6 + rest,
+                        rest @ 3..=4 => rest,
                         _ => 0,
                     };
-                    $call!(6, (0, rows - rest))?;
-                    match rest {
-                        0 => Some(()),
-                        1 | 2 => $call!(2, (rows - rest, rows)),
-                        _ => $call!(4, (rows - rest, rows)),
-                    }
+                    $call!(4, (0, fours))?;
+                    $call!(6, (fours, rows))
                 }
             }
         }
@@ -437,19 +475,24 @@ impl<E: Element> Kernel for AttendFloats<'_, E> {
         } = attend;
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
+                let (state, widened) = plan.cut_floats(scratch)?;
+                let plan = &plan;
                 let mut method = Floats::<E, $rows> {
-                    plan: &plan,
                     k,
                     v,
-                    state: plan.cut_floats(scratch)?,
-                    fresh: [true; GROUPS_MAX],
+                    rows: FloatRows { plan, state },
+                    widened,
                 };
-                walk(isa, &mut call, &plan, &mut method, $range)
+                walk(isa, &mut call, plan, &mut method, $range)
             }};
         }
         in_groups!(I, call.shape.q_len * call.group, groups, 6)
     }
 }
+
+/// Aligned to cache lines: vectors that straddle two take twice as long.
+#[repr(align(64))]
+struct Lines<T>(T);
 
 impl<W: Width> Kernel for AttendBytes<'_, W> {
     type Output = Option<()>;
@@ -464,12 +507,20 @@ impl<W: Width> Kernel for AttendBytes<'_, W> {
             plan,
             scratch,
         } = attend;
+        let mut room;
+        let widened: &mut [_] = if W::WIDENS && I::VECTORS {
+            room = Lines([Default::default(); WIDENED_LEN]);
+            &mut room.0
+        } else {
+            &mut []
+        };
         macro_rules! groups {
             ($rows:literal, $range:expr) => {{
                 let mut method = Bytes::<W, $rows> {
                     plan: &plan,
                     cache,
                     state: plan.cut_bytes(scratch)?,
+                    widened: &mut *widened,
                 };
                 walk(isa, &mut call, &plan, &mut method, $range)
             }};

@@ -87,7 +87,7 @@ const DTYPES: [KvDtype; 4] = [KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype
 /// What an i8 cache is asked for: a query in levels of its largest element.
 fn rounded_query(precision: Precision, x: &[f32]) -> Vec<f32> {
     let highest = match precision {
-        Precision::Fast => 63.0,
+        Precision::Fast => 64.0,
         Precision::Accurate => 32_767.0,
     };
     let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -297,8 +297,8 @@ fn equals_the_oracle() {
     }
 }
 
-/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt gives
-/// what one long prompt gives.
+/// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt
+/// gives what one long prompt gives.
 #[test]
 fn rows_do_not_depend_on_their_number() {
     let mut random = Rng(2);
@@ -334,6 +334,55 @@ fn rows_do_not_depend_on_their_number() {
                 );
                 first += len;
             }
+        }
+    }
+}
+
+/// Conversion is exact, whether a tile converts as it loads or a whole block of keys before: a cache of 16-bit floats
+/// gives the bits that an f32 cache of the same numbers gives.
+#[test]
+fn narrow_floats_are_their_values() {
+    let mut random = Rng(4);
+    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
+        let mut case = Case::random(&mut random);
+        let [q, k, v] = case.inputs(&mut random);
+        for dtype in [KvDtype::F16, KvDtype::BF16] {
+            let inputs = [q.clone(), rounded(dtype, &k), rounded(dtype, &v)];
+            for backend in backends() {
+                let [narrow, wide] = [dtype, KvDtype::F32].map(|dtype| {
+                    case.dtype = dtype;
+                    let out = case.computed(backend, &inputs);
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                });
+                assert_eq!(narrow, wide, "{} {dtype:?}: {case:?}", backend.name());
+            }
+        }
+    }
+}
+
+/// What was reserved for the longest call is enough for every shorter one.
+#[test]
+fn scratch_grows_with_the_queries() {
+    for dtype in DTYPES {
+        for (head_dim, capacity, group) in [
+            (8, 16, 1),
+            (32, 256, 1),
+            (64, 2048, 1),
+            (72, 80, 3),
+            (256, 512, 8),
+        ] {
+            let kv = KvShape::new(1, head_dim, capacity).unwrap();
+            let lens: Vec<_> = (1..=130)
+                .map(|q_len| attention_scratch_len(&kv, dtype, group, q_len))
+                .collect();
+            assert!(
+                lens.is_sorted(),
+                "{dtype:?} {head_dim} {capacity}: {lens:?}"
+            );
+            assert_eq!(
+                lens[96], lens[129],
+                "{dtype:?}: independent of long prompts"
+            );
         }
     }
 }
@@ -387,6 +436,131 @@ fn integer_products_are_as_accurate_as_documented() {
                     "{} {precision:?} {head_dim} {kv_len}: {error}",
                     backend.name()
                 );
+            }
+        }
+    }
+}
+
+/// Keys that draw nearly all attention to values of nearly nothing, as the first of a sequence often do: what is left for
+/// the others is as precise as without them.
+#[test]
+fn keys_without_values_cost_no_precision() {
+    let mut random = Rng(4);
+    for precision in [Precision::Fast, Precision::Accurate] {
+        for (q_len, magnitude) in [(1, 0.0), (3, 1e-4), (13, 0.0)] {
+            let (head_dim, kv_len) = (32, if cfg!(miri) { 18 } else { 290 });
+            let mut case = Case::random(&mut random);
+            case = Case {
+                dtype: KvDtype::I8,
+                head_dim,
+                kv_heads: 1,
+                shape: AttentionShape {
+                    q_heads: 1,
+                    q_len,
+                    kv_len,
+                    mask: Mask::Causal,
+                    scale: 1.0,
+                    soft_cap: 0.0,
+                    precision,
+                    ..case.shape
+                },
+                sinks: Vec::new(),
+                capacity: kv_len,
+                spread: 0.2,
+            };
+            let [mut q, mut k, mut v] = case.inputs(&mut random);
+            // The last element of every query meets only the keys 0 and 270.
+            for q in q.chunks_mut(head_dim) {
+                q[head_dim - 1] = 0.5;
+            }
+            for (key, k) in k.chunks_mut(head_dim).enumerate() {
+                let first = key == 0 || key == 270;
+                k.iter_mut()
+                    .for_each(|x| *x *= if first { 0.0 } else { 1.0 });
+                k[head_dim - 1] = if first { 24.0 } else { 0.0 };
+            }
+            for key in [0, 270] {
+                for x in v.iter_mut().skip(key * head_dim).take(head_dim) {
+                    *x *= magnitude;
+                }
+            }
+            let inputs = [q, k, v];
+            let expected = case.expected(&inputs);
+            let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
+            assert!(largest < 0.02, "the keys draw all attention: {largest}");
+            let bound = largest
+                * match precision {
+                    Precision::Fast => 0.05,
+                    Precision::Accurate => 0.001,
+                };
+            for backend in backends() {
+                for (got, expected) in case.computed(backend, &inputs).iter().zip(&expected) {
+                    let error = (f64::from(*got) - expected).abs();
+                    assert!(error <= bound, "{}: {got} for {expected}", backend.name());
+                }
+            }
+        }
+    }
+}
+
+/// Values of any magnitude that an i8 cache takes, many in one block; what it does not take shows as NaN, and only to rows
+/// that see it.
+#[test]
+fn values_of_all_magnitudes() {
+    let mut random = Rng(5);
+    for precision in [Precision::Fast, Precision::Accurate] {
+        for magnitude in [1e-30, 1e-18, 1e-6, 1e6, 1e16] {
+            let mut case = Case::random(&mut random);
+            let kv_len = 40;
+            case = Case {
+                dtype: KvDtype::I8,
+                head_dim: 16,
+                kv_heads: 1,
+                shape: AttentionShape {
+                    q_heads: 1,
+                    q_len: 9,
+                    kv_len,
+                    mask: Mask::Causal,
+                    scale: 0.25,
+                    soft_cap: 0.0,
+                    precision,
+                    ..case.shape
+                },
+                sinks: Vec::new(),
+                capacity: kv_len,
+                spread: 1.0,
+            };
+            let [q, k, mut v] = case.inputs(&mut random);
+            for (key, v) in v.chunks_mut(16).enumerate() {
+                let factor = if key % 3 == 0 { magnitude } else { 1.0 };
+                v.iter_mut().for_each(|x| *x *= factor);
+            }
+            let mut inputs = [q, k, v];
+            let expected = case.expected(&inputs);
+            let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
+            for backend in backends() {
+                for (got, expected) in case.computed(backend, &inputs).iter().zip(&expected) {
+                    let error = (f64::from(*got) - expected).abs();
+                    assert!(
+                        error <= 0.1 * largest,
+                        "{} {magnitude}: {got} for {expected}",
+                        backend.name()
+                    );
+                }
+            }
+            // The last rows see key 36.
+            for bad in [f32::NAN, f32::INFINITY, 1e19] {
+                inputs[2][36 * 16 + 5] = bad;
+                for backend in backends() {
+                    for (row, got) in case.computed(backend, &inputs).chunks(16).enumerate() {
+                        let sees = row + 31 >= 36;
+                        assert!(
+                            got.iter().all(|x| x.is_finite() != sees),
+                            "{} {bad} row {row}: {got:?}",
+                            backend.name()
+                        );
+                    }
+                }
             }
         }
     }

@@ -6,42 +6,80 @@ use crate::isa::Isa;
 use crate::math::{LOWEST_COARSE, exp2, exp2_coarse};
 
 /// How wide the levels of queries and probabilities are.
-pub(super) trait Width {
-    /// A level. Four of them meet four bytes of keys or values.
-    type Level: Copy + Default + FromBytes + IntoBytes + Immutable;
+pub(super) trait Width: Sized {
+    /// Four levels, which meet four bytes of keys or values: in words that are each repeated over a register.
+    type Quad: Copy + Default + FromBytes + IntoBytes + Immutable;
     /// Eight times four bytes as the products want them.
     type Operand<I: Isa>: Copy;
+    /// An operand in memory, if that is worth while.
+    type Widened: Source<Self> + Copy + Default;
+    /// Whether it is.
+    const WIDENS: bool;
     /// The highest level of a query.
     const Q_MAX: f32;
-    /// The highest level of a probability.
-    const P_MAX: f32;
+    /// log₂ of the highest level of a probability.
+    const P_MAX_LOG2: f32;
 
     /// Thirty-two lanes as levels, in the order of the products.
-    fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [Self::Level; 32];
+    fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [Self::Quad; 8];
     fn key<I: Isa>(isa: I, bytes: &[u8; 32]) -> Self::Operand<I>;
     fn value<I: Isa>(isa: I, bytes: &[i8; 32]) -> Self::Operand<I>;
-    fn dot_key<I: Isa>(isa: I, acc: I::I32, key: Self::Operand<I>, q: [Self::Level; 4]) -> I::I32;
-    fn dot_value<I: Isa>(
+    fn widen<I: Isa>(isa: I, operand: Self::Operand<I>) -> Self::Widened;
+    fn dot_keys<I: Isa, const H: usize>(
         isa: I,
-        acc: I::I32,
-        value: Self::Operand<I>,
-        p: [Self::Level; 4],
-    ) -> I::I32;
-    /// 2^x to more digits than the levels have, for x ≤ 0; 2⁻⁶⁴ below −64.
+        acc: &mut [I::I32; H],
+        keys: &[Self::Operand<I>; H],
+        q: &Self::Quad,
+    );
+    fn dot_values<I: Isa, const H: usize>(
+        isa: I,
+        acc: &mut [I::I32; H],
+        values: &[Self::Operand<I>; H],
+        p: &Self::Quad,
+    );
+    /// 2^x to more digits than the levels have, for x ≤ 80; 2⁻⁸⁰ below −80.
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32;
 }
 
-/// Queries in ±63, probabilities in 0..=127.
+/// Eight times four bytes of keys or of values as they lie in memory.
+pub(super) trait Source<W: Width> {
+    fn operand<I: Isa>(&self, isa: I) -> W::Operand<I>;
+}
+
+impl<W: Width> Source<W> for [u8; 32] {
+    #[inline(always)]
+    fn operand<I: Isa>(&self, isa: I) -> W::Operand<I> {
+        W::key(isa, self)
+    }
+}
+
+impl<W: Width> Source<W> for [i8; 32] {
+    #[inline(always)]
+    fn operand<I: Isa>(&self, isa: I) -> W::Operand<I> {
+        W::value(isa, self)
+    }
+}
+
+impl Source<Accurate> for [[i16; 16]; 2] {
+    #[inline(always)]
+    fn operand<I: Isa>(&self, isa: I) -> [I::I16; 2] {
+        [isa.load_i16(&self[0]), isa.load_i16(&self[1])]
+    }
+}
+
+/// Queries in ±64, probabilities in 0..=127.
 pub(super) struct Fast;
 
 impl Width for Fast {
-    type Level = i8;
+    type Quad = u32;
     type Operand<I: Isa> = I::Bytes;
-    const Q_MAX: f32 = 63.0;
-    const P_MAX: f32 = 127.0;
+    type Widened = [u8; 32];
+    const WIDENS: bool = false;
+    const Q_MAX: f32 = 64.0;
+    const P_MAX_LOG2: f32 = 6.988_684_7;
 
     #[inline(always)]
-    fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [i8; 32] {
+    fn levels<I: Isa>(isa: I, lanes: [I::I32; 4]) -> [u32; 8] {
         let mut bytes = [0; 32];
         isa.store_bytes(isa.narrow(lanes), &mut bytes);
         zerocopy::transmute!(bytes)
@@ -55,12 +93,34 @@ impl Width for Fast {
         isa.load_bytes_i8(bytes)
     }
     #[inline(always)]
-    fn dot_key<I: Isa>(isa: I, acc: I::I32, key: I::Bytes, q: [i8; 4]) -> I::I32 {
-        isa.dot4_u8(acc, key, isa.splat4_i8(q))
+    fn widen<I: Isa>(isa: I, operand: I::Bytes) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        isa.store_bytes(operand, &mut bytes);
+        bytes
     }
     #[inline(always)]
-    fn dot_value<I: Isa>(isa: I, acc: I::I32, value: I::Bytes, p: [i8; 4]) -> I::I32 {
-        isa.dot4_u7(acc, isa.splat4_i8(p), value)
+    fn dot_keys<I: Isa, const H: usize>(
+        isa: I,
+        acc: &mut [I::I32; H],
+        keys: &[I::Bytes; H],
+        q: &u32,
+    ) {
+        let q = isa.splat4_i8(zerocopy::transmute!(*q));
+        for (acc, key) in acc.iter_mut().zip(keys) {
+            *acc = isa.dot4_u8(*acc, *key, q);
+        }
+    }
+    #[inline(always)]
+    fn dot_values<I: Isa, const H: usize>(
+        isa: I,
+        acc: &mut [I::I32; H],
+        values: &[I::Bytes; H],
+        p: &u32,
+    ) {
+        let p = isa.splat4_i8(zerocopy::transmute!(*p));
+        for (acc, value) in acc.iter_mut().zip(values) {
+            *acc = isa.dot4_u7(*acc, p, *value);
+        }
     }
     #[inline(always)]
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
@@ -72,13 +132,16 @@ impl Width for Fast {
 pub(super) struct Accurate;
 
 impl Width for Accurate {
-    type Level = i16;
+    // Two words, and products take them by reference: loaded as one, they would have to be taken apart.
+    type Quad = [u32; 2];
     type Operand<I: Isa> = [I::I16; 2];
+    type Widened = [[i16; 16]; 2];
+    const WIDENS: bool = true;
     const Q_MAX: f32 = 32767.0;
-    const P_MAX: f32 = 32767.0;
+    const P_MAX_LOG2: f32 = 14.999_956;
 
     #[inline(always)]
-    fn levels<I: Isa>(isa: I, [a, b, c, d]: [I::I32; 4]) -> [i16; 32] {
+    fn levels<I: Isa>(isa: I, [a, b, c, d]: [I::I32; 4]) -> [[u32; 2]; 8] {
         let mut words = [[0; 16]; 2];
         isa.store_i16(isa.narrow_i16([a, b]), &mut words[0]);
         isa.store_i16(isa.narrow_i16([c, d]), &mut words[1]);
@@ -93,22 +156,37 @@ impl Width for Accurate {
         isa.widen_i8(isa.load_bytes_i8(bytes))
     }
     #[inline(always)]
-    fn dot_key<I: Isa>(isa: I, acc: I::I32, key: [I::I16; 2], [a, b, c, d]: [i16; 4]) -> I::I32 {
-        let acc = isa.dot2_i16(acc, key[0], isa.splat2_i16(word(a, b)));
-        isa.dot2_i16(acc, key[1], isa.splat2_i16(word(c, d)))
+    fn widen<I: Isa>(isa: I, operand: [I::I16; 2]) -> [[i16; 16]; 2] {
+        let mut words = [[0; 16]; 2];
+        isa.store_i16(operand[0], &mut words[0]);
+        isa.store_i16(operand[1], &mut words[1]);
+        words
     }
     #[inline(always)]
-    fn dot_value<I: Isa>(isa: I, acc: I::I32, value: [I::I16; 2], p: [i16; 4]) -> I::I32 {
-        Self::dot_key(isa, acc, value, p)
+    fn dot_keys<I: Isa, const H: usize>(
+        isa: I,
+        acc: &mut [I::I32; H],
+        keys: &[[I::I16; 2]; H],
+        q: &[u32; 2],
+    ) {
+        for (pair, q) in q.iter().enumerate() {
+            let q = isa.splat2_i16(*q);
+            for (acc, key) in acc.iter_mut().zip(keys) {
+                *acc = isa.dot2_i16(*acc, key[pair], q);
+            }
+        }
+    }
+    #[inline(always)]
+    fn dot_values<I: Isa, const H: usize>(
+        isa: I,
+        acc: &mut [I::I32; H],
+        values: &[[I::I16; 2]; H],
+        p: &[u32; 2],
+    ) {
+        Self::dot_keys(isa, acc, values, p);
     }
     #[inline(always)]
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
         exp2(isa, isa.max(isa.splat(LOWEST_COARSE), x))
     }
-}
-
-/// Two levels as a product takes them.
-#[inline(always)]
-fn word(low: i16, high: i16) -> u32 {
-    u32::from(low as u16) | u32::from(high as u16) << 16
 }

@@ -4,7 +4,7 @@
 //! divide is left to tiles of 4, 2 and 1, so that each kernel is compiled for few widths.
 
 use crate::ShapeError;
-use crate::isa::Isa;
+use crate::isa::{GROUP_STEPS, Isa};
 use crate::layout::GROUP;
 use crate::ops::levels::{amax, scale_and_factor};
 
@@ -125,17 +125,6 @@ fn halves(slice: &[u32], at: usize) -> (&[u32], &[u32]) {
     slice.split_at_checked(at).unwrap_or_default()
 }
 
-/// The width of the next tile where `left` vectors are left.
-#[inline(always)]
-fn width<const M: usize>(left: usize) -> usize {
-    match left {
-        _ if left >= M => M,
-        4.. if M > 4 => 4,
-        2.. => 2,
-        _ => 1,
-    }
-}
-
 /// Cuts the scratch for `n` vectors of `cols` columns into the words and two words for each of `units` scales a vector.
 #[inline(always)]
 pub(super) fn cut(
@@ -151,7 +140,7 @@ pub(super) fn cut(
         have,
     };
     let (words, rest) = scratch
-        .split_at_mut_checked(n * groups * (GROUP / 4))
+        .split_at_mut_checked(n * groups * GROUP_STEPS)
         .ok_or(too_short)?;
     let units = rest.get_mut(..2 * n * units).ok_or(too_short)?;
     Ok([words, units])
@@ -168,122 +157,173 @@ pub(super) fn quantize<'a, I: Isa, const M: usize, const KIND: u8>(
 ) -> Result<Activations<'a>, ShapeError> {
     let cols = cols.max(1);
     let groups = cols.div_ceil(GROUP);
-    let vector_units = if KIND == ROW { 1 } else { groups };
+    let units = if KIND == ROW { 1 } else { groups };
     let n = x.len() / cols;
-    let [words, units] = cut(scratch, [n, cols, vector_units])?;
-    let (mut words_left, mut units_left) = (&mut *words, &mut *units);
-    let mut left = n;
-    let mut tile = width::<M>(left);
-    let mut r = 0;
-    for x in x.chunks(cols) {
-        let words = words_left.get_mut(r..).unwrap_or_default();
-        let units = units_left.get_mut(r..).unwrap_or_default();
-        quantize_vector::<I, KIND>(isa, x, tile, words, units);
-        r += 1;
-        if r == tile {
-            let words = core::mem::take(&mut words_left);
-            let used = tile * groups * (GROUP / 4);
-            words_left = words.split_at_mut_checked(used).unwrap_or_default().1;
-            let units = core::mem::take(&mut units_left);
-            let used = 2 * tile * vector_units;
-            units_left = units.split_at_mut_checked(used).unwrap_or_default().1;
-            left -= tile;
-            tile = width::<M>(left);
-            r = 0;
-        }
+    let [words, units] = cut(scratch, [n, cols, units])?;
+    let mut left = Unrounded {
+        x,
+        words: &mut *words,
+        units: &mut *units,
+        n,
+    };
+    left.round::<I, M, KIND>(isa, cols);
+    if M > 4 {
+        left.round::<I, 4, KIND>(isa, cols);
     }
+    left.round::<I, 2, KIND>(isa, cols);
+    left.round::<I, 1, KIND>(isa, cols);
     Ok(Activations { words, units, n })
 }
 
-/// Rounds one vector to every `stride`-th word.
+/// The vectors that are not rounded yet.
+struct Unrounded<'x, 'a> {
+    x: &'x [f32],
+    words: &'a mut [u32],
+    units: &'a mut [u32],
+    n: usize,
+}
+
+impl Unrounded<'_, '_> {
+    /// Takes a tile of M while there is one.
+    #[inline(always)]
+    fn round<I: Isa, const M: usize, const KIND: u8>(&mut self, isa: I, cols: usize) {
+        let groups = cols.div_ceil(GROUP);
+        let units = if KIND == ROW { 1 } else { groups };
+        while self.n >= M {
+            let (x, x_left) = self.x.split_at_checked(M * cols).unwrap_or_default();
+            let (words, words_left) = core::mem::take(&mut self.words)
+                .split_at_mut_checked(M * groups * GROUP_STEPS)
+                .unwrap_or_default();
+            let (parameters, units_left) = core::mem::take(&mut self.units)
+                .split_at_mut_checked(M * units * 2)
+                .unwrap_or_default();
+            let words = words.as_chunks_mut().0.as_chunks_mut().0;
+            let parameters = parameters.as_chunks_mut().0.as_chunks_mut().0;
+            for (m, x) in (0..M).zip(x.chunks_exact(cols)) {
+                round_vector::<I, M, KIND>(isa, x, m, words, parameters);
+            }
+            *self = Unrounded {
+                x: x_left,
+                words: words_left,
+                units: units_left,
+                n: self.n - M,
+            };
+        }
+    }
+}
+
+/// Rounds a vector, the `m`-th of a tile.
 #[inline(always)]
-fn quantize_vector<I: Isa, const KIND: u8>(
+fn round_vector<I: Isa, const M: usize, const KIND: u8>(
     isa: I,
     x: &[f32],
-    stride: usize,
-    words: &mut [u32],
-    units: &mut [u32],
+    m: usize,
+    words: &mut [[[u32; M]; GROUP_STEPS]],
+    units: &mut [[[u32; M]; 2]],
 ) {
     let mut factor = 0.0;
     if KIND == ROW {
         let (scale, row_factor) = scale_and_factor(amax(isa, x), 63.0);
         factor = row_factor;
-        if let Some(unit) = units.first_mut() {
-            *unit = scale.to_bits();
+        if let Some([scales, _]) = units.first_mut() {
+            scales[m] = scale.to_bits();
         }
     }
-    let groups = words.chunks_mut(GROUP / 4 * stride);
     let (full, rest) = x.as_chunks::<GROUP>();
     let mut padded = [0.0; GROUP];
     for (padded, x) in padded.iter_mut().zip(rest) {
         *padded = *x;
     }
     let last: &[[f32; GROUP]] = if rest.is_empty() { &[] } else { &[padded] };
-    for ((g, x), words) in full.iter().chain(last).enumerate().zip(groups) {
-        if KIND == ROW {
-            let offset = isa.splat_i32(64);
-            let mut levels = round(isa, x, factor);
-            for level in &mut levels {
-                *level = isa.add_i32(*level, offset);
-            }
-            store_levels(isa, levels, stride, words);
-        } else {
-            let unit = units.get_mut(2 * g * stride..).unwrap_or_default();
-            quantize_group::<I, KIND>(isa, x, stride, words, unit);
+    let (words, words_last) = words.split_at_mut_checked(full.len()).unwrap_or_default();
+    if KIND == ROW {
+        for (x, words) in full.iter().zip(words) {
+            round_with::<I, M>(isa, x, factor, m, words);
+        }
+        for (x, words) in last.iter().zip(words_last) {
+            round_with::<I, M>(isa, x, factor, m, words);
+        }
+    } else {
+        let (units, units_last) = units.split_at_mut_checked(full.len()).unwrap_or_default();
+        for (x, (words, unit)) in full.iter().zip(words.iter_mut().zip(units)) {
+            round_group::<I, M, KIND>(isa, x, m, words, unit);
+        }
+        for (x, (words, unit)) in last.iter().zip(words_last.iter_mut().zip(units_last)) {
+            round_group::<I, M, KIND>(isa, x, m, words, unit);
         }
     }
 }
 
-/// Rounds a group with a scale of its own.
+/// Rounds a group of columns with the factor of its vector, and offsets the levels by 64.
 #[inline(always)]
-fn quantize_group<I: Isa, const KIND: u8>(
+fn round_with<I: Isa, const M: usize>(
     isa: I,
     x: &[f32; GROUP],
-    stride: usize,
-    words: &mut [u32],
-    unit: &mut [u32],
+    factor: f32,
+    m: usize,
+    words: &mut [[u32; M]; GROUP_STEPS],
 ) {
+    let (offset, factor) = (isa.splat_i32(64), isa.splat(factor));
+    let mut levels = [isa.splat_i32(0); 4];
+    for (level, x) in levels.iter_mut().zip(x.as_chunks::<8>().0) {
+        let rounded = isa.round_i32(isa.mul(isa.load(x), factor));
+        *level = isa.add_i32(rounded, offset);
+    }
+    store_levels(isa, levels, m, words);
+}
+
+/// Rounds a group of columns with a scale of its own.
+#[inline(always)]
+fn round_group<I: Isa, const M: usize, const KIND: u8>(
+    isa: I,
+    x: &[f32; GROUP],
+    m: usize,
+    words: &mut [[u32; M]; GROUP_STEPS],
+    unit: &mut [[u32; M]; 2],
+) {
+    let [mut a, mut b, mut c, mut d] = [isa.splat(0.0); 4];
+    for (to, from) in [&mut a, &mut b, &mut c, &mut d]
+        .into_iter()
+        .zip(x.as_chunks::<8>().0)
+    {
+        *to = isa.load(from);
+    }
     let highest = if KIND == I8_GROUPS { 63.0 } else { 127.0 };
-    let (scale, factor) = scale_and_factor(amax(isa, x), highest);
-    let levels = round(isa, x, factor);
-    let [a, b, c, d] = levels;
-    let mut lanes = [0; 8];
-    let sums = isa.add_i32(isa.add_i32(a, b), isa.add_i32(c, d));
-    isa.store_i32(sums, &mut lanes);
-    let sum = lanes
-        .iter()
-        .fold(0, |sum: i32, lane| sum.wrapping_add(*lane));
-    let sum = match KIND {
+    let ab = isa.max_if_positive(isa.abs(a), isa.abs(b));
+    let cd = isa.max_if_positive(isa.abs(c), isa.abs(d));
+    let amax = isa.max_bits(isa.max_if_positive(ab, cd));
+    let (scale, factor) = scale_and_factor(amax, highest);
+    let factor = isa.splat(factor);
+    let levels = [
+        isa.round_i32(isa.mul(a, factor)),
+        isa.round_i32(isa.mul(b, factor)),
+        isa.round_i32(isa.mul(c, factor)),
+        isa.round_i32(isa.mul(d, factor)),
+    ];
+    let ab = isa.add_i32(levels[0], levels[1]);
+    let cd = isa.add_i32(levels[2], levels[3]);
+    let sum = isa.sum_i32(isa.add_i32(ab, cd));
+    let [scales, sums] = unit;
+    scales[m] = scale.to_bits();
+    sums[m] = match KIND {
         I8_GROUPS => sum.wrapping_mul(-I::WEIGHT_OFFSET) as u32,
         I4_GROUPS => isa.start_u4(sum),
         _ => (sum as f32 * scale).to_bits(),
     };
-    let mut unit = unit.iter_mut().step_by(stride);
-    for value in [scale.to_bits(), sum] {
-        if let Some(to) = unit.next() {
-            *to = value;
-        }
-    }
-    store_levels(isa, levels, stride, words);
+    store_levels(isa, levels, m, words);
 }
 
+/// Stores a group's levels as bytes, among the words of the tile's other vectors.
 #[inline(always)]
-fn round<I: Isa>(isa: I, x: &[f32; GROUP], factor: f32) -> [I::I32; 4] {
-    let factor = isa.splat(factor);
-    let mut levels = [isa.splat_i32(0); 4];
-    for (level, x) in levels.iter_mut().zip(x.as_chunks::<8>().0) {
-        *level = isa.round_i32(isa.mul(isa.load(x), factor));
-    }
-    levels
-}
-
-/// Stores a group's levels as bytes to every `stride`-th word.
-#[inline(always)]
-fn store_levels<I: Isa>(isa: I, levels: [I::I32; 4], stride: usize, words: &mut [u32]) {
+fn store_levels<I: Isa, const M: usize>(
+    isa: I,
+    levels: [I::I32; 4],
+    m: usize,
+    words: &mut [[u32; M]; GROUP_STEPS],
+) {
     let mut bytes = [0; GROUP];
     isa.store_bytes(isa.narrow(levels), &mut bytes);
-    let quads = bytes.as_chunks::<4>().0.iter();
-    for (quad, word) in quads.zip(words.iter_mut().step_by(stride)) {
-        *word = u32::from_le_bytes(*quad);
+    for (quad, words) in bytes.as_chunks::<4>().0.iter().zip(words) {
+        words[m] = u32::from_le_bytes(*quad);
     }
 }

@@ -15,8 +15,9 @@ use crate::ShapeError;
 use crate::isa::{Isa, Kernel, U4Group};
 use crate::layout::{GROUP, PANEL};
 
-/// Vectors of a tile: 4 × 16 outputs are eight accumulators of sixteen registers.
-const TILE: usize = 4;
+/// Vectors of a tile: 6 × 16 outputs are twelve accumulators, which with two registers of weights and one of activations
+/// leave one. The sums of the groups before lie in memory meanwhile.
+const TILE: usize = 6;
 
 /// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
 const WIDE_TILE: usize = 8;

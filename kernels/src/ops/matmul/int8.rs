@@ -24,9 +24,6 @@ const TILE: usize = 4;
 /// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
 const WIDE_TILE: usize = 8;
 
-/// Panels that one vector is multiplied with at a time: eight chains of additions, and few loops that end.
-const PANELS: usize = 4;
-
 /// y = W x for weights with a scale per row.
 pub(super) struct RowProduct<'a> {
     pub(super) weights: &'a [i8],
@@ -65,36 +62,13 @@ impl RowProduct<'_> {
         let x = quantize::<I, 1, ROW>(isa, self.x, self.cols, self.scratch)?;
         let x_scale = x.units.first().copied().unwrap_or_default();
         let parameters = as_panels(self.corrections)
-            .chunks(PANELS)
-            .zip(as_panels(self.scales).chunks(PANELS));
-        let weights = as_steps(self.weights).chunks(PANELS * steps);
-        let outputs = self.y.chunks_mut(PANELS * PANEL);
-        for ((panels, (corrections, scales)), y) in weights.zip(parameters).zip(outputs) {
-            let mut each = panels.chunks(steps);
-            if let (Some(a), Some(b), Some(c), Some(d), Some(starts)) = (
-                each.next(),
-                each.next(),
-                each.next(),
-                each.next(),
-                corrections.first_chunk::<PANELS>(),
-            ) {
-                let mut sums = [[isa.splat_i32(0); 2]; PANELS];
-                for (sums, start) in sums.iter_mut().zip(starts) {
-                    *sums = load_i32(isa, start);
-                }
-                isa.add_i8_panels(&mut sums, [a, b, c, d], x.words);
-                for ((sums, scales), y) in sums.into_iter().zip(scales).zip(y.chunks_mut(PANEL)) {
-                    store(isa, scaled(isa, sums, load_f16(isa, scales), x_scale), y);
-                }
-            } else {
-                let parameters = corrections.iter().zip(scales);
-                let panels = panels.chunks(steps).zip(parameters);
-                for ((panel, (start, scales)), y) in panels.zip(y.chunks_mut(PANEL)) {
-                    let mut sums = [load_i32(isa, start)];
-                    isa.add_i8_panels(&mut sums, [panel], x.words);
-                    store(isa, scaled(isa, sums[0], load_f16(isa, scales), x_scale), y);
-                }
-            }
+            .iter()
+            .zip(as_panels(self.scales));
+        let panels = as_steps(self.weights).chunks(steps).zip(parameters);
+        for ((panel, (start, scales)), y) in panels.zip(self.y.chunks_mut(PANEL)) {
+            let mut sums = load_i32(isa, start);
+            isa.add_i8_panel(&mut sums, panel, x.words);
+            store(isa, scaled(isa, sums, load_f16(isa, scales), x_scale), y);
         }
         Ok(())
     }
@@ -175,17 +149,35 @@ impl Kernel for GroupProduct<'_> {
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         if !I::VECTORS {
             scalar::group_product(self)
+        } else if self.x.len() == self.cols {
+            self.one(isa)
         } else if I::WIDE {
-            self.multiply::<I, WIDE_TILE>(isa)
+            self.many::<I, WIDE_TILE>(isa)
         } else {
-            self.multiply::<I, TILE>(isa)
+            self.many::<I, TILE>(isa)
         }
     }
 }
 
 impl GroupProduct<'_> {
+    /// One vector.
     #[inline(always)]
-    fn multiply<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
+    fn one<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
+        let steps = steps(self.cols);
+        let x = quantize::<I, 1, I8_GROUPS>(isa, self.x, self.cols, self.scratch)?;
+        let units = x.units.as_chunks().0;
+        let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
+        let panels = as_steps(self.weights).chunks(steps).zip(scales);
+        for ((panel, scales), y) in panels.zip(self.y.chunks_mut(PANEL)) {
+            let outputs = isa.dot_i8_panel(panel.as_chunks().0, scales, x.words, units);
+            store(isa, outputs, y);
+        }
+        Ok(())
+    }
+
+    /// Many vectors: each panel stays in the first cache level for all tiles of vectors.
+    #[inline(always)]
+    fn many<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
         let group_steps = group_steps();
         let x = quantize::<I, M, I8_GROUPS>(isa, self.x, self.cols, self.scratch)?;

@@ -23,8 +23,9 @@ mod int8;
 mod panel;
 mod scalar;
 
-use crate::layout::GROUP;
-use crate::{Backend, Matrix, MatrixData, ShapeError};
+use crate::kinds::not_linked;
+use crate::layout::{GROUP, WeightFormat};
+use crate::{Backend, Everything, Linked, Matrix, MatrixData, ShapeError};
 
 /// The most vectors that are quantized at a time; more are served in blocks, each of which reads the weights again.
 const TOKENS_MAX: usize = 128;
@@ -58,18 +59,37 @@ pub fn matmul(
     y: &mut [f32],
     scratch: &mut [u32],
 ) -> Result<(), ShapeError> {
+    matmul_linked::<Everything>(backend, w, x, n, y, scratch)
+}
+
+/// As [`matmul`], for the formats of `L` alone: the code for others is not linked.
+///
+/// # Errors
+/// Those of [`matmul`], and a matrix whose format is not one of `L`'s.
+pub fn matmul_linked<L: Linked>(
+    backend: Backend,
+    w: &Matrix<'_>,
+    x: &[f32],
+    n: usize,
+    y: &mut [f32],
+    scratch: &mut [u32],
+) -> Result<(), ShapeError> {
     let (rows, cols) = (w.rows(), w.cols());
     ShapeError::check_eq("input vectors", n.saturating_mul(cols), x.len())?;
     ShapeError::check_eq("output vectors", n.saturating_mul(rows), y.len())?;
+    let links = |format| L::KINDS.has_weights(format);
+    if !links(w.format()) {
+        return Err(not_linked());
+    }
     match w.data() {
-        MatrixData::F32(weights) => backend.run(float::Product {
+        MatrixData::F32(weights) if links(WeightFormat::F32) => backend.run(float::Product {
             weights,
             x,
             y,
             rows,
             cols,
         }),
-        MatrixData::F16(weights) => backend.run(float::Product {
+        MatrixData::F16(weights) if links(WeightFormat::F16) => backend.run(float::Product {
             weights,
             x,
             y,
@@ -85,18 +105,31 @@ pub fn matmul(
             // Even blocks: 130 vectors are served as 65 and 65.
             let blocks = n.div_ceil(TOKENS_MAX).max(1);
             let tokens = n.div_ceil(blocks).max(1);
-            let inputs = x.chunks(cols.saturating_mul(tokens).max(1));
-            let outputs = y.chunks_mut(rows.saturating_mul(tokens).max(1));
-            for (x, y) in inputs.zip(outputs) {
-                block(backend, w, x, y, scratch)?;
+            let (cols, rows) = (cols.saturating_mul(tokens), rows.saturating_mul(tokens));
+            for (x, y) in pairs(x, cols, y, rows) {
+                block::<L>(backend, w, x, y, scratch)?;
             }
         }
     }
     Ok(())
 }
 
+/// `x` in pieces of `cols` and `y` in pieces of `rows`, side by side.
+///
+/// Zipped, they would be counted by a division, which where it is not inlined is a path to a panic.
+#[inline(always)]
+fn pairs<'a>(
+    x: &'a [f32],
+    cols: usize,
+    y: &'a mut [f32],
+    rows: usize,
+) -> impl Iterator<Item = (&'a [f32], &'a mut [f32])> {
+    let (mut x, mut y) = (x.chunks(cols.max(1)), y.chunks_mut(rows.max(1)));
+    core::iter::from_fn(move || Some((x.next()?, y.next()?)))
+}
+
 /// One block of vectors that the scratch has room for, of an integer format.
-fn block(
+fn block<L: Linked>(
     backend: Backend,
     w: &Matrix<'_>,
     x: &[f32],
@@ -104,12 +137,13 @@ fn block(
     scratch: &mut [u32],
 ) -> Result<(), ShapeError> {
     let (rows, cols) = (w.rows(), w.cols());
+    let links = |format| L::KINDS.has_weights(format);
     match w.data() {
         MatrixData::I8Row {
             weights,
             scales,
             corrections,
-        } => backend.run(int8::RowProduct {
+        } if links(WeightFormat::I8Row) => backend.run(int8::RowProduct {
             weights,
             scales,
             corrections,
@@ -119,32 +153,34 @@ fn block(
             cols,
             scratch,
         }),
-        MatrixData::I8Group32 {
-            weights, scales, ..
-        } => backend.run(int8::GroupProduct {
-            weights,
-            scales,
-            x,
-            y,
-            rows,
-            cols,
-            scratch,
-        }),
-        MatrixData::I4Group32 { weights, scales } => backend.run(int4::Product::<false> {
-            weights,
-            scales,
-            minima: scales,
-            x,
-            y,
-            rows,
-            cols,
-            scratch,
-        }),
+        MatrixData::I8Group32 { weights, scales } if links(WeightFormat::I8Group32) => {
+            backend.run(int8::GroupProduct {
+                weights,
+                scales,
+                x,
+                y,
+                rows,
+                cols,
+                scratch,
+            })
+        }
+        MatrixData::I4Group32 { weights, scales } if links(WeightFormat::I4Group32) => {
+            backend.run(int4::Product::<false> {
+                weights,
+                scales,
+                minima: scales,
+                x,
+                y,
+                rows,
+                cols,
+                scratch,
+            })
+        }
         MatrixData::U4Group32 {
             weights,
             scales,
             minima,
-        } => backend.run(int4::Product::<true> {
+        } if links(WeightFormat::U4Group32) => backend.run(int4::Product::<true> {
             weights,
             scales,
             minima,
@@ -154,7 +190,8 @@ fn block(
             cols,
             scratch,
         }),
-        MatrixData::F32(_) | MatrixData::F16(_) => Ok(()),
+        // Floats came this far for nothing; what is not linked came not so far.
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use half::f16;
 use super::activations::cut;
 use super::float::{self, Weight};
 use super::panel::GROUP_STEPS;
-use super::{int4, int8};
+use super::{int4, int8, pairs};
 use crate::ShapeError;
 use crate::layout::{GROUP, PANEL};
 use crate::ops::levels::scale_and_factor;
@@ -23,7 +23,7 @@ type Step<T> = [[[T; 4]; ROWS]; PANEL / ROWS];
 /// y = W x for float weights.
 pub(super) fn float_product<W: Weight>(product: float::Product<'_, W>) {
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
-    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+    for (x, y) in pairs(product.x, cols, product.y, rows) {
         let panels = product.weights.as_chunks::<PANEL>().0.chunks(cols);
         for (panel, y) in panels.zip(y.chunks_mut(PANEL)) {
             let mut sums = [0.0; PANEL];
@@ -44,7 +44,7 @@ pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeErro
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let steps = cols.div_ceil(GROUP) * GROUP_STEPS;
     let [words, _] = cut(product.scratch, [1, cols, 1])?;
-    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+    for (x, y) in pairs(product.x, cols, product.y, rows) {
         let x_scale = quantize(x, 63.0, words, OFFSET);
         let panels = product
             .weights
@@ -77,7 +77,7 @@ pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), Shape
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let groups = cols.div_ceil(GROUP);
     let [words, units] = cut(product.scratch, [1, cols, groups])?;
-    for (x, y) in product.x.chunks(cols).zip(product.y.chunks_mut(rows)) {
+    for (x, y) in pairs(product.x, cols, product.y, rows) {
         quantize_groups(x, 63.0, words, units);
         let panels = product
             .weights
@@ -121,7 +121,7 @@ pub(super) fn nibble_product<const MINIMA: bool>(
         scratch,
     } = product;
     let (rows, cols) = (rows.max(1), cols.max(1));
-    for (x, y) in x.chunks(cols).zip(y.chunks_mut(rows)) {
+    for (x, y) in pairs(x, cols, y, rows) {
         nibble_vector([scales, minima], MINIMA, weights, x, y, scratch)?;
     }
     Ok(())

@@ -227,13 +227,11 @@ fn levels_as_they_are_give_exact_sums() {
         };
         let group = weight_lens(WeightFormat::I8Group32, rows, cols).unwrap();
         let scales = vec![f16::ONE; group.scales];
-        let (mut weights, mut corrections) = (vec![0; group.data], vec![0.0; group.corrections]);
-        pack_i8_group32_levels(rows, cols, &levels, &scales, &mut weights, &mut corrections)
-            .unwrap();
+        let mut weights = vec![0; group.data];
+        pack_i8_group32_levels(rows, cols, &levels, &mut weights).unwrap();
         let by_group = MatrixData::I8Group32 {
             weights: &weights,
             scales: &scales,
-            corrections: &corrections,
         };
         for data in [by_row, by_group] {
             let matrix = Matrix::new(rows, cols, data).unwrap();
