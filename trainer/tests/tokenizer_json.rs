@@ -6,7 +6,9 @@
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::tokenizer::{BertText, ENCODE_SCRATCH_LEN};
-use attentive::{Architecture, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position};
+use attentive::{
+    Architecture, Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position,
+};
 use attentive_trainer::import::tokenizer_json::TextVocabulary;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
