@@ -302,8 +302,14 @@ fn equals_the_oracle() {
 #[test]
 fn rows_do_not_depend_on_their_number() {
     let mut random = Rng(2);
-    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
-        let case = Case::random(&mut random);
+    for round in 0..if cfg!(miri) { 1 } else { 60 } {
+        let mut case = Case::random(&mut random);
+        if round % 4 == 3 && case.dtype != KvDtype::I8 {
+            // References move in the middle of key blocks, whose size depends on the number of rows.
+            case.shape.kv_len += 300;
+            case.capacity += 300;
+            case.spread = 100.0;
+        }
         let [q, k, v] = case.inputs(&mut random);
         let row = case.shape.q_heads * case.head_dim;
         for backend in backends() {

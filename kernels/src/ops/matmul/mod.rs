@@ -1,6 +1,6 @@
 //! Products of a packed weights matrix with one or many activation vectors.
 //!
-//! W of shape `(rows, cols)` lies in panels of sixteen rows ([`WeightFormat`](crate::layout::WeightFormat)): every load of a
+//! W of shape `(rows, cols)` lies in panels of sixteen rows ([`WeightFormat`]): every load of a
 //! weight serves sixteen outputs without a horizontal sum, and a product reads memory once, forward. Activations of the
 //! integer formats are quantized here, and interleaved by tiles of vectors, so that an inner loop walks through exactly
 //! two streams. They get a scale where the weights have one: each group of 32 columns its own, and with `I8Row` the whole
