@@ -1,7 +1,7 @@
 //! WordPiece and unigram models against Hugging Face's `tokenizers` and against SentencePiece.
 //!
-//! `tests/reference/make_tokens.py` made the vocabularies, and the tokens that the references give, under `tests/data`. The
-//! same script makes larger data, with published vocabularies; where they lie is told by
+//! `tests/reference/make_tokens.py` made the vocabularies, and the tokens that the references give, under
+//! `tests/data`. The same script makes larger data, with published vocabularies; where they lie is told by
 //! ```text
 //! ATTENTIVE_TOKENS=DIRECTORY cargo test --release --test tokenizer_reference
 //! ```

@@ -1,5 +1,5 @@
-//! WordPiece and unigram models without a reference: what is put around texts, what no table can make them do, and that a
-//! window sees as far as a search through the whole text.
+//! WordPiece and unigram models without a reference: what is put around texts, what no table can make them do, and
+//! that a window sees as far as a search through the whole text.
 
 mod common;
 

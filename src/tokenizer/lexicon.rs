@@ -1,8 +1,9 @@
 //! Which tokens begin a text: the tokens' texts, sorted, among which a walk narrows down byte by byte.
 //!
-//! Twelve bytes a token beside its text, where a double-array trie over the same texts has four for each of its nodes, of
-//! which there are several a token. The first step is looked up; every other is two searches by halves among the texts
-//! that share the bytes walked so far. They lie side by side, and after two or three steps there are few of them.
+//! Twelve bytes a token beside its text, where a double-array trie over the same texts has four for each of its
+//! nodes, of which there are several a token. The first step is looked up; every other is two searches by halves
+//! among the texts that share the bytes walked so far. They lie side by side, and after two or three steps there are
+//! few of them.
 
 use crate::error::WeightsError;
 use crate::file::TokenizerHeader;

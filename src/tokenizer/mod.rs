@@ -38,8 +38,8 @@ pub use wordpiece::BertText;
 
 /// Longest word, in bytes, that is encoded as one; a longer one is cut there.
 ///
-/// Words are what the pre-tokenizer of byte-level BPE yields: runs of letters, digits, symbols or spaces. So the work on
-/// a text is linear in its length, with a bounded square on each word. Only words beyond this length can get other
+/// Words are what the pre-tokenizer of byte-level BPE yields: runs of letters, digits, symbols or spaces. So the work
+/// on a text is linear in its length, with a bounded square on each word. Only words beyond this length can get other
 /// tokens than an unbounded encoder would give them. WordPiece has its own bound (100 characters, then the word is
 /// unknown), and a unigram model needs none.
 pub const WORD_BYTES_MAX: usize = 128;
@@ -321,8 +321,8 @@ impl<'a> Tokenizer<'a> {
 
     /// The text of tokens, in parts that follow one another; special tokens have none.
     ///
-    /// WordPiece: words with a space between them, none before `.`, `,`, `?` and `!`, as in `tokenizers`. Unigram: without
-    /// the space that was put before the text.
+    /// WordPiece: words with a space between them, none before `.`, `,`, `?` and `!`, as in `tokenizers`. Unigram:
+    /// without the space that was put before the text.
     pub fn decode<'i>(&'i self, ids: &'i [u32]) -> Decode<'a, 'i> {
         Decode::new(self, ids)
     }

@@ -13,9 +13,9 @@ const REPLACEMENT_BYTES_MAX: usize = 64;
 
 /// What SentencePiece calls the precompiled character map, as it stands in its model files.
 ///
-/// The length of a double-array trie in bytes, the trie (units of 32 bits, as in Darts-clone), and the replacements, each
-/// ended by a zero byte. The trie's keys are texts, its values places among the replacements. The longest key that a text
-/// begins with is replaced.
+/// The length of a double-array trie in bytes, the trie (units of 32 bits, as in Darts-clone), and the replacements,
+/// each ended by a zero byte. The trie's keys are texts, its values places among the replacements. The longest key
+/// that a text begins with is replaced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charsmap<'a> {
     trie: &'a [[u8; 4]],

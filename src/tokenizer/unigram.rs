@@ -73,8 +73,8 @@ pub(crate) struct Cutting<'a, 't> {
 }
 
 impl<'a> Unigram<'a> {
-    /// Tables: those of [`Lexicon::parse`], the scores, the tokens of bytes (where the flag says so), the offsets, the text,
-    /// the replacements.
+    /// Tables: those of [`Lexicon::parse`], the scores, the tokens of bytes (where the flag says so), the offsets,
+    /// the text, the replacements.
     pub(crate) const fn parse(
         header: &TokenizerHeader,
         more: &LexiconHeader,

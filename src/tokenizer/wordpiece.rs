@@ -1,8 +1,9 @@
 //! WordPiece as BERT has it (Devlin et al. 2018; the algorithm is that of Hugging Face's `tokenizers`).
 //!
 //! A text is cleaned, and cut at whitespace, around each punctuation mark and around each Chinese character; models
-//! without case fold it and take the accents off. Of each word the longest token that it begins with is taken, then the
-//! longest that continues it (their texts begin with `##`), and so on; a word that ends so nowhere is unknown as a whole.
+//! without case fold it and take the accents off. Of each word the longest token that it begins with is taken, then
+//! the longest that continues it (their texts begin with `##`), and so on; a word that ends so nowhere is unknown as
+//! a whole.
 
 use zerocopy::IntoBytes;
 
@@ -106,8 +107,8 @@ impl<'a> WordPiece<'a> {
         })
     }
 
-    /// Writes the tokens of the next word into `ids`; returns the bytes of `text` that were read and the tokens written,
-    /// none at the end of the text. `buffer` holds the word: 4 bytes for each of its characters.
+    /// Writes the tokens of the next word into `ids`; returns the bytes of `text` that were read and the tokens
+    /// written, none at the end of the text. `buffer` holds the word: 4 bytes for each of its characters.
     fn encode_word(
         &self,
         text: &str,

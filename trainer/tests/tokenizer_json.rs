@@ -1,5 +1,5 @@
-//! `tokenizer.json` and `vocab.txt` in the core against Hugging Face's `tokenizers`: tokens of lines, and of pairs with what
-//! is put around them.
+//! `tokenizer.json` and `vocab.txt` in the core against Hugging Face's `tokenizers`: tokens of lines, and of pairs with
+//! what is put around them.
 //!
 //! A published file is compared as well, where its path is in `ATTENTIVE_TOKENIZER_JSON`.
 
@@ -15,8 +15,8 @@ use std::{fs, path::Path};
 use tokenizers::Tokenizer;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tokenizers");
-/// So many of the lines are sentences; in the others, which are made to be hard, `tokenizers` replaces the first match of a
-/// grapheme where SentencePiece replaces the longest of a text.
+/// So many of the lines are sentences; in the others, which are made to be hard, `tokenizers` replaces the first
+/// match of a grapheme where SentencePiece replaces the longest of a text.
 const SENTENCES: usize = 235;
 
 fn read(name: &str) -> String {

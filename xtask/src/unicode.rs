@@ -141,7 +141,7 @@ fn bases(out: &mut String) -> Result<()> {
     array(
         out,
         "BASES",
-        "What remains without nonspacing marks; from 0xd800 an index into BASES_BEYOND, from 0xdc00 into BASE_SEQUENCES.",
+        "What remains without marks; from 0xd800 an index into BASES_BEYOND, from 0xdc00 into BASE_SEQUENCES.",
         "u16",
         &values,
     )?;

@@ -29,8 +29,8 @@ pub struct UnigramParts<'a> {
     pub spaces: Spaces,
     /// SentencePiece's `precompiled_charsmap`, byte for byte; empty for none.
     pub charsmap: &'a [u8],
-    /// The text of each token, in the order of the tokens: a space where SentencePiece writes `▁` (U+2581), the byte itself
-    /// for a byte's token.
+    /// The text of each token, in the order of the tokens: a space where SentencePiece writes `▁` (U+2581), the byte
+    /// itself for a byte's token.
     pub pieces: &'a [&'a [u8]],
     /// Logarithm of the likelihood of each token; less than 128 either way, kept to 2⁻²⁴.
     pub scores: &'a [f32],

@@ -1,5 +1,5 @@
-//! Vocabularies that are looked up by their texts: BERT's `vocab.txt`, and Hugging Face's `tokenizer.json` with a WordPiece or
-//! a Unigram model.
+//! Vocabularies that are looked up by their texts: BERT's `vocab.txt`, and Hugging Face's `tokenizer.json` with a
+//! WordPiece or a Unigram model.
 //!
 //! What such a file asks of its tokenizer and the core does not do is refused by its name, never left out.
 
