@@ -194,7 +194,8 @@ pub trait Workload {
     fn scratch_bytes(&self) -> usize;
 }
 
-/// Whether `pattern` is in `name`; `*` stands for anything. A pattern without `*` that is a whole name selects that case alone.
+/// Whether `pattern` is in `name`; `*` stands for anything. A pattern without `*` that is a whole name selects that
+/// case alone.
 #[must_use]
 pub fn name_matches(pattern: &str, name: &str) -> bool {
     let mut rest = name;

@@ -1,7 +1,8 @@
-//! `count --backend NAME [--list] [CASE…]`: runs each case (or those named) once between two marks, for somebody who counts instructions.
+//! `count --backend NAME [--list] [CASE…]`: runs each case (or those named) once between two marks, for somebody who
+//! counts instructions.
 //!
-//! The marks are the function [`between_marks`], which Callgrind finds by its name, and within it a system call before and
-//! after the work, which the plugin of QEMU finds. `cargo xtask count` does both and knows what comes out.
+//! The marks are the function [`between_marks`], which Callgrind finds by its name, and within it a system call before
+//! and after the work, which the plugin of QEMU finds. `cargo xtask count` does both and knows what comes out.
 
 use attentive_benches::case::{Bound, Case, Outcome, Unit, Workload};
 use attentive_benches::cases;

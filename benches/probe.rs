@@ -34,9 +34,9 @@ pub enum Arithmetic {
 
 /// Rows and columns of the canary's tile, and the length of its products.
 ///
-/// Twelve accumulators of eight lanes: eight, as the attention kernel has, are just as many as two pipes with a latency of
-/// four cycles keep busy, and then each operation that takes the other pipe costs a cycle. (Intel's Sapphire Rapids reaches
-/// .86 of its peak with a tile of 4×16 on an idle core, Zen 3 .97.)
+/// Twelve accumulators of eight lanes: eight, as the attention kernel has, are just as many as two pipes with a latency
+/// of four cycles keep busy, and then each operation that takes the other pipe costs a cycle. (Intel's Sapphire Rapids
+/// reaches .86 of its peak with a tile of 4×16 on an idle core, Zen 3 .97.)
 const TILE: (usize, usize, usize) = (6, 16, 128);
 
 /// Two panels in L1 for the [`Probe::canary`].
@@ -183,8 +183,8 @@ mod avx2 {
         (steps * CHAINS * 8 * 2) as f64
     }
 
-    /// In assembly, or the compiler would compute the products once, before the loop; were the sum a factor instead, the
-    /// latencies of all three instructions would add up to more than the chains hide.
+    /// In assembly, or the compiler would compute the products once, before the loop; were the sum a factor instead,
+    /// the latencies of all three instructions would add up to more than the chains hide.
     #[target_feature(enable = "avx2,fma,f16c")]
     fn i8_multiply_add(steps: usize) -> f64 {
         let factor = _mm256_set1_epi8(3);

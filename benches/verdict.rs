@@ -30,7 +30,8 @@ impl Verdict {
     /// Judges the norm of all differences relative to the norm of the reference.
     ///
     /// # Errors
-    /// A sentence with the worst place, when the relative error is above `tolerance`, not a number, or nothing was compared.
+    /// A sentence with the worst place, when the relative error is above `tolerance`, not a number, or nothing was
+    /// compared.
     pub fn judge(&self, tolerance: f64) -> Outcome {
         let error = (self.difference / self.reference).sqrt();
         if error <= tolerance {

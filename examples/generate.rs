@@ -3,8 +3,8 @@
 //! ```text
 //! cargo run --release --features std --example generate -- --model models/austen-1m-int8.attn --prompt "It is a truth"
 //! ```
-//! Each token is printed as `token ID b"bytes"`, followed by figures as `name = value` and a hash of all logits, so that the
-//! runs of two machines can be compared line by line.
+//! Each token is printed as `token ID b"bytes"`, followed by figures as `name = value` and a hash of all logits, so
+//! that the runs of two machines can be compared line by line.
 
 use std::error::Error;
 use std::io::{Read, Write};

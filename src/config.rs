@@ -127,8 +127,8 @@ impl Biases {
     };
 }
 
-/// The keys that a query sees where it does not see all before it: its own and the `len − 1` before it (a sliding window,
-/// Beltagy et al. 2020), and the first of the text.
+/// The keys that a query sees where it does not see all before it: its own and the `len − 1` before it (a sliding
+/// window, Beltagy et al. 2020), and the first of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Window {

@@ -1,5 +1,5 @@
-//! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the variants are
-//! those of [`Config`](crate::Config)).
+//! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the
+//! variants are those of [`Config`](crate::Config)).
 
 use crate::attention::{Layer, attend, remember};
 use crate::config::NormPlace;

@@ -123,7 +123,8 @@ impl ConfigRecord {
         }
     }
 
-    /// Unchecked: the caller passes it through [`Config::check`]. `attention` is there when [`Self::len_of_all`] says so.
+    /// Unchecked: the caller passes it through [`Config::check`]. `attention` is there when [`Self::len_of_all`] says
+    /// so.
     pub(crate) const fn decode(
         bytes: [u8; Self::LEN],
         attention: Option<[u8; AttentionRecord::LEN]>,

@@ -33,8 +33,8 @@ impl Places {
             .saturating_add(turned.checked_rem(turning).unwrap_or(0))
     }
 
-    /// The first slots that matter to `n` queries from position `first` on, and which of these each query sees. Past the
-    /// end of a ring there is one query, n = 1.
+    /// The first slots that matter to `n` queries from position `first` on, and which of these each query sees. Past
+    /// the end of a ring there is one query, n = 1.
     ///
     /// A window of the newest keys that lies across the ring's end is two ranges of slots: from `keep` to the query's
     /// own, and as many before the end as are missing. With the kept keys before the first range that is again a window

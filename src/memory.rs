@@ -47,8 +47,8 @@ impl Block {
 /// Static memory for a session, claimed once.
 ///
 /// All zeros, so it lies in `.bss` and takes no flash. `N` is [`Model::session_bytes`](crate::Model::session_bytes), so
-/// a model that does not fit is known when the firmware is linked. Absent on processors without compare-and-swap (Cortex-M0):
-/// there, lend the session an [`Aligned`] array from `cortex_m::singleton!`.
+/// a model that does not fit is known when the firmware is linked. Absent on processors without compare-and-swap
+/// (Cortex-M0): there, lend the session an [`Aligned`] array from `cortex_m::singleton!`.
 ///
 /// ```
 /// use attentive::Arena;

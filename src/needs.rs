@@ -1,8 +1,8 @@
 //! What a model and a session's options need of the code, so that a firmware links no more.
 //!
-//! [`Session::new`](crate::Session::new) takes any model: the code for every number format, cache and variety of block is
-//! there. A firmware knows its model when it compiles, so it can say what it needs, as a type ([`Fit`]), and open its
-//! sessions by [`Session::fitted`](crate::Session::fitted): the compiler drops the rest, which is more than half.
+//! [`Session::new`](crate::Session::new) takes any model: the code for every number format, cache and variety of block
+//! is there. A firmware knows its model when it compiles, so it can say what it needs, as a type ([`Fit`]), and open
+//! its sessions by [`Session::fitted`](crate::Session::fitted): the compiler drops the rest, which is more than half.
 
 use core::marker::PhantomData;
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Recipe`] says what the file holds, [`Recipe::file_bytes`] how long it will be, and [`Recipe::write`] fills a
 //! buffer of that length, asking a closure for one tensor after the other. Nothing is allocated. Kernels' own
-//! [`kernels::pack`](crate::kernels::pack) turns row-major floats into the packed formats; [`TensorMut::write`] calls it.
+//! [`kernels::pack`](crate::kernels::pack) turns row-major floats into the packed formats; [`TensorMut::write`] calls
+//! it.
 //!
 //! ```
 //! use attentive::kernels::layout::WeightFormat;

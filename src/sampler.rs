@@ -71,8 +71,8 @@ impl Sampler {
     /// `context` is what the repetition penalty looks at. `probabilities`, as long as `logits`, is overwritten. A
     /// greedy draw uses up no random number.
     ///
-    /// The thresholds of the filters are found by bisection over the bits of a float, so nothing is sorted and no memory is
-    /// needed but for the probabilities.
+    /// The thresholds of the filters are found by bisection over the bits of a float, so nothing is sorted and no
+    /// memory is needed but for the probabilities.
     pub fn draw(
         &mut self,
         backend: Backend,

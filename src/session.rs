@@ -78,8 +78,8 @@ impl<'m> Session<'m> {
     /// A session at the beginning of a text; zeroes the memory that it takes.
     ///
     /// # Errors
-    /// Options that the model cannot have, memory that is too small or does not begin at a multiple of 64, weights that do
-    /// not begin at a multiple of 64.
+    /// Options that the model cannot have, memory that is too small or does not begin at a multiple of 64, weights that
+    /// do not begin at a multiple of 64.
     pub fn new(
         model: &'m Model<'m>,
         options: &SessionOptions,
@@ -227,9 +227,9 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
 
     /// Draws the next token and returns its text, which need not be whole characters; `None` at the end of the text.
     ///
-    /// A drawn token is run by the step after it, so the first costs no pass. The session stays as it is between two steps
-    /// for as long as the caller likes, and [`Session::prompt`] may come between them. After `None`, a further step
-    /// goes on behind the end-of-text token.
+    /// A drawn token is run by the step after it, so the first costs no pass. The session stays as it is between two
+    /// steps for as long as the caller likes, and [`Session::prompt`] may come between them. After `None`, a further
+    /// step goes on behind the end-of-text token.
     ///
     /// # Errors
     /// [`SessionError::NoPrompt`] at the beginning, [`SessionError::ContextFull`], [`SessionError::NoLogit`].
@@ -264,8 +264,8 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.is_last_pending = false;
     }
 
-    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that still have a place in
-    /// the cache: the first ones that the model's windows keep, and the newest.
+    /// The tokens of the context, oldest first, the last one drawn included. In a ring, those that still have a place
+    /// in the cache: the first ones that the model's windows keep, and the newest.
     pub fn tokens(&self) -> &[u32] {
         self.workspace
             .tokens

@@ -13,11 +13,11 @@ use crate::tokenizer::ENCODE_SCRATCH_LEN;
 use crate::weights::Model;
 
 impl Model<'_> {
-    /// Bytes of memory that a [`Session`](crate::Session) with these options takes, exactly: key-value cache, activations,
-    /// logits, tokens and all scratch. A multiple of 64.
+    /// Bytes of memory that a [`Session`](crate::Session) with these options takes, exactly: key-value cache,
+    /// activations, logits, tokens and all scratch. A multiple of 64.
     ///
-    /// `usize::MAX` for options that [`SessionOptions::check`] refuses or that exceed the address space, so that a static
-    /// [`Arena`](crate::Arena) of this size does not compile.
+    /// `usize::MAX` for options that [`SessionOptions::check`] refuses or that exceed the address space, so that a
+    /// static [`Arena`](crate::Arena) of this size does not compile.
     pub const fn session_bytes(&self, options: &SessionOptions) -> usize {
         match Sizes::of(self.config(), options) {
             Some(sizes) => sizes.total_bytes(),

@@ -223,8 +223,8 @@ fn a_tensor_of_the_wrong_length_is_refused() {
     assert!(result.is_err());
 }
 
-/// A file of a model whose attention is plain has no record of it, and is what it always was; the record of any other is 64
-/// bytes behind the configuration.
+/// A file of a model whose attention is plain has no record of it, and is what it always was; the record of any other
+/// is 64 bytes behind the configuration.
 #[test]
 fn an_attention_record_is_there_when_it_says_something() {
     let table_len = |config: &Config| 32 * config.tensors_len();
@@ -237,7 +237,8 @@ fn an_attention_record_is_there_when_it_says_something() {
     }
 }
 
-/// A file of a model with a window, a cap and sinks, changed at one place of the attention record, its checksum repaired.
+/// A file of a model with a window, a cap and sinks, changed at one place of the attention record, its checksum
+/// repaired.
 #[test]
 fn an_impossible_attention_is_refused() {
     let config = with(WINDOW, Some(30.0), true);

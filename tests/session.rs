@@ -264,8 +264,8 @@ fn a_full_context_is_an_error_that_changes_nothing() {
     );
 }
 
-/// After the ring has turned, a token sees itself and those before it that still have a place, as if the text began there:
-/// without positions there is no difference at all, apart from the order of sums.
+/// After the ring has turned, a token sees itself and those before it that still have a place, as if the text began
+/// there: without positions there is no difference at all, apart from the order of sums.
 #[test]
 fn a_ring_forgets_the_oldest() {
     let config = Config {
@@ -300,8 +300,8 @@ fn a_ring_forgets_the_oldest() {
     }
 }
 
-/// Where every layer has a window, what a ring forgets is what no token sees any more: endless memory gives the same, with
-/// positions too, and the first keys of the text keep their places.
+/// Where every layer has a window, what a ring forgets is what no token sees any more: endless memory gives the same,
+/// with positions too, and the first keys of the text keep their places.
 #[test]
 fn a_ring_of_a_windows_keys_is_endless_memory() {
     for (len, keep) in [(9, 0), (9, 2), (16, 0), (14, 2), (31, 1), (1, 0)] {

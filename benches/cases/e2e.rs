@@ -1,4 +1,5 @@
-//! Whole models: reading a prompt of 128 tokens (`pp128`) and writing 128 (`tg128`), as llama.cpp's benchmark names them.
+//! Whole models: reading a prompt of 128 tokens (`pp128`) and writing 128 (`tg128`), as llama.cpp's benchmark names
+//! them.
 
 use crate::case::{Bound, Case, Outcome, Problem, Unit, Workload};
 use crate::cases::matmul::short;
@@ -89,7 +90,8 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A prompt is bound by the products of its layers, an answer by reading all weights once a token, several cores by one.
+/// A prompt is bound by the products of its layers, an answer by reading all weights once a token, several cores by
+/// one.
 fn case(
     name: String,
     config: &'static Config,

@@ -62,8 +62,8 @@ fn peak(name: &str, unit: Unit, kind: Arithmetic) -> Case {
     }
 }
 
-/// Multiply-adds on two cores at once, against two times those of one: what the machine lets anything scale to. Two hardware
-/// threads of one core reach half of it.
+/// Multiply-adds on two cores at once, against two times those of one: what the machine lets anything scale to. Two
+/// hardware threads of one core reach half of it.
 fn cores() -> Case {
     let probe = Probe::detect();
     // Milliseconds, beside which the start of a thread is nothing.

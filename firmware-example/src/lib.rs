@@ -1,7 +1,7 @@
 //! A language model in a firmware: the weights in flash, the session in one static arena, no allocator.
 //!
-//! [`MODEL`], [`Fitted`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows their use. The
-//! rest is about the host that asks (`command_line`) and about what a run costs (`measure`).
+//! [`MODEL`], [`Fitted`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows
+//! their use. The rest is about the host that asks (`command_line`) and about what a run costs (`measure`).
 #![no_std]
 
 pub mod command_line;

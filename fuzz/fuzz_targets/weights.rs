@@ -3,7 +3,8 @@
 //! ```text
 //! cargo +nightly fuzz run weights fuzz/corpus/weights tests/ui
 //! ```
-//! The header's checksum is repaired first, or no change would ever get past it. `tests/ui` seeds the corpus with sound files.
+//! The header's checksum is repaired first, or no change would ever get past it. `tests/ui` seeds the corpus with sound
+//! files.
 #![no_main]
 
 #[path = "../../tests/common/hostile.rs"]

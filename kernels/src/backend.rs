@@ -66,7 +66,8 @@ impl Backend {
         Self::SCALAR
     }
 
-    /// The best that the processor has. Needs no operating system; costs microseconds under a hypervisor, so call it once.
+    /// The best that the processor has. Needs no operating system; costs microseconds under a hypervisor, so call it
+    /// once.
     pub fn detect() -> Self {
         Self::found()
             .into_iter()

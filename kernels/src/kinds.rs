@@ -1,8 +1,8 @@
 //! Which kernels a program links.
 //!
-//! A kernel that chooses by the type of a matrix or of a cache brings code for every type there is. Where flash is scarce, a
-//! program says once, as a type, which types it has: [`Linked`]. The kernels of the others are then not compiled in, and
-//! asking for one of them is an error.
+//! A kernel that chooses by the type of a matrix or of a cache brings code for every type there is. Where flash is
+//! scarce, a program says once, as a type, which types it has: [`Linked`]. The kernels of the others are then not
+//! compiled in, and asking for one of them is an error.
 
 use crate::ShapeError;
 use crate::layout::{KvDtype, WeightFormat};

@@ -1,7 +1,7 @@
 //! Where each element of a packed weight matrix and of a key-value cache lies.
 //!
-//! Both are panels of sixteen: two vector registers of AVX2, four of NEON, so that every load of a kernel's inner loop is
-//! contiguous. All functions are `const`, so that memory can be reserved at compile time; lengths count elements.
+//! Both are panels of sixteen: two vector registers of AVX2, four of NEON, so that every load of a kernel's inner loop
+//! is contiguous. All functions are `const`, so that memory can be reserved at compile time; lengths count elements.
 
 use crate::ShapeError;
 
@@ -138,8 +138,8 @@ impl KvShape {
     /// A cache for `capacity` keys (rounded up to a multiple of 16) of `kv_heads` heads.
     ///
     /// # Errors
-    /// `head_dim` must be a multiple of 8 in 8..=256, `kv_heads` and `capacity` at least 1, and the cache must fit half of
-    /// the address space in f32.
+    /// `head_dim` must be a multiple of 8 in 8..=256, `kv_heads` and `capacity` at least 1, and the cache must fit half
+    /// of the address space in f32.
     pub const fn new(
         kv_heads: usize,
         head_dim: usize,

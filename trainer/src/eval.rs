@@ -12,8 +12,8 @@ use std::sync::Mutex;
 pub struct Windows {
     /// Tokens of a window.
     pub context: usize,
-    /// Tokens between the beginnings of two windows. In each, the first `context − stride` tokens are context only, but in
-    /// the first all are scored.
+    /// Tokens between the beginnings of two windows. In each, the first `context − stride` tokens are context only, but
+    /// in the first all are scored.
     pub stride: usize,
 }
 

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Writes beside the target under another name, then renames: whoever looks sees the old content or the new, never half.
+/// Writes beside the target under another name, then renames: whoever looks sees the old content or the new, never
+/// half.
 ///
 /// # Errors
 /// When the file cannot be written; what stood there before still does.

@@ -33,8 +33,8 @@ impl Formats {
         vectors: WeightFormat::F32,
     };
 
-    /// The format of a tensor. A table of positions is added, not multiplied, so it is never an integer one; a file holds
-    /// sinks as `F32` only.
+    /// The format of a tensor. A table of positions is added, not multiplied, so it is never an integer one; a file
+    /// holds sinks as `F32` only.
     pub fn of(&self, shape: &TensorShape) -> WeightFormat {
         match (shape.kind, shape.role) {
             (_, Role::AttnSinks) => WeightFormat::F32,

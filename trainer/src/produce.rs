@@ -17,8 +17,8 @@ use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::{Block, Model, SessionOptions};
 use std::path::{Path, PathBuf};
 
-/// int8 with a scale for each row, vectors as f16. A scale for each 32 columns is 0.01 % better on the default model, and
-/// takes 5 % more flash and 9 % more instructions on a Cortex-M4.
+/// int8 with a scale for each row, vectors as f16. A scale for each 32 columns is 0.01 % better on the default model,
+/// and takes 5 % more flash and 9 % more instructions on a Cortex-M4.
 pub const INT8: Formats = Formats {
     matrices: WeightFormat::I8Row,
     embedding: WeightFormat::I8Row,

@@ -3,7 +3,8 @@
 //! ```text
 //! ATTENTIVE_SMOLLM2=smollm2.gguf cargo test --profile trainer -p attentive-trainer --test smollm2
 //! ```
-//! README.md tells where the file comes from, `reference/smollm2.py` what llama.cpp was asked; its answers are beside it.
+//! README.md tells where the file comes from, `reference/smollm2.py` what llama.cpp was asked; its answers are beside
+//! it.
 
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;

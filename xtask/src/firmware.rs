@@ -82,8 +82,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
 }
 
-/// Runs `elf` under QEMU with exact instruction counting and those arguments (the name of the program is not among them);
-/// `on_line` sees each log line as it comes.
+/// Runs `elf` under QEMU with exact instruction counting and those arguments (the name of the program is not among
+/// them); `on_line` sees each log line as it comes.
 pub(crate) fn run(elf: &Path, args: &[String], mut on_line: impl FnMut(&str)) -> Result<Run> {
     let file = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
     let table = Table::parse(&file)?;

@@ -12,8 +12,8 @@ use std::{
 
 /// llama.cpp alone takes about ten minutes of two cores.
 const BUILD: &str = "the first time, this takes a quarter of an hour and more";
-/// gcc before 12.4 and 13.3 takes the stores to a tile configuration for dead (GCC bug 114098), and ggml's products on AMX
-/// die of it: these two passes do that.
+/// gcc before 12.4 and 13.3 takes the stores to a tile configuration for dead (GCC bug 114098), and ggml's products on
+/// AMX die of it: these two passes do that.
 const GCC_FLAGS: &str = "-fno-tree-dse -fno-dse";
 /// The name of the case that the driver has for it.
 const TRAINING: &str = "train/austen-1m/2-threads";

@@ -18,8 +18,8 @@ pub(crate) const FIRMWARE_TARGET: &str = "thumbv7em-none-eabihf";
 /// The other operating system's processor that the host tests run on, emulated.
 pub(crate) const AARCH64: &str = "aarch64-unknown-linux-gnu";
 
-/// How cargo links for it on another processor. Not in `.cargo/config.toml`: there it would also apply on an aarch64 PC,
-/// which needs no other linker.
+/// How cargo links for it on another processor. Not in `.cargo/config.toml`: there it would also apply on an aarch64
+/// PC, which needs no other linker.
 pub(crate) const AARCH64_LINKER: (&str, &str) = (
     "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
     "aarch64-linux-gnu-gcc",

@@ -1,8 +1,8 @@
 //! The operations of x86-64 with AVX2, FMA and F16C (x86-64-v3): one 256-bit register for eight lanes. Byte products
 //! add to 32 bits at once where the token proves AVX-VNNI or AVX-512.
 //!
-//! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions once
-//! inlined into a trampoline. (The attribute is required even where the whole build has the features.)
+//! Intrinsics are `unsafe` to call because this module is compiled for the baseline; they become single instructions
+//! once inlined into a trampoline. (The attribute is required even where the whole build has the features.)
 
 use super::avx2_products;
 use super::avx512;

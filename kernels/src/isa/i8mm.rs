@@ -2,8 +2,8 @@
 //!
 //! `smmla` multiplies two rows of eight bytes with two others into four sums (Arm Architecture Reference Manual, C7.2):
 //! here two vectors with two rows of weights. Two steps of a panel, four bytes of each row, become eight bytes of two
-//! rows by one interleaving of words, and so do the words of two vectors. Four vectors are sixteen accumulators; the eight
-//! registers of weights are interleaved for all of them, so that sixteen products replace DotProd's thirty-two.
+//! rows by one interleaving of words, and so do the words of two vectors. Four vectors are sixteen accumulators; the
+//! eight registers of weights are interleaved for all of them, so that sixteen products replace DotProd's thirty-two.
 //!
 //! While they add, the sums of vectors 2p and 2p + 1 are exchanged: the first holds both vectors' even pairs of rows,
 //! the second their odd ones. [`exchange`] does and undoes it.

@@ -1,21 +1,21 @@
 //! Instruction sets as token types.
 //!
-//! A value of a token type proves that the processor has the instructions, so that every operation on it is safe. Tokens
-//! cannot be forged:
+//! A value of a token type proves that the processor has the instructions, so that every operation on it is safe.
+//! Tokens cannot be forged:
 //!
 //! ```compile_fail,E0423
 //! let token = attentive_kernels::isa::Scalar(()); // the field is private
 //! ```
 //!
 //! Ask [`Backend`](crate::Backend) for one instead: a kernel implements [`Kernel`], and
-//! [`Backend::run`](crate::Backend::run) calls it with the token inside ONE `#[target_feature]` function per instruction
-//! set.
+//! [`Backend::run`](crate::Backend::run) calls it with the token inside ONE `#[target_feature]` function per
+//! instruction set.
 //!
 //! # The rule of inlining
-//! Everything that takes a token, [`Kernel::run`] included, is `#[inline(always)]`: only code inlined into the trampoline is
-//! compiled with the instruction set's features. A function that is not inlined still computes the right result, but calls
-//! each intrinsic as a function. Closures that handle vectors break the rule silently; use loops. (The exception is a cold
-//! path that is allowed to be slow.)
+//! Everything that takes a token, [`Kernel::run`] included, is `#[inline(always)]`: only code inlined into the
+//! trampoline is compiled with the instruction set's features. A function that is not inlined still computes the right
+//! result, but calls each intrinsic as a function. Closures that handle vectors break the rule silently; use loops.
+//! (The exception is a cold path that is allowed to be slow.)
 //!
 //! # Eight lanes everywhere
 //! [`Isa::F32`] has eight lanes: one AVX2 register, two NEON registers, an array on [`Scalar`]. Memory is only touched
@@ -128,8 +128,9 @@ pub trait Kernel {
 
 /// Operations of an instruction set over eight lanes.
 ///
-/// f32 results may differ between instruction sets in the last bits (fused or separate multiply-add, order of horizontal
-/// sums); integer results are equal. Where an operation says "unspecified", it still neither panics nor is undefined.
+/// f32 results may differ between instruction sets in the last bits (fused or separate multiply-add, order of
+/// horizontal sums); integer results are equal. Where an operation says "unspecified", it still neither panics nor is
+/// undefined.
 pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
     /// Eight f32.
     type F32: Copy;
@@ -145,8 +146,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// The name that [`Backend::by_name`](crate::Backend::by_name) knows.
     const NAME: &'static str;
 
-    /// Whether eight lanes are registers. Where they are not, keeping many lanes alive costs memory traffic, and a kernel
-    /// may take a plain loop instead (with the same results).
+    /// Whether eight lanes are registers. Where they are not, keeping many lanes alive costs memory traffic, and a
+    /// kernel may take a plain loop instead (with the same results).
     const VECTORS: bool = true;
 
     /// Whether the micro-kernels of products work on registers of sixteen lanes, of which there are 32, so that they
@@ -204,14 +205,15 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a / b.
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// a · b + c: fused on AVX2 and NEON, rounded twice on [`Scalar`] (so that a PC reproduces a microcontroller's bits).
+    /// a · b + c: fused on AVX2 and NEON, rounded twice on [`Scalar`] (so that a PC reproduces a microcontroller's
+    /// bits).
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// The smaller; unspecified which where one is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The larger; unspecified which where one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The larger where at least one is positive (a positive NaN counts as larger than infinity), something not positive
-    /// elsewhere. Compares the bits as integers, which AVX2 does twice as fast as [`max`](Self::max).
+    /// The larger where at least one is positive (a positive NaN counts as larger than infinity), something not
+    /// positive elsewhere. Compares the bits as integers, which AVX2 does twice as fast as [`max`](Self::max).
     fn max_if_positive(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// −a.
     fn neg(self, a: Self::F32) -> Self::F32;
@@ -310,8 +312,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn load_i16(self, from: &[i16; 16]) -> Self::I16;
     /// Sixteen i16 to memory.
     fn store_i16(self, a: Self::I16, to: &mut [i16; 16]);
-    /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of [`widen_u8`](Self::widen_u8)
-    /// for [`dot2_i16`](Self::dot2_i16).
+    /// Sixteen lanes as i16, saturated, the middle two of every four exchanged: the order of
+    /// [`widen_u8`](Self::widen_u8) for [`dot2_i16`](Self::dot2_i16).
     fn narrow_i16(self, a: [Self::I32; 2]) -> Self::I16;
     /// Lane i: unsigned byte 2i, and unsigned byte 2i + 1.
     fn widen_u8(self, a: Self::Bytes) -> [Self::I16; 2];
@@ -320,8 +322,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     /// Lane i: `acc[i] + a[2i] · b[2i] + a[2i+1] · b[2i+1]`, wrapping.
     fn dot2_i16(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32;
 
-    /// Runs a kernel as a function of its own, never inlined: for what is seldom needed beside a loop whose registers are
-    /// all taken.
+    /// Runs a kernel as a function of its own, never inlined: for what is seldom needed beside a loop whose registers
+    /// are all taken.
     fn apart<K: Kernel>(self, kernel: K) -> K::Output;
 
     // Micro-kernels, written once in terms of the operations above; an instruction set with something better

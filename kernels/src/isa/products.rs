@@ -82,8 +82,9 @@ pub(super) fn add_i8_tile<I: Isa, const M: usize>(
     }
 }
 
-/// One panel at a time makes one stream of weights, whose lines are asked for ahead. Additions of integers take a cycle,
-/// so two chains suffice; where an addition is part of the product it takes five, and every step of four has its own.
+/// One panel at a time makes one stream of weights, whose lines are asked for ahead. Additions of integers take a
+/// cycle, so two chains suffice; where an addition is part of the product it takes five, and every step of four has its
+/// own.
 #[inline(always)]
 pub(super) fn add_i8_panel<I: Isa>(
     isa: I,

@@ -1,7 +1,7 @@
 //! Plain Rust: the instruction set of every processor.
 //!
-//! Multiply-adds are rounded twice, and whatever the standard library would take from the platform comes from `libm`, so
-//! that a PC computes the same bits as a microcontroller.
+//! Multiply-adds are rounded twice, and whatever the standard library would take from the platform comes from `libm`,
+//! so that a PC computes the same bits as a microcontroller.
 
 use super::{Isa, Kernel, sealed::Sealed};
 use half::{bf16, f16};

@@ -5,8 +5,8 @@ use crate::error::ShapeError;
 use crate::layout::{PANEL, WeightLens, weight_lens};
 
 impl Matrix<'_> {
-    /// The matrix of the rows `from..to` alone, borrowed from the same memory: a product with it gives the bits that the
-    /// whole product gives for these rows, so that several cores can share one.
+    /// The matrix of the rows `from..to` alone, borrowed from the same memory: a product with it gives the bits that
+    /// the whole product gives for these rows, so that several cores can share one.
     ///
     /// # Errors
     /// [`ShapeError`] when the range is empty or reaches beyond the matrix, `from` is no multiple of [`PANEL`], or `to`

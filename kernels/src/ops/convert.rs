@@ -72,8 +72,8 @@ impl Kernel for FromHalf<'_> {
     }
 }
 
-/// Rounds a vector to bytes in ±127 and returns its scale amax/127: x ≈ byte · scale, within half a scale. Ties round to
-/// even; the same bits on every backend.
+/// Rounds a vector to bytes in ±127 and returns its scale amax/127: x ≈ byte · scale, within half a scale. Ties round
+/// to even; the same bits on every backend.
 ///
 /// A vector whose largest magnitude is below 2⁻¹⁰⁰ becomes zeros with scale 0; one that holds an infinity or a NaN gets
 /// the scale NaN and unspecified bytes.

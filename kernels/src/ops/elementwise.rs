@@ -75,7 +75,8 @@ pub fn swiglu(backend: Backend, gate: &mut [f32], up: &[f32]) -> Result<(), Shap
     gated(backend, gate, up, Silu)
 }
 
-/// gate ← gelu(gate) · up (Shazeer 2020, eq. 6), with the tanh approximation. Accuracy: as [`gelu_tanh`], and a rounding.
+/// gate ← gelu(gate) · up (Shazeer 2020, eq. 6), with the tanh approximation. Accuracy: as [`gelu_tanh`], and a
+/// rounding.
 ///
 /// # Errors
 /// [`ShapeError`] when the lengths differ.

@@ -19,8 +19,8 @@ pub(super) fn scale_and_factor(amax: u32, highest: f32) -> (f32, f32) {
     }
 }
 
-/// Bits of the largest magnitude. Bits of magnitudes order like integers, a NaN above infinity, so that no instruction set
-/// can lose one.
+/// Bits of the largest magnitude. Bits of magnitudes order like integers, a NaN above infinity, so that no instruction
+/// set can lose one.
 #[inline(always)]
 pub(super) fn amax<I: Isa>(isa: I, x: &[f32]) -> u32 {
     let mut max = [isa.splat(0.0); 4];

@@ -5,10 +5,11 @@ use half::f16;
 use crate::isa::{Isa, Kernel};
 use crate::{Backend, ShapeError, Vector};
 
-/// Root-mean-square norm (Zhang & Sennrich 2019, eq. 4): out = x / √(mean(x²) + eps) · gain, for each row of `x`, which is
-/// `(x.len() / gain.len(), gain.len())`.
+/// Root-mean-square norm (Zhang & Sennrich 2019, eq. 4): out = x / √(mean(x²) + eps) · gain, for each row of `x`, which
+/// is `(x.len() / gain.len(), gain.len())`.
 ///
-/// Accuracy: within 3·10⁻⁷ relative for rows up to 512 long. Squares must not overflow (|x| < 10¹⁹); a NaN spreads over its row.
+/// Accuracy: within 3·10⁻⁷ relative for rows up to 512 long. Squares must not overflow (|x| < 10¹⁹); a NaN spreads over
+/// its row.
 ///
 /// # Errors
 /// [`ShapeError`] when `x` is not whole rows or `out` has another length.
@@ -29,10 +30,11 @@ pub fn rms_norm(
     Ok(())
 }
 
-/// Layer norm (Ba et al. 2016, eq. 4): out = (x − mean(x)) / √(var(x) + eps) · gain + bias, for each row of `x`, which is
-/// `(x.len() / gain.len(), gain.len())`. The variance is the mean square of the differences (two passes).
+/// Layer norm (Ba et al. 2016, eq. 4): out = (x − mean(x)) / √(var(x) + eps) · gain + bias, for each row of `x`, which
+/// is `(x.len() / gain.len(), gain.len())`. The variance is the mean square of the differences (two passes).
 ///
-/// Accuracy: within 10⁻⁶ · (|gain| · (1 + |mean| / deviation) + |bias|) for rows up to 512 long. A NaN spreads over its row.
+/// Accuracy: within 10⁻⁶ · (|gain| · (1 + |mean| / deviation) + |bias|) for rows up to 512 long. A NaN spreads over its
+/// row.
 ///
 /// # Errors
 /// [`ShapeError`] when `x` is not whole rows, or `out` or `bias` has another length.

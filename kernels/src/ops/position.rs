@@ -48,12 +48,12 @@ pub fn rotary_angles(
 /// Rotates the heads of each token in place (Su et al. 2021, eq. 34).
 ///
 /// `angles` is `(n, head_dim)`, a row for each token by [`rotary_angles`]; token t's heads are the `heads · head_dim`
-/// elements from `x[t · stride]`, so that x may be the queries or the keys inside wider rows. Accuracy: two products and
-/// a sum in f32 for each element.
+/// elements from `x[t · stride]`, so that x may be the queries or the keys inside wider rows. Accuracy: two products
+/// and a sum in f32 for each element.
 ///
 /// # Errors
-/// [`ShapeError`] when `head_dim` is zero or odd, `angles` is not whole rows, `stride` is narrower than the heads or `x`
-/// too short.
+/// [`ShapeError`] when `head_dim` is zero or odd, `angles` is not whole rows, `stride` is narrower than the heads or
+/// `x` too short.
 pub fn rotary(
     backend: Backend,
     x: &mut [f32],
@@ -174,8 +174,9 @@ fn rotate_pairs(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     }
 }
 
-/// Writes the sinusoidal encoding of a position (Vaswani et al. 2017, section 3.5): `out[2i]` = sin(p / 10000^(2i/dim)),
-/// `out[2i+1]` = cos of the same, `dim` being `out.len()` (an odd one ends with a sine). Accuracy as [`rotary_angles`].
+/// Writes the sinusoidal encoding of a position (Vaswani et al. 2017, section 3.5): `out[2i]` = sin(p /
+/// 10000^(2i/dim)), `out[2i+1]` = cos of the same, `dim` being `out.len()` (an odd one ends with a sine). Accuracy as
+/// [`rotary_angles`].
 pub fn sinusoidal(position: usize, out: &mut [f32]) {
     let dim = out.len() as f32;
     for (i, pair) in out.chunks_mut(2).enumerate() {

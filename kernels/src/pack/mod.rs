@@ -1,9 +1,9 @@
 //! Row-major f32 matrices into the packed formats: what a trainer needs to write a weights file.
 //!
-//! Quantizing takes two steps, so that a trainer may choose the scales itself (calibration, quantization-aware training):
-//! [`choose_scales`] (or [`choose_scales_and_minima`]) writes f16 scales, `pack_*` quantizes with the scales that it
-//! is given. A scale is rounded to f16 *before* the weights are divided by it, so what is trained against is what is
-//! run.
+//! Quantizing takes two steps, so that a trainer may choose the scales itself (calibration, quantization-aware
+//! training): [`choose_scales`] (or [`choose_scales_and_minima`]) writes f16 scales, `pack_*` quantizes with the scales
+//! that it is given. A scale is rounded to f16 *before* the weights are divided by it, so what is trained against is
+//! what is run.
 //!
 //! Weights that are integers already, of a file that somebody else quantized, keep their values: `pack_*_levels` only
 //! moves them, and the scales are copied to where [`scale_index`] says.

@@ -12,8 +12,8 @@ pub enum ScaleMethod<'a> {
     /// The largest magnitude becomes the largest level: nothing clips. For int4 the scale's sign is chosen so that it
     /// becomes −8.
     AbsMax,
-    /// The least squared error over a grid of candidates, each refined once by the least-squares scale for its integers.
-    /// Never worse than [`AbsMax`](Self::AbsMax).
+    /// The least squared error over a grid of candidates, each refined once by the least-squares scale for its
+    /// integers. Never worse than [`AbsMax`](Self::AbsMax).
     LeastSquares {
         /// Weight of each column's squared error, for example the mean square of the activations there (not negative,
         /// `cols` long); `None` weighs all alike.
@@ -23,7 +23,8 @@ pub enum ScaleMethod<'a> {
 
 /// Chooses the scales of a row-major `(rows, cols)` matrix for an integer format, already rounded to f16.
 ///
-/// A row (or group) of zeros has scale 0. No scale but 0 is smaller than f16's smallest, 2⁻²⁴, which is then the resolution.
+/// A row (or group) of zeros has scale 0. No scale but 0 is smaller than f16's smallest, 2⁻²⁴, which is then the
+/// resolution.
 ///
 /// # Errors
 /// [`PackError`] for a wrong length, an element or importance that is not finite, a scale that f16 cannot hold, or a
@@ -107,7 +108,8 @@ impl Unit<'_> {
         if rounded.is_infinite() {
             return Err(PackError::Overflow { row: self.row, col });
         }
-        // Among the subnormals, rounding down may lose much of the scale and clip: take the next one up. (0/0 is false.)
+        // Among the subnormals, rounding down may lose much of the scale and clip: take the next one up. (0/0 is
+        // false.)
         if (peak / rounded.to_f32()).abs() > 0.5 - lowest {
             rounded = f16::from_bits(rounded.to_bits() + 1);
         }

@@ -2,9 +2,9 @@
 
 use crate::ops::attention::{AttentionShape, Mask};
 
-/// `out = softmax(scale · q·kᵀ + mask) · v` (Vaswani et al. 2017, equation 1) with
-/// q and out `(q_len, q_heads, head_dim)`, k and v `(kv_len, kv_heads, head_dim)`; zero where no key is visible. Soft cap
-/// and sinks as [`AttentionShape`] says.
+/// `out = softmax(scale · q·kᵀ + mask) · v` (Vaswani et al. 2017, equation 1) with q and out `(q_len, q_heads,
+/// head_dim)`, k and v `(kv_len, kv_heads, head_dim)`; zero where no key is visible. Soft cap and sinks as
+/// [`AttentionShape`] says.
 ///
 /// # Panics
 /// If a slice is too short.

@@ -1,9 +1,9 @@
 //! Causal self-attention, rotary positions included.
 //!
-//! One head at a time: its queries, keys and values are copied out of the projection's rows (rotated on the way), padded
-//! to whole tiles; the products then skip everything above the diagonal. The backward pass computes the softmax weights
-//! again: a head's stay in the second cache level, while keeping `heads · seq_len²` floats of every sequence and layer
-//! takes longer to write and to read than the products and exponentials do.
+//! One head at a time: its queries, keys and values are copied out of the projection's rows (rotated on the way),
+//! padded to whole tiles; the products then skip everything above the diagonal. The backward pass computes the softmax
+//! weights again: a head's stay in the second cache level, while keeping `heads · seq_len²` floats of every sequence
+//! and layer takes longer to write and to read than the products and exponentials do.
 
 use super::lanes::dot;
 use super::product::{COLS, Part, Product};

@@ -12,7 +12,8 @@ struct CrossEntropy {
     targets: Arc<[u32]>,
 }
 
-/// Σ over the rows of `logits` `(n, vocab)` of −ln of the softmax of the row at its target, in nats; the output has one element.
+/// Σ over the rows of `logits` `(n, vocab)` of −ln of the softmax of the row at its target, in nats; the output has one
+/// element.
 ///
 /// # Panics
 /// When a target is not a column.

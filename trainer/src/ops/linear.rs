@@ -16,8 +16,8 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Tensor;
 
-/// Vectors that are multiplied with all weights before the next: whole tiles of 6 and of 8, and few enough that they stay
-/// in the second cache level.
+/// Vectors that are multiplied with all weights before the next: whole tiles of 6 and of 8, and few enough that they
+/// stay in the second cache level.
 const VECTORS: usize = 96;
 /// Tokens that are summed before the sum is added to the gradient: a panel of them fits the first cache level.
 const TOKENS: usize = 256;

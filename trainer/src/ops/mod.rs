@@ -1,8 +1,9 @@
 //! The operations of a transformer with gradients written by hand, each one node of burn's graph.
 //!
 //! Composed from burn's elementary operations, softmax, norms and activations walk through memory a dozen times, and a
-//! profile of training showed little else. Here each is one pass, compiled for the instruction set that
-//! [`Backend`] names (the kernels' own [`Isa`](attentive::kernels::isa::Isa) tokens, so no `unsafe` here). The tests compare every gradient with burn's automatic one.
+//! profile of training showed little else. Here each is one pass, compiled for the instruction set that [`Backend`]
+//! names (the kernels' own [`Isa`](attentive::kernels::isa::Isa) tokens, so no `unsafe` here). The tests compare every
+//! gradient with burn's automatic one.
 //!
 //! Shapes: `n` is the number of tokens of a micro-batch, all sequences one after the other; every tensor is row-major.
 

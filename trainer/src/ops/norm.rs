@@ -24,8 +24,8 @@ struct Saved {
     rows: Arc<[[f32; 2]]>,
 }
 
-/// (x − mean) / √(variance + eps) · gain for each row of `x` `(n, dim)` (Ba et al. 2016); RMSNorm takes the mean as zero
-/// (Zhang and Sennrich 2019).
+/// (x − mean) / √(variance + eps) · gain for each row of `x` `(n, dim)` (Ba et al. 2016); RMSNorm takes the mean as
+/// zero (Zhang and Sennrich 2019).
 pub fn norm(backend: Backend, x: Tensor<2>, gain: Tensor<1>, kind: Norm, eps: f32) -> Tensor<2> {
     let (x, gain) = (node(x), node(gain));
     let [n, dim] = x.shape().dims::<2>();

@@ -24,8 +24,8 @@ pub(crate) enum Part {
 
 /// c = a · b, or with [`Part::InnerAfter`] c = aᵀ · b.
 ///
-/// `a` is `(rows, inner)`, or `(inner, rows)` when transposed, with rows of `a_stride`; `b` is `(inner, cols)` with rows
-/// of `cols`, and `c` is `(rows, cols)`. `rows` is a multiple of 4 and `cols` of 16.
+/// `a` is `(rows, inner)`, or `(inner, rows)` when transposed, with rows of `a_stride`; `b` is `(inner, cols)` with
+/// rows of `cols`, and `c` is `(rows, cols)`. `rows` is a multiple of 4 and `cols` of 16.
 pub(crate) struct Product<'a> {
     pub(crate) a: &'a [f32],
     pub(crate) a_stride: usize,

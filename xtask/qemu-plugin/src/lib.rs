@@ -5,15 +5,17 @@
 //! ```
 //!
 //! QEMU calls back at the start of each translated block, which the plugin told it to do when the block was translated;
-//! a block has one entry and runs to its end, and a system call ends it, so the sum of the blocks' lengths is exact. What is
-//! counted is the second half of the first mark's library function, the work, and the first half of the second mark's.
+//! a block has one entry and runs to its end, and a system call ends it, so the sum of the blocks' lengths is exact.
+//! What is counted is the second half of the first mark's library function, the work, and the first half of the second
+//! mark's.
 //!
 //! QEMU documents the interface in `include/qemu/qemu-plugin.h`; of it this uses what has not changed since version 1.
 
 use core::cell::Cell;
 use core::ffi::{c_char, c_int, c_uint, c_void};
 
-/// The version of the interface that is asked for. QEMU refuses one that it no longer speaks: 9 and later want 2 or more.
+/// The version of the interface that is asked for. QEMU refuses one that it no longer speaks: 9 and later want 2 or
+/// more.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "QEMU looks for this name")]
 pub static qemu_plugin_version: c_int = if cfg!(feature = "api-2") { 2 } else { 1 };

@@ -1,4 +1,5 @@
-//! The emulated machines and how each counts. A microcontroller's counts would come from its firmware, as one more entry.
+//! The emulated machines and how each counts. A microcontroller's counts would come from its firmware, as one more
+//! entry.
 
 use super::Counts;
 use crate::{
@@ -8,8 +9,8 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use std::{fs, path::PathBuf};
 
-/// Callgrind and the program `count` (benches/count.rs) agree on this function, and on nothing more. Two patterns for the
-/// one name: Callgrind 3.19 obeys only one of two options that have the same pattern.
+/// Callgrind and the program `count` (benches/count.rs) agree on this function, and on nothing more. Two patterns for
+/// the one name: Callgrind 3.19 obeys only one of two options that have the same pattern.
 const CALLGRIND_OPTIONS: [&str; 2] = [
     "--toggle-collect=*between_marks*",
     "--dump-after=*::between_marks*",

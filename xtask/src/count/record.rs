@@ -106,7 +106,8 @@ impl Record {
         self.counts.get(case).copied()
     }
 
-    /// Every case that is not as recorded, within the tolerance. A recorded case is missed if `expected` of this computer.
+    /// Every case that is not as recorded, within the tolerance. A recorded case is missed if `expected` of this
+    /// computer.
     pub(super) fn compare(&self, counts: &Counts, expected: impl Fn(&str) -> bool) -> Vec<Change> {
         let gone = self
             .counts

@@ -1,13 +1,13 @@
 //! Links only if neither the core nor the kernels can panic.
 //!
 //! Its panic handler calls a function that exists nowhere. The linker asks for that function if a single panic can be
-//! reached from what is called here, which is all of the interface but `pack` (writing files is a PC's business): with fat
-//! link-time optimisation a check that can never fail is gone by then, and one that can fail is an undefined symbol. The
-//! model is parsed at run time from bytes that the optimiser cannot see through, so every variety of model counts, not
-//! only the one in flash.
+//! reached from what is called here, which is all of the interface but `pack` (writing files is a PC's business): with
+//! fat link-time optimisation a check that can never fail is gone by then, and one that can fail is an undefined
+//! symbol. The model is parsed at run time from bytes that the optimiser cannot see through, so every variety of model
+//! counts, not only the one in flash.
 //!
-//! To find a panic: `cargo rustc --release --bin no-panic -- -C link-arg=--defsym=a_panic_can_be_reached=0` links all the
-//! same, and the callers of `panic_fmt` in its disassembly are the way there.
+//! To find a panic: `cargo rustc --release --bin no-panic -- -C link-arg=--defsym=a_panic_can_be_reached=0` links all
+//! the same, and the callers of `panic_fmt` in its disassembly are the way there.
 #![no_std]
 #![no_main]
 

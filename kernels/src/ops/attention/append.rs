@@ -13,9 +13,9 @@ use half::{bf16, f16};
 
 /// Writes `n` tokens' keys and values into slots `slot..slot + n` of the cache, modulo its capacity.
 ///
-/// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a fused
-/// projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of every head, and
-/// counts values of magnitudes above 1e17 as infinite.
+/// `k` and `v` are `(n, kv_heads, head_dim)`, tokens `stride` elements apart, so that both can lie in the middle of a
+/// fused projection. f16 and bf16 round to nearest even; i8 takes a scale of amax / 127 for every key and value of
+/// every head, and counts values of magnitudes above 1e17 as infinite.
 ///
 /// # Errors
 /// [`ShapeError`] if a slice is too short, if the cache is not of its shape, or if `n` exceeds the capacity.

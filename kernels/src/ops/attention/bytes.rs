@@ -2,14 +2,14 @@
 //!
 //! A query is rounded to levels of its own scale, so that a score is an exact integer sum times the two scales. The
 //! probabilities of a block of keys, each times its value's scale, are rounded to levels of the largest of them; the
-//! block's weighted values are again exact integer sums, which join the others with the factor 2^(m_block − m). Nothing is
-//! rescaled but where a block raises the reference m by more than 40 (log₂).
+//! block's weighted values are again exact integer sums, which join the others with the factor 2^(m_block − m). Nothing
+//! is rescaled but where a block raises the reference m by more than 40 (log₂).
 //!
-//! The largest product of a probability and a scale is known before any exponential: it belongs to the largest *weighted
-//! score*, a score plus the logarithm of its value's scale, which is found while the scores are stored ([`scores`]). The
-//! logarithm is a lower bound that costs two instructions; levels are up to 6 % coarser for it ([`pieces`]). So exponentials
-//! are rounded as soon as they are computed, and keys with large scores and small values, as the first of a sequence often
-//! are, cost the others no precision.
+//! The largest product of a probability and a scale is known before any exponential: it belongs to the largest
+//! *weighted score*, a score plus the logarithm of its value's scale, which is found while the scores are stored
+//! ([`scores`]). The logarithm is a lower bound that costs two instructions; levels are up to 6 % coarser for it
+//! ([`pieces`]). So exponentials are rounded as soon as they are computed, and keys with large scores and small values,
+//! as the first of a sequence often are, cost the others no precision.
 //!
 //! [`Width`] says whether the products are of bytes or of 16-bit words.
 
@@ -115,7 +115,8 @@ impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
         let mut pieces = self.pieces(isa, at, pass)?;
         let blocks = self.plan.blocks();
         if blocks > 1 && self.moves_later(&pieces)? {
-            // One after the other, as with more rows: what a reference's move rounds differently must not depend on them.
+            // One after the other, as with more rows: what a reference's move rounds differently must not depend on
+            // them.
             for block in 0..blocks {
                 let mut of_block = pieces.map(|piece| piece.filter(|piece| piece.block == block));
                 self.round(isa, &mut of_block, &scales)?;

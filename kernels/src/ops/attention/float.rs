@@ -1,8 +1,8 @@
 //! Caches of floats: probabilities from registers, values weighted by them.
 //!
-//! Converting 16-bit floats takes the ports of the multiply-adds, in every row group's tiles anew. So where rows are many
-//! a key block is converted once, and then all row groups of the query block pass over it in f32. (Four rows or fewer
-//! convert as they load: one or two groups do not pay for writing the block.)
+//! Converting 16-bit floats takes the ports of the multiply-adds, in every row group's tiles anew. So where rows are
+//! many a key block is converted once, and then all row groups of the query block pass over it in f32. (Four rows or
+//! fewer convert as they load: one or two groups do not pay for writing the block.)
 
 use super::call::{Blocks, Call, Rows};
 use super::plan::{FloatState, GROUPS_PER_PASS, Plan, Tile, Wide};

@@ -24,9 +24,9 @@ pub(super) const PANELS_I8: usize = 16;
 const KEYS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK;
 pub(super) const QUADS_I8: usize = KEYS_I8 / 4;
 
-/// Panels of a block of an i8 cache, whatever the rows: probabilities are rounded relative to their block's largest, which
-/// costs more precision the more there are. Large heads have less to spare: their largest element, by which queries, keys
-/// and values are rounded, stands out more.
+/// Panels of a block of an i8 cache, whatever the rows: probabilities are rounded relative to their block's largest,
+/// which costs more precision the more there are. Large heads have less to spare: their largest element, by which
+/// queries, keys and values are rounded, stands out more.
 const fn panels_of_block(head_dim: usize) -> usize {
     if head_dim <= 64 {
         PANELS_I8
@@ -160,8 +160,8 @@ impl Plan {
         }
     }
 
-    /// Whether row groups pass over an i8 cache one by one. Short batches, of a microcontroller say, then take hardly more
-    /// memory than a single row of many heads.
+    /// Whether row groups pass over an i8 cache one by one. Short batches, of a microcontroller say, then take hardly
+    /// more memory than a single row of many heads.
     const fn saves(&self) -> bool {
         ROWS_FEW < self.rows && self.rows < 48
     }

@@ -447,8 +447,8 @@ fn integer_products_are_as_accurate_as_documented() {
     }
 }
 
-/// Keys that draw nearly all attention to values of nearly nothing, as the first of a sequence often do: what is left for
-/// the others is as precise as without them.
+/// Keys that draw nearly all attention to values of nearly nothing, as the first of a sequence often do: what is left
+/// for the others is as precise as without them.
 #[test]
 fn keys_without_values_cost_no_precision() {
     let mut random = Rng(4);
@@ -509,8 +509,8 @@ fn keys_without_values_cost_no_precision() {
     }
 }
 
-/// Values of any magnitude that an i8 cache takes, many in one block; what it does not take shows as NaN, and only to rows
-/// that see it.
+/// Values of any magnitude that an i8 cache takes, many in one block; what it does not take shows as NaN, and only to
+/// rows that see it.
 #[test]
 fn values_of_all_magnitudes() {
     let mut random = Rng(5);

@@ -58,8 +58,8 @@ fn over_one_plus_exp<I: Isa>(isa: I, x: I::F32, exponent: I::F32) -> I::F32 {
     isa.div(x, isa.add(isa.splat(1.0), math::exp(isa, exponent)))
 }
 
-/// Coefficients of ½·erfc(a/√2)·e^(a²/2) / t in t = 1 / (1 + 0.305·a), ascending: minimax in relative error over 0 ≤ a ≤ 14
-/// (reweighted least squares), 1.1·10⁻⁷ with these rounded coefficients.
+/// Coefficients of ½·erfc(a/√2)·e^(a²/2) / t in t = 1 / (1 + 0.305·a), ascending: minimax in relative error over 0 ≤ a
+/// ≤ 14 (reweighted least squares), 1.1·10⁻⁷ with these rounded coefficients.
 const UPPER_TAIL: [f32; 8] = [
     0.121_639_736,
     0.122_466_795,
@@ -71,7 +71,8 @@ const UPPER_TAIL: [f32; 8] = [
     0.036_699_124,
 ];
 
-/// x·Φ(x) = max(x, 0) − |x|·Φ(−|x|), where the upper tail Φ(−|x|) is a polynomial times e^(−x²/2): neither side cancels.
+/// x·Φ(x) = max(x, 0) − |x|·Φ(−|x|), where the upper tail Φ(−|x|) is a polynomial times e^(−x²/2): neither side
+/// cancels.
 #[derive(Clone, Copy)]
 pub(super) struct GeluErf;
 

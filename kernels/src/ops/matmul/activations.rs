@@ -21,8 +21,8 @@ pub(super) const U4_GROUPS: u8 = 3;
 pub(super) struct Activations<'a> {
     /// For each tile `[cols_padded / 4][vectors of the tile]`: four columns a word, the first in the low byte.
     pub(super) words: &'a [u32],
-    /// For each tile `[units][2][vectors of the tile]`: a unit's scale, an f32's bits, and what is made of the sum of its
-    /// levels. A unit is what shares a scale: a vector, or a group of its columns.
+    /// For each tile `[units][2][vectors of the tile]`: a unit's scale, an f32's bits, and what is made of the sum of
+    /// its levels. A unit is what shares a scale: a vector, or a group of its columns.
     pub(super) units: &'a [u32],
     /// Number of vectors.
     pub(super) n: usize,

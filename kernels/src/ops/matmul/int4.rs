@@ -2,9 +2,10 @@
 //!
 //! A weight is stored as u = w + 8, unsigned as the x86 byte product wants it, and a group's products stay in i16: two
 //! 16-bit lanes make an output's sum, and each starts at −4·Σa, so that together they take off 8·Σa. A lane's value is
-//! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in magnitude,
-//! so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a minimum is
-//! multiplied by Σa, once a group. A group's activations have a scale of their own, which multiplies the weights' scale.
+//! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in
+//! magnitude, so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a
+//! minimum is multiplied by Σa, once a group. A group's activations have a scale of their own, which multiplies the
+//! weights' scale.
 
 use half::f16;
 
@@ -15,8 +16,8 @@ use crate::ShapeError;
 use crate::isa::{Isa, Kernel, U4Group};
 use crate::layout::{GROUP, PANEL};
 
-/// Vectors of a tile: 6 × 16 outputs are twelve accumulators, which with two registers of weights and one of activations
-/// leave one. The sums of the groups before lie in memory meanwhile.
+/// Vectors of a tile: 6 × 16 outputs are twelve accumulators, which with two registers of weights and one of
+/// activations leave one. The sums of the groups before lie in memory meanwhile.
 const TILE: usize = 6;
 
 /// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.

@@ -17,8 +17,8 @@ use crate::ShapeError;
 use crate::isa::{Isa, Kernel};
 use crate::layout::{GROUP, PANEL};
 
-/// Vectors of a tile: 4 × 16 outputs are eight accumulators, which with two registers of weights, one of activations and
-/// a constant leave a third of AVX2's sixteen registers for products in flight.
+/// Vectors of a tile: 4 × 16 outputs are eight accumulators, which with two registers of weights, one of activations
+/// and a constant leave a third of AVX2's sixteen registers for products in flight.
 const TILE: usize = 4;
 
 /// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.

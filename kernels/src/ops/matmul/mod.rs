@@ -1,20 +1,21 @@
 //! Products of a packed weights matrix with one or many activation vectors.
 //!
-//! W of shape `(rows, cols)` lies in panels of sixteen rows ([`WeightFormat`]): every load of a
-//! weight serves sixteen outputs without a horizontal sum, and a product reads memory once, forward. Activations of the
-//! integer formats are quantized here, and interleaved by tiles of vectors, so that an inner loop walks through exactly
-//! two streams. They get a scale where the weights have one: each group of 32 columns its own, and with `I8Row` the whole
-//! vector one. (A scale per vector costs a language model several times as much of its accuracy.)
+//! W of shape `(rows, cols)` lies in panels of sixteen rows ([`WeightFormat`]): every load of a weight serves sixteen
+//! outputs without a horizontal sum, and a product reads memory once, forward. Activations of the integer formats are
+//! quantized here, and interleaved by tiles of vectors, so that an inner loop walks through exactly two streams. They
+//! get a scale where the weights have one: each group of 32 columns its own, and with `I8Row` the whole vector one. (A
+//! scale per vector costs a language model several times as much of its accuracy.)
 //!
 //! # The same bits, one at a time or many
 //! Each output is summed over its columns (or groups) in order, whatever the number of vectors: a token computed alone
-//! equals, bit for bit, the same token in a batch. Integer sums are exact, and `I8Row` rounds only after them, so `I8Row`
-//! gives the same bits on every backend; the other formats differ between backends by fused or separate multiply-adds.
+//! equals, bit for bit, the same token in a batch. Integer sums are exact, and `I8Row` rounds only after them, so
+//! `I8Row` gives the same bits on every backend; the other formats differ between backends by fused or separate
+//! multiply-adds.
 //!
 //! # Not-a-number and extremes
-//! An activation vector that holds an infinity or a NaN gives NaN outputs (integer formats), or what IEEE arithmetic gives
-//! (float formats). In the integer formats a group, in `I8Row` a vector, whose largest magnitude is below 2⁻¹⁰⁰ counts as
-//! zero.
+//! An activation vector that holds an infinity or a NaN gives NaN outputs (integer formats), or what IEEE arithmetic
+//! gives (float formats). In the integer formats a group, in `I8Row` a vector, whose largest magnitude is below 2⁻¹⁰⁰
+//! counts as zero.
 
 mod activations;
 mod float;
@@ -30,8 +31,8 @@ use crate::{Backend, Everything, Linked, Matrix, MatrixData, ShapeError};
 /// The most vectors that are quantized at a time; more are served in blocks, each of which reads the weights again.
 const TOKENS_MAX: usize = 128;
 
-/// Length in words of the scratch that [`matmul`] needs for `n` vectors of a matrix with `cols` columns, of any format and
-/// any number of rows: a byte per activation, and two words for each 32.
+/// Length in words of the scratch that [`matmul`] needs for `n` vectors of a matrix with `cols` columns, of any format
+/// and any number of rows: a byte per activation, and two words for each 32.
 ///
 /// More than 128 vectors need no more scratch than 128.
 pub const fn matmul_scratch_len(cols: usize, n: usize) -> usize {
@@ -43,10 +44,10 @@ pub const fn matmul_scratch_len(cols: usize, n: usize) -> usize {
 
 /// y = W x for `n` vectors: `x` is `(n, cols)`, `y` is `(n, rows)`, both row-major.
 ///
-/// Accuracy: `F32` and `F16` sum in f32. The integer formats round activations and multiply exact integers: `I8Row` rounds
-/// each vector to 7 bits (scale amax/63), `I8Group32` every 32 columns to 7 bits, `I4Group32` and `U4Group32` every 32
-/// columns to 8 bits (amax/127). Against exact arithmetic on Gaussian data that is a relative error of about 1.3e-2,
-/// 1.0e-2 and 0.5e-2 of the output's norm.
+/// Accuracy: `F32` and `F16` sum in f32. The integer formats round activations and multiply exact integers: `I8Row`
+/// rounds each vector to 7 bits (scale amax/63), `I8Group32` every 32 columns to 7 bits, `I4Group32` and `U4Group32`
+/// every 32 columns to 8 bits (amax/127). Against exact arithmetic on Gaussian data that is a relative error of about
+/// 1.3e-2, 1.0e-2 and 0.5e-2 of the output's norm.
 ///
 /// # Errors
 /// [`ShapeError`] when `x` or `y` has the wrong length or `scratch` is shorter than [`matmul_scratch_len`] (the float

@@ -1,9 +1,10 @@
 //! From scores to levels of probabilities.
 //!
-//! A piece, what one group of rows has of one block of keys, is rounded together. With s a score (log₂) and L a lower bound
-//! of the logarithm of its value's scale, the piece's reference is the largest s + L, here M. A key's term is
-//! 2^(s − M + C), its level the term times the value's scale, rounded: C is as large as keeps levels within 2 to the power
-//! of [`Width::P_MAX_LOG2`], whatever the bound's error. Terms and levels weigh 2^(M − m − C) in the row's sum and outputs.
+//! A piece, what one group of rows has of one block of keys, is rounded together. With s a score (log₂) and L a lower
+//! bound of the logarithm of its value's scale, the piece's reference is the largest s + L, here M. A key's term is
+//! 2^(s − M + C), its level the term times the value's scale, rounded: C is as large as keeps levels within 2 to the
+//! power of [`Width::P_MAX_LOG2`], whatever the bound's error. Terms and levels weigh 2^(M − m − C) in the row's sum
+//! and outputs.
 
 use super::{Bytes, HIDDEN, ValueScales};
 use crate::isa::Isa;
