@@ -54,8 +54,8 @@ pub(super) struct Bytes<'a, W: Width, const R: usize> {
 }
 
 /// A panel of keys, or a block of values for sixteen dimensions: quads.
-pub(super) const WIDENED_LEN: usize = QUADS_I8;
-const _: () = assert!(HEAD_DIM_MAX / 4 <= WIDENED_LEN);
+pub(super) const WIDENED_LEN: usize = HEAD_DIM_MAX / 4;
+const _: () = assert!(QUADS_I8 <= WIDENED_LEN);
 
 impl<W: Width, const R: usize> Method<R> for Bytes<'_, W, R> {
     /// Rounds the queries into `[groups][head_dim / 4][R]`, zeros beyond the last row.

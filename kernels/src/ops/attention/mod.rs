@@ -13,8 +13,7 @@
 //! rows, one by 64 where there is one), which are never stored.
 //!
 //! A cache of bytes is multiplied in integers, both times ([`Precision`]); there, scores and probabilities of a block
-//! of 256 keys are stored (128 where heads are large), because probabilities are rounded relative to their block's
-//! largest.
+//! of 128 keys are stored, because probabilities are rounded relative to their block's largest.
 //!
 //! Whatever the number of rows and however a prompt is cut: a row's bits are the same.
 

@@ -19,21 +19,11 @@ const KEYS_MAX_FEW_ROWS: usize = 128;
 /// Keys of a block that is converted to f32.
 const KEYS_MAX_WIDENED: usize = 64;
 
-/// The most panels of an i8 block, and keys, and quads of keys.
-pub(super) const PANELS_I8: usize = 16;
-const KEYS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK;
+/// Panels of a block of an i8 cache, and keys, and quads of keys, whatever the rows: probabilities are rounded relative
+/// to their block's largest, which costs more precision the more there are.
+pub(super) const PANELS_I8: usize = 8;
+pub(super) const KEYS_I8: usize = PANELS_I8 * KEYS_PER_BLOCK;
 pub(super) const QUADS_I8: usize = KEYS_I8 / 4;
-
-/// Panels of a block of an i8 cache, whatever the rows: probabilities are rounded relative to their block's largest,
-/// which costs more precision the more there are. Large heads have less to spare: their largest element, by which
-/// queries, keys and values are rounded, stands out more.
-const fn panels_of_block(head_dim: usize) -> usize {
-    if head_dim <= 64 {
-        PANELS_I8
-    } else {
-        PANELS_I8 / 2
-    }
-}
 
 /// Rows that pass over a key panel while it is in L1, and the groups that they make at most.
 const ROWS_PER_PASS: usize = 12;
@@ -57,11 +47,11 @@ const fn groups_per_pass(rows: usize) -> usize {
     min(ROWS_PER_PASS / rows, GROUPS_PER_PASS)
 }
 
-/// The most pieces of a pass over an i8 cache: those of its groups, or of one row two blocks.
-pub(super) const PIECES: usize = 3;
+/// The most pieces of a pass over an i8 cache: those of its groups, or of one row four blocks.
+pub(super) const PIECES: usize = 4;
 
 const _: () = {
-    let Ok(kv) = KvShape::new(1, 8, 2 * KEYS_I8) else {
+    let Ok(kv) = KvShape::new(1, 8, 4 * KEYS_I8) else {
         panic!()
     };
     let mut rows = 1;
@@ -109,11 +99,10 @@ impl Plan {
             rows if rows < ROWS_MAX => rows.next_multiple_of(12),
             _ => ROWS_MAX,
         };
-        let keys_of_block = panels_of_block(kv.head_dim()) * KEYS_PER_BLOCK;
         let keys_max = match dtype {
             // Blocks whose scalar work overlaps.
-            KvDtype::I8 if rows == 1 => 2 * keys_of_block,
-            KvDtype::I8 => keys_of_block,
+            KvDtype::I8 if rows == 1 => 4 * KEYS_I8,
+            KvDtype::I8 => KEYS_I8,
             KvDtype::F16 | KvDtype::BF16 if rows == 6 || rows > ROWS_FEW => KEYS_MAX_WIDENED,
             _ if rows > 1 && rows <= ROWS_FEW => KEYS_MAX_FEW_ROWS,
             _ => KEYS_MAX,
@@ -180,22 +169,7 @@ impl Plan {
 
     /// Blocks of an i8 cache that are attended to at a time.
     pub(super) const fn blocks(&self) -> usize {
-        self.panels.div_ceil(panels_of_block(self.head_dim))
-    }
-
-    /// Keys of a block of an i8 cache.
-    pub(super) const fn keys_of_block(&self) -> usize {
-        panels_of_block(self.head_dim) * KEYS_PER_BLOCK
-    }
-
-    /// The block of an i8 cache that a panel of the pass is in, and which of its panels it is.
-    pub(super) const fn block_of(&self, panel: usize) -> (usize, usize) {
-        // Not a division, of numbers that the compiler does not know.
-        if panels_of_block(self.head_dim) == PANELS_I8 {
-            (panel / PANELS_I8, panel % PANELS_I8)
-        } else {
-            (panel / (PANELS_I8 / 2), panel % (PANELS_I8 / 2))
-        }
+        self.panels.div_ceil(PANELS_I8)
     }
 
     /// Scores of an i8 pass: a block's for every row.

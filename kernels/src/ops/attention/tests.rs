@@ -398,11 +398,12 @@ fn scratch_grows_with_the_queries() {
 fn integer_products_are_as_accurate_as_documented() {
     let mut random = Rng(3);
     for (precision, bound) in [(Precision::Fast, 2.5e-2), (Precision::Accurate, 1e-2)] {
-        for (head_dim, kv_len) in [(64, 512), (64, 1024), (128, 512), (80, 300)] {
+        // Inputs differ by a tenth.
+        for (head_dim, kv_len) in [(64, 512), (64, 1024), (128, 512), (80, 300)].repeat(4) {
             if cfg!(miri) {
                 continue;
             }
-            let q_len = 32;
+            let q_len = 16;
             let mut case = Case::random(&mut random);
             case = Case {
                 dtype: KvDtype::I8,

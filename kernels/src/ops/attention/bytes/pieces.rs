@@ -11,7 +11,7 @@ use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 use crate::math::{LOG2_BELOW, exp2};
 use crate::ops::attention::call::Blocks;
-use crate::ops::attention::plan::{PIECES, Wide};
+use crate::ops::attention::plan::{KEYS_I8, PIECES, Wide};
 use crate::ops::attention::walk::Pass;
 use crate::ops::attention::width::Width;
 
@@ -56,7 +56,6 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             let keys = spans.to[R - 1]
                 .saturating_sub(at.key())
                 .min(at.count * KEYS_PER_BLOCK);
-            let keys_of_block = self.plan.keys_of_block();
             let (mut block, mut first) = (0, 0);
             while first < keys {
                 let index_of_pass = index * self.plan.blocks() + block;
@@ -70,12 +69,12 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
                     group: pass.from + index,
                     block,
                     first,
-                    keys: keys_of_block.min(keys - first),
+                    keys: KEYS_I8.min(keys - first),
                     highest,
                     shift: [0.0; 8],
                     weight: [0.0; 8],
                 });
-                (block, first) = (block + 1, first + keys_of_block);
+                (block, first) = (block + 1, first + KEYS_I8);
             }
         }
         Some(pieces)

@@ -81,7 +81,7 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             }
         }
         let key = at.key() + panel * KEYS_PER_BLOCK;
-        let (block, first) = self.plan.block_of(panel);
+        let (block, first) = (panel / PANELS_I8, panel % PANELS_I8);
         // Panels that are taken together are of one block.
         let first = first.min(PANELS_I8 - P);
         for (index, spans) in pass.groups() {
