@@ -12,6 +12,9 @@ use super::{GROUP_STEPS, Isa, Kernel, U4Group};
 use core::arch::x86_64::*;
 use half::{bf16, f16};
 
+/// Miri runs no assembly.
+const HAS_ASM: bool = !cfg!(miri);
+
 impl<const LEVEL: u8> Isa for X86<LEVEL> {
     type F32 = __m256;
     type I32 = __m256i;
@@ -461,6 +464,7 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_i8_tile(sums, panel, words) }
         } else if LEVEL == AVX2
+            && HAS_ASM
             && M == 4
             && let Ok(sums) = sums.as_mut_slice().try_into()
         {
@@ -516,6 +520,7 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_u4_groups::<M, MINIMA>(outputs, groups, words, units, steps) }
         } else if LEVEL == AVX2
+            && HAS_ASM
             && M == 6
             && let Ok(outputs) = outputs.as_mut_slice().try_into()
         {
