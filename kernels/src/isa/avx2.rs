@@ -15,6 +15,35 @@ use half::{bf16, f16};
 /// Miri runs no assembly.
 const HAS_ASM: bool = !cfg!(miri);
 
+/// Lanes as signed bytes, saturated. The packs work on 128-bit halves: words of four lanes come out as 0 2 4 6 1 3 5 7.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow_halves([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
+}
+
+/// Words of `a` and `b` side by side, two a register: of each 128-bit half, words 0 and 1, then 2 and 3.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleaved_words(a: __m256i, b: __m256i) -> [__m128d; 4] {
+    let low = _mm256_castsi256_pd(_mm256_unpacklo_epi32(a, b));
+    let high = _mm256_castsi256_pd(_mm256_unpackhi_epi32(a, b));
+    [
+        _mm256_castpd256_pd128(low),
+        _mm256_extractf128_pd::<1>(low),
+        _mm256_castpd256_pd128(high),
+        _mm256_extractf128_pd::<1>(high),
+    ]
+}
+
+/// The first two lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two_words(a: __m128i) -> [u32; 2] {
+    let both = _mm_cvtsi128_si64(a) as u64;
+    [both as u32, (both >> 32) as u32]
+}
+
 impl<const LEVEL: u8> Isa for X86<LEVEL> {
     type F32 = __m256;
     type I32 = __m256i;
@@ -192,6 +221,16 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         }
     }
     #[inline(always)]
+    fn max_bits_of_two(self, a: __m256, b: __m256) -> [u32; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let a = _mm256_max_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            two_words(_mm_max_epi32(a, _mm_unpackhi_epi64(a, a)))
+        }
+    }
+    #[inline(always)]
     fn gt(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
@@ -245,6 +284,16 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             let a = _mm_add_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a));
             _mm_cvtsi128_si32(a)
         }
+    }
+    #[inline(always)]
+    fn sums_of_two(self, a: __m256i, b: __m256i) -> [i32; 2] {
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        let sums = unsafe {
+            let a = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let a = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            two_words(_mm_add_epi32(a, _mm_unpackhi_epi64(a, a)))
+        };
+        sums.map(|sum| sum as i32)
     }
     #[inline(always)]
     fn to_f32(self, a: __m256i) -> __m256 {
@@ -339,13 +388,30 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     fn narrow(self, a: [__m256i; 4]) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe {
-            // The packs work on 128-bit halves: groups of four lanes come out as 0 2 4 6 1 3 5 7.
-            let words = [
-                _mm256_packs_epi32(a[0], a[1]),
-                _mm256_packs_epi32(a[2], a[3]),
-            ];
-            let bytes = _mm256_packs_epi16(words[0], words[1]);
+            let bytes = narrow_halves(a);
             _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+    }
+    #[inline(always)]
+    fn store_words_of_two(
+        self,
+        [a, b]: [[__m256i; 4]; 2],
+        to: &mut [[u32; 2]],
+        [first, stride]: [usize; 2],
+    ) {
+        // SAFETY: `self` proves AVX2.
+        let pairs = unsafe { interleaved_words(narrow_halves(a), narrow_halves(b)) };
+        for (i, pairs) in pairs.into_iter().enumerate() {
+            // Even words in the lower 128 bits, odd ones in the upper.
+            let k = [0, 1, 4, 5][i];
+            if let Some(to) = to.get_mut(first + k * stride) {
+                // SAFETY: `self` proves AVX2; the reference covers eight bytes.
+                unsafe { _mm_storel_pd(to.as_mut_ptr().cast(), pairs) };
+            }
+            if let Some(to) = to.get_mut(first + (k + 2) * stride) {
+                // SAFETY: `self` proves AVX2; the reference covers eight bytes.
+                unsafe { _mm_storeh_pd(to.as_mut_ptr().cast(), pairs) };
+            }
         }
     }
     #[inline(always)]
@@ -357,11 +423,6 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
     fn dot2_u4(self, acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2, FMA and F16C.
         unsafe { _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, s)) }
-    }
-    #[inline(always)]
-    fn sum_pairs(self, a: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX2, FMA and F16C.
-        unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
     fn load_i16(self, from: &[i16; 16]) -> __m256i {

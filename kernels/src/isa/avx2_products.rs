@@ -172,25 +172,24 @@ macro_rules! u4_zero {
     };
 }
 
-/// Adds a vector's products of a group, times both scales, to its outputs, which lie in memory.
+/// Adds a vector's products of a group, times its scale, then the weights' at `{w0}` and `{t0}`, to its outputs, which
+/// lie in memory. Multiplying both lanes of a sum by the scale is no more work than adding them.
 macro_rules! u4_scale {
     ($at:literal, $out:literal, $a:literal, $b:literal) => {
         concat!(
-            "vbroadcastss {t1}, [{units} + ",
+            "vpbroadcastd {t1}, [{units} + ",
             $at,
             "]\n",
-            "vmulps {t0}, {t1}, [{group} + {scales}]\n",
-            "vmulps {t1}, {t1}, [{group} + {scales} + 32]\n",
             "vpmaddwd ",
             $a,
             ", ",
             $a,
-            ", {w0}\n",
+            ", {t1}\n",
             "vpmaddwd ",
             $b,
             ", ",
             $b,
-            ", {w0}\n",
+            ", {t1}\n",
             "vcvtdq2ps ",
             $a,
             ", ",
@@ -203,12 +202,12 @@ macro_rules! u4_scale {
             "\n",
             "vfmadd213ps ",
             $a,
-            ", {t0}, [{outputs} + ",
+            ", {w0}, [{outputs} + ",
             $out,
             "]\n",
             "vfmadd213ps ",
             $b,
-            ", {t1}, [{outputs} + ",
+            ", {t0}, [{outputs} + ",
             $out,
             " + 32]\n",
         )
@@ -237,15 +236,15 @@ macro_rules! u4_store {
 macro_rules! u4_store_above {
     ($at:literal, $out:literal, $a:literal, $b:literal) => {
         concat!(
-            "vbroadcastss {t0}, [{units} + 24 + ",
+            "vbroadcastss {t1}, [{units} + 24 + ",
             $at,
             "]\n",
             "vfmadd231ps ",
             $a,
-            ", {t0}, [{group} + {minima}]\n",
+            ", {t1}, [{group} + {minima}]\n",
             "vfmadd231ps ",
             $b,
-            ", {t0}, [{group} + {minima} + 32]\n",
+            ", {t1}, [{group} + {minima} + 32]\n",
             u4_store!($at, $out, $a, $b),
         )
     };
@@ -271,7 +270,8 @@ macro_rules! u4_groups {
             u4_step!("5"),
             u4_step!("6"),
             u4_step!("7"),
-            "vpbroadcastd {w0}, [{ones}]",
+            "vmovups {w0}, [{group} + {scales}]",
+            "vmovups {t0}, [{group} + {scales} + 32]",
             u4_scale!("0", "0", "{a0}", "{b0}"),
             $store!("0", "0", "{a0}", "{b0}"),
             u4_scale!("4", "64", "{a1}", "{b1}"),
@@ -294,7 +294,6 @@ macro_rules! u4_groups {
             units = inout(reg) $units.as_ptr() => _,
             len = inout(reg) $len => _,
             outputs = in(reg) $outputs.as_mut_ptr(),
-            ones = in(reg) &ONES,
             scales = const offset_of!(U4Group, scales),
             $($minima = const offset_of!(U4Group, minima),)?
             size = const size_of::<U4Group>(),
@@ -310,9 +309,6 @@ macro_rules! u4_groups {
         )
     };
 }
-
-/// Two lanes of sixteen bits.
-static ONES: u32 = 0x0001_0001;
 
 /// [`Isa::add_u4_groups`](super::Isa::add_u4_groups) for six vectors.
 #[inline]

@@ -151,7 +151,7 @@ pub(super) fn add_i8_tile<const M: usize>(
     }
 }
 
-/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+/// Adds a group's integer sums to the outputs, times the scales of its activations, then of its weights.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add_scaled<const M: usize>(
@@ -161,8 +161,8 @@ fn add_scaled<const M: usize>(
     x_scales: &[u32; M],
 ) {
     for ((output, sum), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
-        let scales = _mm512_mul_ps(scales, splat_f32(*x_scale));
-        *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, *output);
+        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), splat_f32(*x_scale));
+        *output = _mm512_fmadd_ps(product, scales, *output);
     }
 }
 
@@ -220,8 +220,8 @@ pub(super) fn dot_i8_panel(
             prefetch(step, PREFETCH_BYTES);
             sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(load(step), offset), splat(*x));
         }
-        let scales = _mm512_mul_ps(load_f16(scales), splat_f32(*x_scale));
-        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, output);
+        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), splat_f32(*x_scale));
+        output = _mm512_fmadd_ps(product, load_f16(scales), output);
     }
     halves_f32(output)
 }
@@ -280,10 +280,10 @@ pub(super) fn dot_u4_panel<const MINIMA: bool>(
     let words = words.as_chunks::<GROUP_STEPS>().0;
     let activations = words.iter().zip(units);
     let parameters = scales.iter().zip(minima);
-    for ((group, (words, [x_scale, sum])), (scales, minima)) in
+    for ((group, (words, [x_scale, x_sum])), (scales, minima)) in
         groups.iter().zip(activations).zip(parameters)
     {
-        let mut low = splat(if MINIMA { 0 } else { *sum });
+        let mut low = splat(if MINIMA { 0 } else { *x_sum });
         let mut high = _mm512_setzero_si512();
         for (bytes, [x0, x1]) in group.iter().zip(words.as_chunks::<2>().0) {
             prefetch(bytes, PREFETCH_BYTES);
@@ -291,11 +291,11 @@ pub(super) fn dot_u4_panel<const MINIMA: bool>(
             low = _mm512_dpbusd_epi32(low, _mm512_and_si512(bytes, low_bits), splat(*x0));
             high = _mm512_dpbusd_epi32(high, _mm512_andnot_si512(low_bits, bytes), splat(*x1));
         }
-        let product = _mm512_add_epi32(low, _mm512_srai_epi32::<4>(high));
-        let scales = _mm512_mul_ps(load_f16(scales), splat_f32(*x_scale));
-        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scales, output);
+        let sum = _mm512_add_epi32(low, _mm512_srai_epi32::<4>(high));
+        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), splat_f32(*x_scale));
+        output = _mm512_fmadd_ps(product, load_f16(scales), output);
         if MINIMA {
-            output = _mm512_fmadd_ps(load_f16(minima), splat_f32(*sum), output);
+            output = _mm512_fmadd_ps(load_f16(minima), splat_f32(*x_sum), output);
         }
     }
     halves_f32(output)

@@ -235,6 +235,11 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
 
     /// Bits of the largest lane, none of which is negative (a NaN counts as larger than infinity).
     fn max_bits(self, a: Self::F32) -> u32;
+    /// [`max_bits`](Self::max_bits) of both.
+    #[inline(always)]
+    fn max_bits_of_two(self, a: Self::F32, b: Self::F32) -> [u32; 2] {
+        [self.max_bits(a), self.max_bits(b)]
+    }
 
     // Comparisons.
 
@@ -261,6 +266,11 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Sum of the lanes, wrapping.
     fn sum_i32(self, a: Self::I32) -> i32;
+    /// [`sum_i32`](Self::sum_i32) of both.
+    #[inline(always)]
+    fn sums_of_two(self, a: Self::I32, b: Self::I32) -> [i32; 2] {
+        [self.sum_i32(a), self.sum_i32(b)]
+    }
     /// Lanes as f32, rounded to nearest even.
     fn to_f32(self, a: Self::I32) -> Self::F32;
     /// Lanes rounded to nearest even; unspecified unless |a| ≤ 2²².
@@ -300,13 +310,30 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     fn dot4_weights(self, acc: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// Thirty-two lanes as signed bytes, saturated, in order.
     fn narrow(self, a: [Self::I32; 4]) -> Self::Bytes;
+    /// Word k, four lanes of either part as signed bytes, saturated, the first in the low byte, to
+    /// `to[first + k · stride]`, for k of 0 to 7.
+    #[inline(always)]
+    fn store_words_of_two(
+        self,
+        parts: [[Self::I32; 4]; 2],
+        to: &mut [[u32; 2]],
+        [first, stride]: [usize; 2],
+    ) {
+        for (i, part) in parts.into_iter().enumerate() {
+            let mut bytes = [0; 32];
+            self.store_bytes(self.narrow(part), &mut bytes);
+            for (k, quad) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                if let Some(to) = to.get_mut(first + k * stride) {
+                    to[i] = u32::from_le_bytes(*quad);
+                }
+            }
+        }
+    }
     /// Two lanes of sixteen bits, the first in the low half of `x`, eight times.
     fn splat2_i16(self, x: u32) -> Self::I16;
     /// Lane i: `acc[i] + u[2i] · s[2i] + u[2i+1] · s[2i+1]`, u unsigned and at most 15, s signed. Sums wrap: eight
     /// additions to zero with |s| ≤ 127 stay within 30 480, so are exact.
     fn dot2_u4(self, acc: Self::I16, u: Self::Bytes, s: Self::Bytes) -> Self::I16;
-    /// Lane i: `a[2i] + a[2i+1]`.
-    fn sum_pairs(self, a: Self::I16) -> Self::I32;
 
     /// Sixteen i16 from memory.
     fn load_i16(self, from: &[i16; 16]) -> Self::I16;
@@ -371,8 +398,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_panel(self, sums, panel, words)
     }
 
-    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times
-    /// `units[g][0][m]`, an f32's bits, times an integer: it starts at `units[g][1][m]` and gains
+    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the
+    /// product, rounded, of `units[g][0][m]`, an f32's bits, and an integer: it starts at `units[g][1][m]` and gains
     /// [`dot4_weights`](Self::dot4_weights) of `groups[g][k]` and `words[8·g + k][m]` for each of the group's steps.
     /// `steps` is eight, as a number that the compiler does not know.
     #[inline(always)]
@@ -401,6 +428,12 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::dot_i8_panel(self, groups, scales, words, units)
     }
 
+    /// The word for a group's relative scale, at most 8192, where it multiplies products with 4-bit weights.
+    #[inline(always)]
+    fn scale_u4(self, scale: i32) -> u32 {
+        products::scale_u4::<Self>(scale)
+    }
+
     /// The word that makes the products of a group of 4-bit weights start at −8·sum; |sum| is at most 32·127.
     #[inline(always)]
     fn start_u4(self, sum: i32) -> u32 {
@@ -408,10 +441,11 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     }
 
     /// Groups of 4-bit weights, unpacked, times M vectors: for every group g, in order, `outputs[m]` gains the
-    /// group's scale times `units[g][0][m]`, an f32's bits, times the integer Σ u·x, exact, over its unsigned bytes u
-    /// and the signed bytes x (in ±127) of `words[8·g..][m]`. The integer starts at `units[g][1][m]`, which
-    /// [`start_u4`](Self::start_u4) made; with MINIMA it starts at 0, and the output gains the group's minimum times
-    /// `units[g][1][m]`, an f32's bits. `steps` is eight, as a number that the compiler does not know.
+    /// group's scale times the product, rounded, of the relative scale of which [`scale_u4`](Self::scale_u4) made
+    /// `units[g][0][m]`, and the integer Σ u·x, exact, over its unsigned bytes u and the signed bytes x (in ±127) of
+    /// `words[8·g..][m]`. The integer starts at `units[g][1][m]`, which [`start_u4`](Self::start_u4) made; with MINIMA
+    /// it starts at 0, and the output gains the group's minimum times `units[g][1][m]`, an f32's bits. `steps` is
+    /// eight, as a number that the compiler does not know.
     #[inline(always)]
     fn add_u4_groups<const M: usize, const MINIMA: bool>(
         self,

@@ -596,11 +596,6 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
         unsafe { [dot2_s8(acc[0], u[0], s[0]), dot2_s8(acc[1], u[1], s[1])] }
     }
     #[inline(always)]
-    fn sum_pairs(self, a: I16) -> I32 {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vpaddlq_s16(a[0]), vpaddlq_s16(a[1])] }
-    }
-    #[inline(always)]
     fn load_i16(self, from: &[i16; 16]) -> I16 {
         // SAFETY: `self` proves NEON; the reference covers the bytes.
         let int16x8x2_t(a, b) = unsafe { vld1q_s16_x2(from.as_ptr()) };

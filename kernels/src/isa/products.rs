@@ -139,7 +139,7 @@ pub(super) fn add_i8_groups<I: Isa, const M: usize>(
             }
         }
         let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
-        add_scaled(isa, outputs, sums, scales, x_scales);
+        add_scaled(isa, outputs, scaled(isa, sums, x_scales), scales);
     }
 }
 
@@ -162,27 +162,40 @@ pub(super) fn dot_i8_panel<I: Isa>(
             s0 = isa.dot4_weights(s0, isa.load_weights(&step[0]), x);
             s1 = isa.dot4_weights(s1, isa.load_weights(&step[1]), x);
         }
-        let x_scale = isa.splat(f32::from_bits(*x_scale));
-        let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
-        y0 = isa.fma(isa.to_f32(s0), isa.mul(scales[0], x_scale), y0);
-        y1 = isa.fma(isa.to_f32(s1), isa.mul(scales[1], x_scale), y1);
+        let [[p0, p1]] = scaled(isa, [[s0, s1]], &[*x_scale]);
+        y0 = isa.fma(p0, isa.load_f16(&scales[0]), y0);
+        y1 = isa.fma(p1, isa.load_f16(&scales[1]), y1);
     }
     [y0, y1]
 }
 
-/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+/// A group's integer sums times the scales of its activations, f32's bits.
+#[inline(always)]
+pub(super) fn scaled<I: Isa, const M: usize>(
+    isa: I,
+    sums: [[I::I32; 2]; M],
+    x_scales: &[u32; M],
+) -> [[I::F32; 2]; M] {
+    let mut products = [[isa.splat(0.0); 2]; M];
+    for ((products, sums), x_scale) in products.iter_mut().zip(sums).zip(x_scales) {
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        products[0] = isa.mul(isa.to_f32(sums[0]), x_scale);
+        products[1] = isa.mul(isa.to_f32(sums[1]), x_scale);
+    }
+    products
+}
+
+/// Adds a group's products to the outputs, times the scales of its weights.
 #[inline(always)]
 pub(super) fn add_scaled<I: Isa, const M: usize>(
     isa: I,
     outputs: &mut [[I::F32; 2]; M],
-    sums: [[I::I32; 2]; M],
+    products: [[I::F32; 2]; M],
     [s0, s1]: [I::F32; 2],
-    x_scales: &[u32; M],
 ) {
-    for (([y0, y1], sums), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
-        let x_scale = isa.splat(f32::from_bits(*x_scale));
-        *y0 = isa.fma(isa.to_f32(sums[0]), isa.mul(s0, x_scale), *y0);
-        *y1 = isa.fma(isa.to_f32(sums[1]), isa.mul(s1, x_scale), *y1);
+    for ([y0, y1], [p0, p1]) in outputs.iter_mut().zip(products) {
+        *y0 = isa.fma(p0, s0, *y0);
+        *y1 = isa.fma(p1, s1, *y1);
     }
 }
 
@@ -203,6 +216,16 @@ pub(super) fn add_minima<I: Isa, const M: usize>(
 }
 
 #[inline(always)]
+pub(super) fn scale_u4<I: Isa>(scale: i32) -> u32 {
+    if I::DOT4 {
+        return (scale as f32).to_bits();
+    }
+    // A factor for each of the two lanes of sixteen bits that make an output's sum.
+    let lane = u32::from(scale as u16);
+    lane << 16 | lane
+}
+
+#[inline(always)]
 pub(super) fn start_u4<I: Isa>(sum: i32) -> u32 {
     if I::DOT4 {
         return sum.wrapping_mul(-8) as u32;
@@ -212,17 +235,19 @@ pub(super) fn start_u4<I: Isa>(sum: i32) -> u32 {
     lane << 16 | lane
 }
 
-/// A group times M vectors, in the unit that suits the instruction set: 32 bits where it adds four products to them at
-/// once, else pairs of 16 bits, which hold a whole group.
+/// A group times M vectors and their scales, summed in the unit that suits the instruction set: 32 bits where it adds
+/// four products to them at once, else pairs of 16 bits, which hold a whole group and become 32 bits by the product with
+/// its scale.
 #[inline(always)]
 fn dot_u4_group<I: Isa, const M: usize>(
     isa: I,
     starts: &[u32; M],
     group: &[[[u8; 32]; 2]],
     words: &[[u32; M]],
-) -> [[I::I32; 2]; M] {
-    let mut sums = [[isa.splat_i32(0); 2]; M];
+    x_scales: &[u32; M],
+) -> [[I::F32; 2]; M] {
     if I::DOT4 {
+        let mut sums = [[isa.splat_i32(0); 2]; M];
         for (sums, start) in sums.iter_mut().zip(starts) {
             *sums = [isa.splat_i32(*start as i32); 2];
         }
@@ -234,6 +259,7 @@ fn dot_u4_group<I: Isa, const M: usize>(
                 *s1 = isa.dot4_u7(*s1, w1, x);
             }
         }
+        scaled(isa, sums, x_scales)
     } else {
         let mut lanes = [[isa.splat2_i16(0); 2]; M];
         for (lanes, start) in lanes.iter_mut().zip(starts) {
@@ -247,11 +273,22 @@ fn dot_u4_group<I: Isa, const M: usize>(
                 *l1 = isa.dot2_u4(*l1, w1, x);
             }
         }
-        for (sums, [l0, l1]) in sums.iter_mut().zip(lanes) {
-            *sums = [isa.sum_pairs(l0), isa.sum_pairs(l1)];
+        let mut products = [[isa.splat(0.0); 2]; M];
+        for ((products, lanes), x_scale) in products.iter_mut().zip(lanes).zip(x_scales) {
+            *products = scaled_pairs(isa, lanes, *x_scale);
         }
+        products
     }
-    sums
+}
+
+/// Both lanes of each sum times a scale, of which [`scale_u4`] made a word.
+#[inline(always)]
+fn scaled_pairs<I: Isa>(isa: I, [l0, l1]: [I::I16; 2], x_scale: u32) -> [I::F32; 2] {
+    let (zero, x_scale) = (isa.splat_i32(0), isa.splat2_i16(x_scale));
+    [
+        isa.to_f32(isa.dot2_i16(zero, l0, x_scale)),
+        isa.to_f32(isa.dot2_i16(zero, l1, x_scale)),
+    ]
 }
 
 #[inline(always)]
@@ -267,9 +304,9 @@ pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
     for ((group, words), [x_scales, sums]) in groups.iter().zip(words).zip(units) {
         let starts = if MINIMA { &[0; M] } else { sums };
         let steps = group.steps.get(..steps).unwrap_or_default();
-        let products = dot_u4_group(isa, starts, steps, words);
+        let products = dot_u4_group(isa, starts, steps, words, x_scales);
         let scales = [isa.load(&group.scales[0]), isa.load(&group.scales[1])];
-        add_scaled(isa, outputs, products, scales, x_scales);
+        add_scaled(isa, outputs, products, scales);
         if MINIMA {
             add_minima(isa, outputs, &group.minima, sums);
         }
@@ -280,10 +317,10 @@ pub(super) fn add_u4_groups<I: Isa, const M: usize, const MINIMA: bool>(
 #[inline(always)]
 fn dot_u4_packed<I: Isa>(
     isa: I,
-    start: u32,
+    [x_scale, start]: [u32; 2],
     group: &[[[u8; 32]; 2]; GROUP_STEPS / 2],
     words: &[u32; GROUP_STEPS],
-) -> [I::I32; 2] {
+) -> [I::F32; 2] {
     let pairs = words.as_chunks::<2>().0;
     if I::DOT4 {
         let [mut s0, mut s1] = [isa.splat_i32(start as i32); 2];
@@ -298,7 +335,8 @@ fn dot_u4_packed<I: Isa>(
             s0 = isa.dot4_u7(s0, isa.high_nibbles(b0), x1);
             s1 = isa.dot4_u7(s1, isa.high_nibbles(b1), x1);
         }
-        [s0, s1]
+        let [products] = scaled(isa, [[s0, s1]], &[x_scale]);
+        products
     } else {
         let [mut l0, mut l1] = [isa.splat2_i16(start); 2];
         for ([b0, b1], [x0, x1]) in group.iter().zip(pairs) {
@@ -312,7 +350,7 @@ fn dot_u4_packed<I: Isa>(
             l0 = isa.dot2_u4(l0, isa.high_nibbles(b0), x1);
             l1 = isa.dot2_u4(l1, isa.high_nibbles(b1), x1);
         }
-        [isa.sum_pairs(l0), isa.sum_pairs(l1)]
+        scaled_pairs(isa, [l0, l1], x_scale)
     }
 }
 
@@ -337,11 +375,9 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
             isa.prefetch(line, PREFETCH_BYTES);
         }
         let start = if MINIMA { 0 } else { *sum };
-        let [p0, p1] = dot_u4_packed(isa, start, group, words);
-        let (s0, s1) = (isa.load_f16(&scales[0]), isa.load_f16(&scales[1]));
-        let x_scale = isa.splat(f32::from_bits(*x_scale));
-        y0 = isa.fma(isa.to_f32(p0), isa.mul(s0, x_scale), y0);
-        y1 = isa.fma(isa.to_f32(p1), isa.mul(s1, x_scale), y1);
+        let [p0, p1] = dot_u4_packed(isa, [*x_scale, start], group, words);
+        y0 = isa.fma(p0, isa.load_f16(&scales[0]), y0);
+        y1 = isa.fma(p1, isa.load_f16(&scales[1]), y1);
         if MINIMA {
             let sum = isa.splat(f32::from_bits(*sum));
             y0 = isa.fma(isa.load_f16(&minima[0]), sum, y0);

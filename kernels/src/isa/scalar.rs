@@ -356,14 +356,6 @@ impl Isa for Scalar {
         acc
     }
     #[inline(always)]
-    fn sum_pairs(self, a: [i16; 16]) -> [i32; 8] {
-        let mut out = [0; 8];
-        for (out, [a, b]) in out.iter_mut().zip(a.as_chunks::<2>().0) {
-            *out = i32::from(*a) + i32::from(*b);
-        }
-        out
-    }
-    #[inline(always)]
     fn load_i16(self, from: &[i16; 16]) -> [i16; 16] {
         *from
     }

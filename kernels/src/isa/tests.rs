@@ -172,10 +172,11 @@ impl Kernel for Integers {
         }
         let both = |k: usize| i32::from(u[k] & 15) + i32::from(u[k] >> 4);
         let want = core::array::from_fn(|i| 4 * (dot(i, &both, &|k| i32::from(s[k])) - acc[i]));
-        assert_eq!(ints(isa.sum_pairs(pairs)), want);
+        let (zero, ones) = (isa.splat_i32(0), isa.splat2_i16(1 << 16 | 1));
+        assert_eq!(ints(isa.dot2_i16(zero, pairs, ones)), want);
 
         let two = u32::from((-4 * i16::from(s[0])) as u16) | 5 << 16;
-        let same = isa.sum_pairs(isa.splat2_i16(two));
+        let same = isa.dot2_i16(zero, isa.splat2_i16(two), ones);
         assert_eq!(ints(same), [5 - 4 * i32::from(s[0]); 8]);
         // Acc as it is saturates; shifted down, it does not.
         for shift in [0, 24] {

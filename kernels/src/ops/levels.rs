@@ -19,6 +19,49 @@ pub(super) fn scale_and_factor(amax: u32, highest: f32) -> (f32, f32) {
     }
 }
 
+/// The relative scale of a group as large as its whole vector. A power of two, so that scaling by it is exact; and
+/// 32·128·63 or 32·15·127, the most that a group's products add up to, times it fits i32.
+const RELATIVE_ONE: f32 = 8192.0;
+
+/// Scales of a vector's groups: whole multiples of one number.
+///
+/// Integers can be multiplied by such a scale and stay exact, so an instruction set may do that where it suits: the
+/// product of a group's sum and its relative scale is rounded once, as an integer or as a float.
+#[derive(Clone, Copy)]
+pub(super) struct GroupScales {
+    /// What relative scales are multiples of.
+    pub(super) unit: f32,
+    /// Takes magnitudes to relative scales.
+    relative: f32,
+    /// Takes elements to levels, times the group's relative scale.
+    factor: f32,
+}
+
+impl GroupScales {
+    /// From the vector's [`amax`], for levels up to `highest`.
+    #[inline(always)]
+    pub(super) fn new(amax: u32, highest: f32) -> Self {
+        let (scale, factor) = scale_and_factor(amax, highest);
+        Self {
+            unit: scale / RELATIVE_ONE,
+            relative: factor * (RELATIVE_ONE / highest),
+            factor: factor * RELATIVE_ONE,
+        }
+    }
+
+    /// The relative scale of a group, 1 to 8192, from the bits of its largest magnitude, and the factor that takes its
+    /// elements to levels.
+    #[inline(always)]
+    pub(super) fn of_group(self, amax: u32) -> (i32, f32) {
+        // Adding 1.5·2²³ rounds to an integer and leaves it in the low bits. One more, so that no level is too high.
+        const MAGIC: f32 = 12_582_912.0;
+        let rounded = f32::from_bits(amax) * self.relative + MAGIC;
+        let relative = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32 - 1);
+        let relative = relative.clamp(1, RELATIVE_ONE as i32);
+        (relative, self.factor / relative as f32)
+    }
+}
+
 /// Bits of the largest magnitude. Bits of magnitudes order like integers, a NaN above infinity, so that no instruction
 /// set can lose one.
 #[inline(always)]

@@ -4,13 +4,15 @@
 //! 16-bit lanes make an output's sum, and each starts at −4·Σa, so that together they take off 8·Σa. A lane's value is
 //! Σ(u−4)·a over its own 16 columns minus 4·Σa over the other lane's, at most 16·127·11 + 16·127·4 = 30 480 in
 //! magnitude, so wrapping sums are exact. Weights with minima start at 0, which leaves 16·15·127 = 30 480 again; a
-//! minimum is multiplied by Σa, once a group. A group's activations have a scale of their own, which multiplies the
-//! weights' scale.
+//! minimum is multiplied by Σa, once a group. A group's activations have a scale of their own: a small integer, which
+//! multiplies its sum, times a number of the whole vector, which multiplies the output.
 
 use half::f16;
 
 use super::activations::{I4_GROUPS, Rows, Tile, U4_GROUPS, quantize};
-use super::panel::{GROUP_STEPS, Step, as_panels, as_steps, group_steps, load, panel_of, store};
+use super::panel::{
+    GROUP_STEPS, Step, as_panels, as_steps, group_steps, load, panel_of, store, times,
+};
 use super::scalar;
 use crate::ShapeError;
 use crate::isa::{Isa, Kernel, U4Group};
@@ -25,6 +27,9 @@ const WIDE_TILE: usize = 8;
 
 /// Groups that are unpacked at a time, at most: 12 KB of the first cache level, and 1.5 KB of scales.
 const UNPACKED: usize = 24;
+
+/// The bits of 1.
+const ONE: u32 = 1f32.to_bits();
 
 /// The packed bytes of a group: four pairs of steps.
 type PackedGroup = [Step<u8>; GROUP_STEPS / 2];
@@ -70,13 +75,14 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
         let groups = self.cols.div_ceil(GROUP).max(1);
         let x = quantize::<I, 1, KIND>(isa, self.x, self.cols, self.scratch)?;
         let panels = as_groups(self.weights).chunks(groups);
+        let x_scale = x.scales.first().copied().unwrap_or_default();
         let parameters = as_panels(self.scales)
             .chunks(groups)
             .zip(as_panels(self.minima).chunks(groups));
         for ((panel, (scales, minima)), y) in panels.zip(parameters).zip(self.y.chunks_mut(PANEL)) {
             let units = x.units.as_chunks().0;
             let outputs = isa.dot_u4_panel::<MINIMA>(panel, [scales, minima], x.words, units);
-            store(isa, outputs, y);
+            store(isa, times(isa, outputs, x_scale), y);
         }
         Ok(())
     }
@@ -109,6 +115,7 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
                     rows: self.rows,
                     row: p * PANEL,
                     first: b * block,
+                    last: b * block + packed.len() == groups,
                 };
                 x.each::<I, M>(isa, &block, self.y, self.rows);
             }
@@ -128,6 +135,8 @@ struct Block<'a, const MINIMA: bool> {
     row: usize,
     /// First of the groups.
     first: usize,
+    /// Whether there are no groups behind these.
+    last: bool,
 }
 
 impl<I: Isa, const MINIMA: bool> Rows<I> for Block<'_, MINIMA> {
@@ -144,9 +153,10 @@ impl<I: Isa, const MINIMA: bool> Rows<I> for Block<'_, MINIMA> {
             }
         }
         isa.add_u4_groups::<M, MINIMA>(&mut outputs, self.groups, words, units, self.steps);
-        for (m, output) in outputs.into_iter().enumerate() {
+        for (m, (output, x_scale)) in outputs.iter().zip(&x.scales).enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, output, y);
+            let factor = if self.last { *x_scale } else { ONE };
+            store(isa, times(isa, *output, factor), y);
         }
     }
 }

@@ -10,7 +10,8 @@ use half::f16;
 
 use super::activations::{I8_GROUPS, ROW, Rows, Tile, quantize};
 use super::panel::{
-    GROUP_STEPS, Panel, Step, as_panels, as_steps, group_steps, load_f16, load_i32, panel_of, store,
+    GROUP_STEPS, Panel, Step, as_panels, as_steps, group_steps, load_f16, load_i32, panel_of,
+    store, times,
 };
 use super::scalar;
 use crate::ShapeError;
@@ -60,7 +61,7 @@ impl RowProduct<'_> {
     fn one<I: Isa>(self, isa: I) -> Result<(), ShapeError> {
         let steps = steps(self.cols);
         let x = quantize::<I, 1, ROW>(isa, self.x, self.cols, self.scratch)?;
-        let x_scale = x.units.first().copied().unwrap_or_default();
+        let x_scale = x.scales.first().copied().unwrap_or_default();
         let parameters = as_panels(self.corrections)
             .iter()
             .zip(as_panels(self.scales));
@@ -112,10 +113,9 @@ impl<I: Isa> Rows<I> for RowPanel<'_> {
         let mut sums = [load_i32(isa, self.corrections); M];
         isa.add_i8_tile(&mut sums, self.steps, x.words);
         let scales = load_f16(isa, self.scales);
-        let x_scales = x.units.as_flattened().first().copied().unwrap_or([0; M]);
-        for (m, (sums, x_scale)) in sums.into_iter().zip(x_scales).enumerate() {
+        for (m, (sums, x_scale)) in sums.iter().zip(&x.scales).enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, scaled(isa, sums, scales, x_scale), y);
+            store(isa, scaled(isa, *sums, scales, *x_scale), y);
         }
     }
 }
@@ -123,11 +123,11 @@ impl<I: Isa> Rows<I> for RowPanel<'_> {
 /// Rounds integer sums to outputs: sum · weight scale · activation scale, in this order on every backend.
 #[inline(always)]
 fn scaled<I: Isa>(isa: I, sums: [I::I32; 2], scales: [I::F32; 2], x_scale: u32) -> [I::F32; 2] {
-    let x_scale = isa.splat(f32::from_bits(x_scale));
-    [
-        isa.mul(isa.mul(isa.to_f32(sums[0]), scales[0]), x_scale),
-        isa.mul(isa.mul(isa.to_f32(sums[1]), scales[1]), x_scale),
-    ]
+    let by_row = [
+        isa.mul(isa.to_f32(sums[0]), scales[0]),
+        isa.mul(isa.to_f32(sums[1]), scales[1]),
+    ];
+    times(isa, by_row, x_scale)
 }
 
 /// y = W x for weights with a scale for every 32 columns of a row.
@@ -166,11 +166,12 @@ impl GroupProduct<'_> {
         let steps = steps(self.cols);
         let x = quantize::<I, 1, I8_GROUPS>(isa, self.x, self.cols, self.scratch)?;
         let units = x.units.as_chunks().0;
+        let x_scale = x.scales.first().copied().unwrap_or_default();
         let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
         let panels = as_steps(self.weights).chunks(steps).zip(scales);
         for ((panel, scales), y) in panels.zip(self.y.chunks_mut(PANEL)) {
             let outputs = isa.dot_i8_panel(panel.as_chunks().0, scales, x.words, units);
-            store(isa, outputs, y);
+            store(isa, times(isa, outputs, x_scale), y);
         }
         Ok(())
     }
@@ -221,9 +222,9 @@ impl<I: Isa> Rows<I> for GroupPanel<'_> {
             x.units,
             self.steps,
         );
-        for (m, output) in outputs.into_iter().enumerate() {
+        for (m, (output, x_scale)) in outputs.iter().zip(&x.scales).enumerate() {
             let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, output, y);
+            store(isa, times(isa, *output, *x_scale), y);
         }
     }
 }

@@ -45,6 +45,13 @@ pub(super) fn load<I: Isa>(isa: I, from: &[f32]) -> [I::F32; 2] {
     }
 }
 
+/// Outputs times a vector's scale, an f32's bits.
+#[inline(always)]
+pub(super) fn times<I: Isa>(isa: I, outputs: [I::F32; 2], scale: u32) -> [I::F32; 2] {
+    let scale = isa.splat(f32::from_bits(scale));
+    [isa.mul(outputs[0], scale), isa.mul(outputs[1], scale)]
+}
+
 /// Sixteen floats, or the first of them that `to` has room for: the last panel may have fewer rows.
 #[inline(always)]
 pub(super) fn store<I: Isa>(isa: I, values: [I::F32; 2], to: &mut [f32]) {

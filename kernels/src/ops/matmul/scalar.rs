@@ -12,7 +12,7 @@ use super::panel::GROUP_STEPS;
 use super::{int4, int8, pairs};
 use crate::ShapeError;
 use crate::layout::{GROUP, PANEL};
-use crate::ops::levels::scale_and_factor;
+use crate::ops::levels::{GroupScales, scale_and_factor};
 
 /// Rows whose sums stay in registers.
 const ROWS: usize = 4;
@@ -43,9 +43,10 @@ pub(super) fn float_product<W: Weight>(product: float::Product<'_, W>) {
 pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeError> {
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let steps = cols.div_ceil(GROUP) * GROUP_STEPS;
-    let [words, _] = cut(product.scratch, [1, cols, 1])?;
+    let [words, ..] = cut(product.scratch, [1, cols, 0])?;
     for (x, y) in pairs(product.x, cols, product.y, rows) {
-        let x_scale = quantize(x, 63.0, words, OFFSET);
+        let (x_scale, factor) = scale_and_factor(amax(x), 63.0);
+        round(x, factor, words, OFFSET);
         let panels = product
             .weights
             .as_chunks::<4>()
@@ -76,9 +77,9 @@ pub(super) fn row_product(product: int8::RowProduct<'_>) -> Result<(), ShapeErro
 pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), ShapeError> {
     let (rows, cols) = (product.rows.max(1), product.cols.max(1));
     let groups = cols.div_ceil(GROUP);
-    let [words, units] = cut(product.scratch, [1, cols, groups])?;
+    let [words, units, _] = cut(product.scratch, [1, cols, groups])?;
     for (x, y) in pairs(product.x, cols, product.y, rows) {
-        quantize_groups(x, 63.0, words, units);
+        let scale = quantize_groups(x, 63.0, words, units);
         let panels = product
             .weights
             .as_chunks::<4>()
@@ -96,10 +97,10 @@ pub(super) fn group_product(product: int8::GroupProduct<'_>) -> Result<(), Shape
             for ((group, words), (scales, [x_scale, _])) in groups.zip(parameters) {
                 let mut sums = [0; PANEL];
                 add_steps::<true>(&mut sums, group, words);
-                add_group(&mut outputs, sums, scales, f32::from_bits(*x_scale));
+                add_group(&mut outputs, sums, scales, *x_scale);
             }
             for (y, output) in y.iter_mut().zip(outputs) {
-                *y = output;
+                *y = output * scale;
             }
         }
     }
@@ -139,8 +140,8 @@ fn nibble_vector(
     scratch: &mut [u32],
 ) -> Result<(), ShapeError> {
     let groups = x.len().div_ceil(GROUP).max(1);
-    let [words, units] = cut(scratch, [1, x.len(), groups])?;
-    quantize_groups(x, 127.0, words, units);
+    let [words, units, _] = cut(scratch, [1, x.len(), groups])?;
+    let scale = quantize_groups(x, 127.0, words, units);
     let start = if has_minima { 0 } else { -8 };
     let steps = weights.as_chunks::<4>().0.as_chunks::<ROWS>().0;
     let panels = steps.as_chunks().0.chunks(groups * GROUP_STEPS / 2);
@@ -155,16 +156,20 @@ fn nibble_vector(
         for (((group, words), [x_scale, sum]), (scales, minima)) in
             groups.zip(units).zip(parameters)
         {
-            let (x_scale, sum) = (f32::from_bits(*x_scale), *sum as i32);
+            let sum = *sum as i32;
             let mut sums = [sum.wrapping_mul(start); PANEL];
             add_nibbles(&mut sums, group, words);
-            add_group(&mut outputs, sums, scales, x_scale);
+            add_group(&mut outputs, sums, scales, *x_scale);
             if has_minima {
-                add_minima(&mut outputs, minima, sum as f32 * x_scale);
+                add_minima(
+                    &mut outputs,
+                    minima,
+                    sum.wrapping_mul(*x_scale as i32) as f32,
+                );
             }
         }
         for (y, output) in y.iter_mut().zip(outputs) {
-            *y = output;
+            *y = output * scale;
         }
     }
     Ok(())
@@ -231,10 +236,10 @@ fn add_nibble_rows<const Q: usize>(sums: &mut [i32; ROWS], group: &[Step<u8>], w
     *sums = kept;
 }
 
-/// Scales a group's integer sums and adds them to the outputs.
-fn add_group(outputs: &mut [f32; PANEL], sums: [i32; PANEL], scales: &[f16; PANEL], x_scale: f32) {
+/// Scales a group's integer sums, which fit i32 afterwards too, and adds them to the outputs.
+fn add_group(outputs: &mut [f32; PANEL], sums: [i32; PANEL], scales: &[f16; PANEL], x_scale: u32) {
     for ((output, sum), scale) in outputs.iter_mut().zip(sums).zip(scales) {
-        *output += sum as f32 * (half_to_f32(*scale) * x_scale);
+        *output += sum.wrapping_mul(x_scale as i32) as f32 * half_to_f32(*scale);
     }
 }
 
@@ -248,10 +253,13 @@ fn add_minima(outputs: &mut [f32; PANEL], minima: &[f16; PANEL], x_sum: f32) {
 /// The level of zero where activations are unsigned.
 const OFFSET: u8 = 64;
 
-/// Rounds a vector to bytes in ±`highest` plus `offset`, padding columns to zero; returns its scale.
-fn quantize(x: &[f32], highest: f32, words: &mut [u32], offset: u8) -> f32 {
-    let amax = x.iter().fold(0, |max: u32, x| max.max(x.abs().to_bits()));
-    let (scale, factor) = scale_and_factor(amax, highest);
+/// Bits of the largest magnitude.
+fn amax(x: &[f32]) -> u32 {
+    x.iter().fold(0, |max, x| max.max(x.abs().to_bits()))
+}
+
+/// Rounds `x` times `factor` to bytes, plus `offset`; padding columns to zero.
+fn round(x: &[f32], factor: f32, words: &mut [u32], offset: u8) {
     // Adding 1.5·2²³ rounds to an integer, ties to even, and leaves it in the low bits.
     let magic = 12_582_912.0 + f32::from(offset);
     let level = |x: f32| (x * factor + magic).to_bits() as u8;
@@ -272,17 +280,27 @@ fn quantize(x: &[f32], highest: f32, words: &mut [u32], offset: u8) -> f32 {
     for word in words {
         *word = u32::from_le_bytes([offset; 4]);
     }
-    scale
 }
 
-/// Rounds each group of a vector to signed bytes; its unit becomes the scale, an f32's bits, and the sum of the levels.
-fn quantize_groups(x: &[f32], highest: f32, words: &mut [u32], units: &mut [u32]) {
+/// Rounds each group of a vector to signed bytes; its unit becomes the relative scale and the sum of the levels.
+/// Returns what relative scales are multiples of.
+fn quantize_groups(x: &[f32], highest: f32, words: &mut [u32], units: &mut [u32]) -> f32 {
+    let units = units.as_chunks_mut::<2>().0;
+    let mut max = 0;
+    for (x, [group_max, _]) in x.chunks(GROUP).zip(&mut *units) {
+        *group_max = amax(x);
+        max = max.max(*group_max);
+    }
+    let scales = GroupScales::new(max, highest);
     let groups = x.chunks(GROUP).zip(words.chunks_mut(GROUP_STEPS));
-    for ((x, words), [scale, sum]) in groups.zip(units.as_chunks_mut::<2>().0) {
-        *scale = quantize(x, highest, words, 0).to_bits();
+    for ((x, words), [scale, sum]) in groups.zip(units) {
+        let (relative, factor) = scales.of_group(*scale);
+        round(x, factor, words, 0);
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        *scale = relative as u32;
         *sum = bytes.fold(0, |sum: i32, byte| sum + i32::from(byte as i8)) as u32;
     }
+    scales.unit
 }
 
 /// Exact for every finite half, subnormals included, in four instructions: the exponents' biases differ by 112.

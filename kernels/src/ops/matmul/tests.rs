@@ -43,15 +43,32 @@ fn shapes() -> Vec<(usize, usize, usize)> {
     shapes
 }
 
-/// What quantization makes of activations that share a scale: their levels and the scale.
-fn levels(x: &[f32], highest: f32) -> (Vec<i32>, f32) {
-    let amax = x.iter().fold(0f32, |max, x| max.max(x.abs()));
-    (
-        x.iter()
-            .map(|x| (x * (highest / amax)).round_ties_even() as i32)
-            .collect(),
-        amax / highest,
-    )
+fn amax(x: &[f32]) -> f32 {
+    x.iter().fold(0f32, |max, x| max.max(x.abs()))
+}
+
+/// What quantization makes of activations that share a scale, the largest of which is `amax`.
+fn levels(x: &[f32], amax: f32, highest: f32) -> Vec<f64> {
+    let scale = f64::from(amax / highest);
+    x.iter()
+        .map(|x| f64::from((x * (highest / amax)).round_ties_even()) * scale)
+        .collect()
+}
+
+/// What it makes of activations with a scale for every 32 of them: a multiple of the 8192nd part of the vector's,
+/// the next but at most one.
+fn group_levels(x: &[f32], highest: f32) -> Vec<f64> {
+    let (unit, factor) = (amax(x) / highest / 8192.0, highest / amax(x));
+    x.chunks(GROUP)
+        .flat_map(|x| {
+            let relative = (amax(x) * (factor * (8192.0 / highest))).round_ties_even();
+            let relative = (relative + 1.0).min(8192.0);
+            let scale = f64::from(unit) * f64::from(relative);
+            x.iter().map(move |x| {
+                f64::from((x * (factor * 8192.0 / relative)).round_ties_even()) * scale
+            })
+        })
+        .collect()
 }
 
 #[test]
@@ -77,15 +94,10 @@ fn check_products(rng: &mut Rng, shapes: &[(usize, usize, usize)]) {
                             let four_bits = [WeightFormat::I4Group32, WeightFormat::U4Group32]
                                 .contains(&format);
                             let highest = if four_bits { 127.0 } else { 63.0 };
-                            let unit = match format {
-                                WeightFormat::I8Row => cols,
-                                _ => GROUP,
-                            };
-                            let rounded = |x: &[f32]| -> Vec<f64> {
-                                let (q, scale) = levels(x, highest);
-                                q.iter().map(|q| f64::from(*q) * f64::from(scale)).collect()
-                            };
-                            x.chunks(unit).flat_map(rounded).collect()
+                            match format {
+                                WeightFormat::I8Row => levels(x, amax(x), highest),
+                                _ => group_levels(x, highest),
+                            }
                         }
                     };
                     for (row, y) in y.iter().enumerate() {
