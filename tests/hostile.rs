@@ -21,6 +21,12 @@ fn changed_files_with_sound_checksums_never_panic() {
         WeightFormat::I4Group32,
         WeightFormat::U4Group32,
     ];
+    // What is parsed is the same everywhere; where an emulator may run this, a few changes of each kind will do.
+    let changes = if cfg!(target_arch = "x86_64") {
+        150
+    } else {
+        30
+    };
     let mut random = Random(9);
     let (mut passed, mut refused) = (0, 0);
     for (number, variant) in variants().into_iter().enumerate() {
@@ -32,7 +38,7 @@ fn changed_files_with_sound_checksums_never_panic() {
             pack_word_piece(&variant.config, format, 1),
             pack_unigram_full(&variant.config),
         ] {
-            for _ in 0..150 {
+            for _ in 0..changes {
                 let mut copy = blocks.clone();
                 let file = Block::bytes_mut(&mut copy);
                 // A third of the changes each in what is parsed, in the tokenizer and provenance, and anywhere.

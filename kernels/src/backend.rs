@@ -153,18 +153,34 @@ impl Backend {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Level::Avx512(token) => crate::isa::run_avx2(token.narrow(), kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::Neon(token) => kernel.run(token),
+            Level::Neon(token) => crate::isa::run_arm(token, kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::NeonDotprod(token) if K::PRODUCTS => kernel.run(token),
+            Level::NeonDotprod(token) if K::PRODUCTS => crate::isa::run_arm(token, kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::NeonDotprod(token) => kernel.run(token.narrow()),
+            Level::NeonDotprod(token) => crate::isa::run_arm(token.narrow(), kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::NeonI8mm(token) if K::PRODUCTS => kernel.run(token),
+            Level::NeonI8mm(token) if K::PRODUCTS => crate::isa::run_arm(token, kernel),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Level::NeonI8mm(token) => kernel.run(token.narrow()),
+            Level::NeonI8mm(token) => crate::isa::run_arm(token.narrow(), kernel),
         }
     }
 }
+
+/// Functions that run one kernel each, for callers with type parameters.
+///
+/// A generic function is compiled by the crates that name its types, each anew and with their optimization, and with it
+/// the kernels that it runs. A function without type parameters is compiled once, here, and its stack frame is its own
+/// and not part of a sum.
+macro_rules! compiled_here {
+    ($($name:ident($kernel:ty) -> $output:ty;)*) => {$(
+        #[inline(never)]
+        fn $name(backend: $crate::Backend, kernel: $kernel) -> $output {
+            backend.run(kernel)
+        }
+    )*};
+}
+
+pub(crate) use compiled_here;
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Backend {

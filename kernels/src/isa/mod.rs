@@ -38,6 +38,8 @@ mod neon;
 mod x86;
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub(crate) use neon::run_arm;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::{Arm, Neon, NeonDotprod, NeonI8mm};
 pub use scalar::Scalar;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

@@ -183,9 +183,10 @@ fn dot2_s8(acc: int16x8_t, u: int8x16_t, s: int8x16_t) -> int16x8_t {
 
 /// A kernel as a function of its own.
 #[inline(never)]
-fn run_apart<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
+pub(crate) fn run_arm<I: Isa, K: Kernel>(isa: I, kernel: K) -> K::Output {
     kernel.run(isa)
 }
+
 /// Lane i: `acc[i] + Σ_{c<4} a[4i+c] · b[4i+c]`, all signed, by `sdot`.
 ///
 /// # Safety
@@ -652,7 +653,7 @@ impl<const LEVEL: u8> Isa for Arm<LEVEL> {
     }
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Output {
-        run_apart(self.narrow(), kernel)
+        run_arm(self.narrow(), kernel)
     }
 
     #[inline(always)]

@@ -110,79 +110,108 @@ impl Place {
         let links = |dtype| {
             L::KINDS.has_kv(dtype, Precision::Fast) || L::KINDS.has_kv(dtype, Precision::Accurate)
         };
+        let from = (k, v);
+        match kv {
+            KvMut::F32 { k, v } if links(KvDtype::F32) => self.write_f32(from, (k, v)),
+            KvMut::F16 { k, v } if links(KvDtype::F16) => self.write_f16(from, (k, v)),
+            KvMut::BF16 { k, v } if links(KvDtype::BF16) => self.write_bf16(from, (k, v)),
+            KvMut::I8 {
+                k,
+                k_scales,
+                v,
+                v_scales,
+            } if links(KvDtype::I8) => self.write_i8(backend, from, (k, v), (k_scales, v_scales)),
+            _ => None,
+        }
+    }
+
+    // Functions without type parameters, for the reasons of `compiled_here`.
+
+    #[inline(never)]
+    fn write_f32(self, from: (&[f32], &[f32]), to: (&mut [f32], &mut [f32])) -> Option<()> {
+        self.write_floats(from, to, |x| x)
+    }
+
+    #[inline(never)]
+    fn write_f16(self, from: (&[f32], &[f32]), to: (&mut [f16], &mut [f16])) -> Option<()> {
+        self.write_floats(from, to, f16::from_f32)
+    }
+
+    #[inline(never)]
+    fn write_bf16(self, from: (&[f32], &[f32]), to: (&mut [bf16], &mut [bf16])) -> Option<()> {
+        self.write_floats(from, to, bf16::from_f32)
+    }
+
+    #[inline(always)]
+    fn write_floats<T>(
+        self,
+        from: (&[f32], &[f32]),
+        to: (&mut [T], &mut [T]),
+        convert: impl Fn(f32) -> T,
+    ) -> Option<()> {
         let head_dim = self.shape.head_dim();
         for head in 0..self.shape.kv_heads() {
-            let k = k.get(head * head_dim..)?.get(..head_dim)?;
-            let v = v.get(head * head_dim..)?.get(..head_dim)?;
-            match kv {
-                KvMut::F32 { k: to_k, v: to_v } if links(KvDtype::F32) => {
-                    scatter(
-                        k,
-                        self.block(head, to_k)?,
-                        |dim| key_index(self.slot, dim),
-                        |x| x,
-                    )?;
-                    scatter(
-                        v,
-                        self.block(head, to_v)?,
-                        |dim| value_index(head_dim, self.slot, dim),
-                        |x| x,
-                    )?;
-                }
-                KvMut::F16 { k: to_k, v: to_v } if links(KvDtype::F16) => {
-                    scatter(
-                        k,
-                        self.block(head, to_k)?,
-                        |dim| key_index(self.slot, dim),
-                        f16::from_f32,
-                    )?;
-                    let index = |dim| value_index(head_dim, self.slot, dim);
-                    scatter(v, self.block(head, to_v)?, index, f16::from_f32)?;
-                }
-                KvMut::BF16 { k: to_k, v: to_v } if links(KvDtype::BF16) => {
-                    let index = |dim| key_index(self.slot, dim);
-                    scatter(k, self.block(head, to_k)?, index, bf16::from_f32)?;
-                    let index = |dim| value_index(head_dim, self.slot, dim);
-                    scatter(v, self.block(head, to_v)?, index, bf16::from_f32)?;
-                }
-                KvMut::I8 {
-                    k: to_k,
-                    k_scales,
-                    v: to_v,
-                    v_scales,
-                } if links(KvDtype::I8) => {
-                    let scale = head * self.shape.capacity() + self.slot;
-                    let to = Quantized {
-                        to: self.block(head, to_k)?,
-                        index: |dim| key_index_i8(self.slot, dim),
-                    };
-                    let mut k_scale = backend.run(Quantize {
-                        from: k,
-                        to,
-                        code: |q| q as u8 ^ 128,
-                    })?;
-                    let index = |dim| value_index_i8(head_dim, self.slot, dim);
-                    let to = Quantized {
-                        to: self.block(head, to_v)?,
-                        index,
-                    };
-                    let mut v_scale = backend.run(Quantize {
-                        from: v,
-                        to,
-                        code: |q| q,
-                    })?;
-                    // (A NaN is not below.)
-                    if !matches!(v_scale.partial_cmp(&VALUE_SCALE_MAX), Some(Ordering::Less)) {
-                        // Whoever sees the key shall see it; the others' levels must stay finite.
-                        (k_scale, v_scale) = (f32::NAN, 0.0);
-                    }
-                    *k_scales.get_mut(scale)? = k_scale;
-                    *v_scales.get_mut(scale)? = v_scale;
-                }
-                _ => return None,
-            }
+            let (k, v) = self.vectors(head, from)?;
+            let index = |dim| key_index(self.slot, dim);
+            scatter(k, self.block(head, to.0)?, index, &convert)?;
+            let index = |dim| value_index(head_dim, self.slot, dim);
+            scatter(v, self.block(head, to.1)?, index, &convert)?;
         }
         Some(())
+    }
+
+    #[inline(never)]
+    fn write_i8(
+        self,
+        backend: Backend,
+        from: (&[f32], &[f32]),
+        to: (&mut [u8], &mut [i8]),
+        scales: (&mut [f32], &mut [f32]),
+    ) -> Option<()> {
+        let head_dim = self.shape.head_dim();
+        for head in 0..self.shape.kv_heads() {
+            let (k, v) = self.vectors(head, from)?;
+            let to_keys = Quantized {
+                to: self.block(head, to.0)?,
+                index: |dim| key_index_i8(self.slot, dim),
+            };
+            let mut k_scale = backend.run(Quantize {
+                from: k,
+                to: to_keys,
+                code: |q| q as u8 ^ 128,
+            })?;
+            let to_values = Quantized {
+                to: self.block(head, to.1)?,
+                index: |dim| value_index_i8(head_dim, self.slot, dim),
+            };
+            let mut v_scale = backend.run(Quantize {
+                from: v,
+                to: to_values,
+                code: |q| q,
+            })?;
+            // (A NaN is not below.)
+            if !matches!(v_scale.partial_cmp(&VALUE_SCALE_MAX), Some(Ordering::Less)) {
+                // Whoever sees the key shall see it; the others' levels must stay finite.
+                (k_scale, v_scale) = (f32::NAN, 0.0);
+            }
+            let scale = head * self.shape.capacity() + self.slot;
+            *scales.0.get_mut(scale)? = k_scale;
+            *scales.1.get_mut(scale)? = v_scale;
+        }
+        Some(())
+    }
+
+    /// Key and value of `head`.
+    #[inline(always)]
+    fn vectors<'a>(
+        &self,
+        head: usize,
+        (k, v): (&'a [f32], &'a [f32]),
+    ) -> Option<(&'a [f32], &'a [f32])> {
+        let head_dim = self.shape.head_dim();
+        let k = k.get(head * head_dim..)?.get(..head_dim)?;
+        let v = v.get(head * head_dim..)?.get(..head_dim)?;
+        Some((k, v))
     }
 
     /// The block of `head` that the token goes into.

@@ -35,6 +35,7 @@ mod tests;
 pub use append::{append, append_linked};
 pub use plan::attention_scratch_len;
 
+use crate::backend::compiled_here;
 use crate::isa::{Isa, Kernel};
 use crate::kinds::not_linked;
 use crate::layout::{KvDtype, KvShape};
@@ -356,13 +357,13 @@ pub fn attention_linked<L: Linked>(
     let links = |dtype| L::KINDS.has_kv(dtype, Precision::Fast);
     let done = match kv {
         Kv::F32 { k, v } if links(KvDtype::F32) => {
-            run_apart(backend, AttendFloats { attend, k, v })
+            attend_f32(backend, AttendFloats { attend, k, v })
         }
         Kv::F16 { k, v } if links(KvDtype::F16) => {
-            run_apart(backend, AttendFloats { attend, k, v })
+            attend_f16(backend, AttendFloats { attend, k, v })
         }
         Kv::BF16 { k, v } if links(KvDtype::BF16) => {
-            run_apart(backend, AttendFloats { attend, k, v })
+            attend_bf16(backend, AttendFloats { attend, k, v })
         }
         Kv::I8 {
             k,
@@ -379,10 +380,10 @@ pub fn attention_linked<L: Linked>(
             let links = |precision| L::KINDS.has_kv(KvDtype::I8, precision);
             match shape.precision {
                 Precision::Fast if links(Precision::Fast) => {
-                    run_apart(backend, AttendBytes::<Fast>::new(attend, cache))
+                    attend_fast(backend, AttendBytes::new(attend, cache))
                 }
                 Precision::Accurate if links(Precision::Accurate) => {
-                    run_apart(backend, AttendBytes::<Accurate>::new(attend, cache))
+                    attend_accurate(backend, AttendBytes::new(attend, cache))
                 }
                 _ => return Err(not_linked()),
             }
@@ -397,10 +398,12 @@ pub fn attention_linked<L: Linked>(
     })
 }
 
-/// Each kernel as a function of its own, so that the stack holds one frame and not the sum of all.
-#[inline(never)]
-fn run_apart<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
-    backend.run(kernel)
+compiled_here! {
+    attend_f32(AttendFloats<'_, f32>) -> Option<()>;
+    attend_f16(AttendFloats<'_, f16>) -> Option<()>;
+    attend_bf16(AttendFloats<'_, bf16>) -> Option<()>;
+    attend_fast(AttendBytes<'_, Fast>) -> Option<()>;
+    attend_accurate(AttendBytes<'_, Accurate>) -> Option<()>;
 }
 
 /// A checked call.

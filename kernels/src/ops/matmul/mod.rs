@@ -23,9 +23,11 @@ mod int8;
 mod panel;
 mod scalar;
 
+use crate::backend::compiled_here;
 use crate::kinds::not_linked;
 use crate::layout::{GROUP, WeightFormat};
 use crate::{Backend, Everything, Linked, Matrix, MatrixData, ShapeError};
+use half::f16;
 
 /// The most vectors that are quantized at a time; more are served in blocks, each of which reads the weights again.
 const TOKENS_MAX: usize = 128;
@@ -83,20 +85,26 @@ pub fn matmul_linked<L: Linked>(
         return Err(not_linked());
     }
     match w.data() {
-        MatrixData::F32(weights) if links(WeightFormat::F32) => backend.run(float::Product {
-            weights,
-            x,
-            y,
-            rows,
-            cols,
-        }),
-        MatrixData::F16(weights) if links(WeightFormat::F16) => backend.run(float::Product {
-            weights,
-            x,
-            y,
-            rows,
-            cols,
-        }),
+        MatrixData::F32(weights) if links(WeightFormat::F32) => {
+            let product = float::Product {
+                weights,
+                x,
+                y,
+                rows,
+                cols,
+            };
+            f32_product(backend, product);
+        }
+        MatrixData::F16(weights) if links(WeightFormat::F16) => {
+            let product = float::Product {
+                weights,
+                x,
+                y,
+                rows,
+                cols,
+            };
+            f16_product(backend, product);
+        }
         _ => {
             ShapeError::check_at_least(
                 "scratch of the product",
@@ -144,18 +152,21 @@ fn block<L: Linked>(
             weights,
             scales,
             corrections,
-        } if links(WeightFormat::I8Row) => backend.run(int8::RowProduct {
-            weights,
-            scales,
-            corrections,
-            x,
-            y,
-            rows,
-            cols,
-            scratch,
-        }),
+        } if links(WeightFormat::I8Row) => {
+            let product = int8::RowProduct {
+                weights,
+                scales,
+                corrections,
+                x,
+                y,
+                rows,
+                cols,
+                scratch,
+            };
+            i8_row_product(backend, product)
+        }
         MatrixData::I8Group32 { weights, scales } if links(WeightFormat::I8Group32) => {
-            backend.run(int8::GroupProduct {
+            let product = int8::GroupProduct {
                 weights,
                 scales,
                 x,
@@ -163,10 +174,11 @@ fn block<L: Linked>(
                 rows,
                 cols,
                 scratch,
-            })
+            };
+            i8_group_product(backend, product)
         }
         MatrixData::I4Group32 { weights, scales } if links(WeightFormat::I4Group32) => {
-            backend.run(int4::Product::<false> {
+            let product = int4::Product {
                 weights,
                 scales,
                 minima: scales,
@@ -175,25 +187,38 @@ fn block<L: Linked>(
                 rows,
                 cols,
                 scratch,
-            })
+            };
+            i4_product(backend, product)
         }
         MatrixData::U4Group32 {
             weights,
             scales,
             minima,
-        } if links(WeightFormat::U4Group32) => backend.run(int4::Product::<true> {
-            weights,
-            scales,
-            minima,
-            x,
-            y,
-            rows,
-            cols,
-            scratch,
-        }),
+        } if links(WeightFormat::U4Group32) => {
+            let product = int4::Product {
+                weights,
+                scales,
+                minima,
+                x,
+                y,
+                rows,
+                cols,
+                scratch,
+            };
+            u4_product(backend, product)
+        }
         // Floats came this far for nothing; what is not linked came not so far.
         _ => Ok(()),
     }
+}
+
+compiled_here! {
+    f32_product(float::Product<'_, f32>) -> ();
+    f16_product(float::Product<'_, f16>) -> ();
+    i8_row_product(int8::RowProduct<'_>) -> Result<(), ShapeError>;
+    i8_group_product(int8::GroupProduct<'_>) -> Result<(), ShapeError>;
+    i4_product(int4::Product<'_, false>) -> Result<(), ShapeError>;
+    u4_product(int4::Product<'_, true>) -> Result<(), ShapeError>;
 }
 
 #[cfg(test)]
