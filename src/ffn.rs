@@ -51,13 +51,18 @@ fn for_gates(
     Ok(())
 }
 
-/// Moves the first `width` elements of each row of `stride` together.
+/// Moves the first `width` elements of each row of `stride`, which is at least twice that, together.
 fn close_gaps(rows: &mut [f32], stride: usize, width: usize) {
-    let cells = core::cell::Cell::from_mut(rows).as_slice_of_cells();
-    let from = cells
-        .chunks(stride.max(1))
-        .flat_map(|row| row.iter().take(width));
-    for (to, from) in cells.iter().zip(from) {
-        to.set(from.get());
+    let len = rows.len();
+    let ends = (0..len)
+        .step_by(stride.max(1))
+        .zip((0..len).step_by(width.max(1)));
+    for (from, to) in ends.skip(1) {
+        // A row goes where others came from before: never where it still lies itself.
+        let (done, left) = rows.split_at_mut_checked(from).unwrap_or_default();
+        let to = done.get_mut(to..).unwrap_or_default();
+        for (to, from) in to.iter_mut().zip(left).take(width) {
+            *to = *from;
+        }
     }
 }

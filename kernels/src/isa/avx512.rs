@@ -151,6 +151,21 @@ pub(super) fn add_i8_tile<const M: usize>(
     }
 }
 
+/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_sums<const M: usize>(
+    outputs: &mut [__m512; M],
+    sums: [__m512i; M],
+    scales: __m512,
+    x_scales: &[u32; M],
+) {
+    for ((output, sum), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
+        let scales = _mm512_mul_ps(scales, splat_f32(*x_scale));
+        *output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, *output);
+    }
+}
+
 /// Adds a group's integer sums to the outputs, times the scales of its activations, then of its weights.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -195,7 +210,7 @@ pub(super) fn add_i8_groups<const M: usize>(
                 *sum = _mm512_dpbusd_epi32(*sum, w, splat(*x));
             }
         }
-        add_scaled(&mut wide, sums, load_f16(scales), x_scales);
+        add_sums(&mut wide, sums, load_f16(scales), x_scales);
     }
     for (outputs, wide) in outputs.iter_mut().zip(wide) {
         *outputs = halves_f32(wide);
@@ -220,8 +235,8 @@ pub(super) fn dot_i8_panel(
             prefetch(step, PREFETCH_BYTES);
             sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(load(step), offset), splat(*x));
         }
-        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), splat_f32(*x_scale));
-        output = _mm512_fmadd_ps(product, load_f16(scales), output);
+        let scales = _mm512_mul_ps(load_f16(scales), splat_f32(*x_scale));
+        output = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales, output);
     }
     halves_f32(output)
 }

@@ -9,7 +9,7 @@
 //! the second their odd ones. [`exchange`] does and undoes it.
 
 use super::neon::{NeonI8mm, smmla_pair};
-use super::products::{add_minima, add_scaled, scaled};
+use super::products::{add_minima, add_scaled, add_sums, scaled};
 use super::{GROUP_STEPS, Isa, U4Group};
 use half::f16;
 
@@ -96,7 +96,7 @@ pub(super) fn add_i8_groups<const M: usize>(
         let group = group.get(..steps).unwrap_or_default();
         add_i8_tile(isa, &mut sums, group, words);
         let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
-        add_scaled(isa, outputs, scaled(isa, sums, x_scales), scales);
+        add_sums(isa, outputs, sums, scales, x_scales);
     }
 }
 

@@ -400,8 +400,8 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_panel(self, sums, panel, words)
     }
 
-    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times the
-    /// product, rounded, of `units[g][0][m]`, an f32's bits, and an integer: it starts at `units[g][1][m]` and gains
+    /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times
+    /// `units[g][0][m]`, an f32's bits, times an integer: it starts at `units[g][1][m]` and gains
     /// [`dot4_weights`](Self::dot4_weights) of `groups[g][k]` and `words[8·g + k][m]` for each of the group's steps.
     /// `steps` is eight, as a number that the compiler does not know.
     #[inline(always)]

@@ -139,7 +139,7 @@ pub(super) fn add_i8_groups<I: Isa, const M: usize>(
             }
         }
         let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
-        add_scaled(isa, outputs, scaled(isa, sums, x_scales), scales);
+        add_sums(isa, outputs, sums, scales, x_scales);
     }
 }
 
@@ -153,6 +153,14 @@ pub(super) fn dot_i8_panel<I: Isa>(
 ) -> [I::F32; 2] {
     let [mut y0, mut y1] = [isa.splat(0.0); 2];
     let words = words.as_chunks::<GROUP_STEPS>().0;
+    // One length for all: else the compiler finds the least of all lengths anew at every step.
+    let len = groups.len().min(words.len());
+    let (Some(groups), Some(words)) = (groups.get(..len), words.get(..len)) else {
+        return [y0, y1];
+    };
+    let (Some(scales), Some(units)) = (scales.get(..len), units.get(..len)) else {
+        return [y0, y1];
+    };
     let activations = words.iter().zip(units);
     for ((group, scales), (words, [x_scale, start])) in groups.iter().zip(scales).zip(activations) {
         let [mut s0, mut s1] = [isa.splat_i32(*start as i32); 2];
@@ -162,11 +170,28 @@ pub(super) fn dot_i8_panel<I: Isa>(
             s0 = isa.dot4_weights(s0, isa.load_weights(&step[0]), x);
             s1 = isa.dot4_weights(s1, isa.load_weights(&step[1]), x);
         }
-        let [[p0, p1]] = scaled(isa, [[s0, s1]], &[*x_scale]);
-        y0 = isa.fma(p0, isa.load_f16(&scales[0]), y0);
-        y1 = isa.fma(p1, isa.load_f16(&scales[1]), y1);
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        let scales = [isa.load_f16(&scales[0]), isa.load_f16(&scales[1])];
+        y0 = isa.fma(isa.to_f32(s0), isa.mul(scales[0], x_scale), y0);
+        y1 = isa.fma(isa.to_f32(s1), isa.mul(scales[1], x_scale), y1);
     }
     [y0, y1]
+}
+
+/// Adds a group's integer sums to the outputs, times the product of the scales of its weights and its activations.
+#[inline(always)]
+pub(super) fn add_sums<I: Isa, const M: usize>(
+    isa: I,
+    outputs: &mut [[I::F32; 2]; M],
+    sums: [[I::I32; 2]; M],
+    [s0, s1]: [I::F32; 2],
+    x_scales: &[u32; M],
+) {
+    for (([y0, y1], sums), x_scale) in outputs.iter_mut().zip(sums).zip(x_scales) {
+        let x_scale = isa.splat(f32::from_bits(*x_scale));
+        *y0 = isa.fma(isa.to_f32(sums[0]), isa.mul(s0, x_scale), *y0);
+        *y1 = isa.fma(isa.to_f32(sums[1]), isa.mul(s1, x_scale), *y1);
+    }
 }
 
 /// A group's integer sums times the scales of its activations, f32's bits.
@@ -185,7 +210,7 @@ pub(super) fn scaled<I: Isa, const M: usize>(
     products
 }
 
-/// Adds a group's products to the outputs, times the scales of its weights.
+/// Adds what [`scaled`] made of a group's sums to the outputs, times the scales of its weights.
 #[inline(always)]
 pub(super) fn add_scaled<I: Isa, const M: usize>(
     isa: I,
@@ -364,6 +389,16 @@ pub(super) fn dot_u4_panel<I: Isa, const MINIMA: bool>(
 ) -> [I::F32; 2] {
     let [mut y0, mut y1] = [isa.splat(0.0); 2];
     let words = words.as_chunks::<GROUP_STEPS>().0;
+    // One length for all, as above.
+    let len = groups.len().min(words.len());
+    let (Some(groups), Some(words)) = (groups.get(..len), words.get(..len)) else {
+        return [y0, y1];
+    };
+    let (Some(scales), Some(minima), Some(units)) =
+        (scales.get(..len), minima.get(..len), units.get(..len))
+    else {
+        return [y0, y1];
+    };
     let activations = words.iter().zip(units);
     let parameters = scales.iter().zip(minima);
     for ((group, (words, [x_scale, sum])), (scales, minima)) in
