@@ -75,7 +75,7 @@ pub(super) fn add_i8_tile(
     // `words` cover, and writes nothing but the registers that are named.
     unsafe {
         asm!(
-            ".p2align 5",
+            ".p2align 6",
             "2:",
             i8_step!("0"),
             i8_step!("1"),
@@ -254,7 +254,7 @@ macro_rules! u4_store_above {
 macro_rules! u4_groups {
     ($start:ident, $store:ident, $outputs:ident, $groups:ident, $words:ident, $units:ident, $len:ident $(, $minima:ident)?) => {
         asm!(
-            ".p2align 5",
+            ".p2align 6",
             "2:",
             $start!("0", "{a0}", "{b0}"),
             $start!("4", "{a1}", "{b1}"),
