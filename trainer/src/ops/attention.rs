@@ -6,7 +6,7 @@
 //! and layer takes longer to write and to read than the products and exponentials do.
 
 use super::lanes::dot;
-use super::product::{COLS, Part, Product};
+use super::product::{COLS, Part, Product, diagonal_end};
 use super::{Backend, Flat, Unary, flat, unary, with_values};
 use anyhow::{Result, ensure};
 use attentive::kernels::isa::{Isa, Kernel};
@@ -250,7 +250,7 @@ impl Attention {
         self.product(Part::OutputBefore, query, cols, keys, &mut head.weights);
         let rows = shape.rows();
         for (i, row) in head.weights.chunks_exact_mut(rows).enumerate() {
-            let (seen, later) = row[..tile_end(i)].split_at_mut(i + 1);
+            let (seen, later) = row[..diagonal_end(i, rows)].split_at_mut(i + 1);
             shape.hide(seen);
             softmax(self.backend, seen);
             later.fill(0.0);
@@ -365,11 +365,6 @@ fn transpose(head: &[f32], cols: usize, out: &mut [f32]) {
     }
 }
 
-/// Where the tile on the diagonal of row i ends.
-fn tile_end(i: usize) -> usize {
-    (i + 1).next_multiple_of(COLS)
-}
-
 /// From the gradient of the softmax weights (in `scores`) to that of the scores: w·(g − Σ w·g), row by row.
 struct SoftmaxGradient<'a> {
     weights: &'a [f32],
@@ -386,7 +381,7 @@ impl Kernel for SoftmaxGradient<'_> {
         let lines = self.weights.chunks_exact(rows);
         for (i, (weights, scores)) in lines.zip(self.scores.chunks_exact_mut(rows)).enumerate() {
             // Tiles reach beyond the diagonal, where the weights are zero and the products finite.
-            let end = tile_end(i);
+            let end = diagonal_end(i, rows);
             let (weights, scores) = (&weights[..end], &mut scores[..end]);
             let mean = dot(isa, weights, scores);
             for (score, weight) in scores.iter_mut().zip(weights) {

@@ -25,6 +25,8 @@ const TOKENS: usize = 256;
 const ROWS: usize = 6;
 /// The same where a register holds sixteen lanes.
 const WIDE_ROWS: usize = 8;
+/// Tiles whose rows are gathered at a time: a cache line of them holds sixteen.
+const TILES: usize = 2;
 
 #[derive(Debug)]
 struct LinearBackward;
@@ -212,23 +214,28 @@ impl SumOverTokens<'_> {
     #[inline(always)]
     fn tiles<I: Isa, const M: usize>(self, isa: I) {
         let (rows, cols, tokens) = (self.rows, self.cols, self.tokens);
-        // A tile's rows of `left`, each by tokens.
-        let mut lines = [[0.0; TOKENS]; M];
-        for (index, out) in self.out.chunks_mut(M * cols).enumerate() {
+        // The rows of `left` of some tiles, each by tokens.
+        let mut lines = [[[0.0; TOKENS]; M]; TILES];
+        for (index, out) in self.out.chunks_mut(TILES * M * cols).enumerate() {
             for token in 0..tokens {
-                let values = leading::<M>(&self.left[token * rows..][..rows][index * M..]);
-                for m in 0..M {
-                    lines[m][token] = values[m];
+                let from = &self.left[token * rows..][..rows][index * TILES * M..];
+                for tile in 0..TILES {
+                    let values = leading::<M>(from.get(tile * M..).unwrap_or_default());
+                    for m in 0..M {
+                        lines[tile][m][token] = values[m];
+                    }
                 }
             }
             for (index, panel) in self.panels.chunks_exact(PANEL * tokens).enumerate() {
-                let mut sums = [[isa.splat(0.0); 2]; M];
                 let steps = panel.as_chunks::<8>().0.as_chunks::<2>().0;
-                let lines = std::array::from_fn(|m| &lines[m][..tokens]);
-                isa.add_f32_tile::<M>(&mut sums, steps, lines);
                 let (first, last) = (index * PANEL, cols.min((index + 1) * PANEL));
-                for m in 0..M.min(out.len() / cols) {
-                    add(isa, sums[m], &mut out[m * cols + first..m * cols + last]);
+                for (lines, out) in lines.iter().zip(out.chunks_mut(M * cols)) {
+                    let mut sums = [[isa.splat(0.0); 2]; M];
+                    let lines = std::array::from_fn(|m| &lines[m][..tokens]);
+                    isa.add_f32_tile::<M>(&mut sums, steps, lines);
+                    for m in 0..M.min(out.len() / cols) {
+                        add(isa, sums[m], &mut out[m * cols + first..m * cols + last]);
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ const AARCH64_RUNNER: (&str, &str) = (
     "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu",
 );
 /// Miri interprets every instruction; what does not fit is left to the native tests.
-const MIRI_SECONDS: u32 = 6 * 60;
+const MIRI_SECONDS: u32 = 240;
 
 /// Everything but the trainer, which waits for burn.
 const PACKAGES: &str = "--package attentive --package attentive-kernels --package attentive-benches --package xtask --features attentive/rayon";
