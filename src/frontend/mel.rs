@@ -260,7 +260,7 @@ impl<'a> Mel<'a> {
             samples.get(index).copied().unwrap_or(0.0)
         };
         let mut largest = f32::NEG_INFINITY;
-        for (index, frame) in frames.chunks_exact_mut(bins).enumerate() {
+        for (index, frame) in frames.chunks_exact_mut(bins.max(1)).enumerate() {
             let middle = index.saturating_mul(hop);
             self.bands(|index| sample(middle + index), frame);
             for energy in frame {
@@ -398,7 +398,7 @@ impl<'a> Listener<'a> {
                 *energy = scaled(log10(*energy));
             }
             each(self.frame);
-            let from = hop.min(window);
+            let from = hop.min(self.window.len());
             self.window.copy_within(from.., 0);
             (self.filled, self.skip) = (window - from, hop - from);
         }

@@ -41,8 +41,8 @@ pub(super) fn hann_power(
     powers: &mut [f32],
 ) -> Option<()> {
     let len = cosines.len();
-    let p = power(len);
-    let q = len.checked_div(p)?;
+    let p = power(len).max(1);
+    let q = len.checked_div(p)?.max(1);
     for (n, part) in work.chunks_exact_mut(p).enumerate() {
         let from = cosines.iter().enumerate().skip(n).step_by(q);
         for (to, (index, cosine)) in part.iter_mut().zip(from) {
