@@ -12,7 +12,8 @@
 //! what they share. Each calls a kernel of [`kernels`], which reads the weights where they lie ([`Model`]) and writes
 //! the session's memory (`workspace`, `kv_cache`). `part` and `spread` cut all that for an [`Executor`], which by
 //! default keeps it whole. A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes
-//! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files.
+//! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files. [`frontend`] makes frames of
+//! sound, and patches of pictures.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod error;
 mod executor;
 mod ffn;
 mod file;
+pub mod frontend;
 mod kv_cache;
 mod linear;
 mod memory;

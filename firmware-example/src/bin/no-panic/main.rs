@@ -11,6 +11,7 @@
 #![no_std]
 #![no_main]
 
+mod front_ends;
 mod kernels;
 
 use core::hint::black_box;
@@ -36,6 +37,7 @@ fn whole_interface() -> Result<(), SessionError> {
     let model = Model::parse(black_box(MODEL.bytes()))?;
     look_around(&model)?;
     kernels::all(backend);
+    front_ends::all();
 
     let Ok(memory) = ARENA.take() else {
         return Err(SessionError::NoPrompt);

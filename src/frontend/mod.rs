@@ -1,0 +1,10 @@
+//! What models hear and see, made from what a sensor gives.
+//!
+//! Everything works in memory that the caller lends, whose size is a constant.
+
+mod mel;
+mod patches;
+mod spectrum;
+
+pub use mel::{Listener, Mel, MelError, MelSpec};
+pub use patches::{PatchError, PatchSpec};
