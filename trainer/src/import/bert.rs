@@ -199,7 +199,8 @@ fn output(dir: &Path) -> Result<(Pooling, Output)> {
                     ["pooling_mode_cls_token"] => Pooling::First,
                     ["pooling_mode_mean_tokens"] => Pooling::Mean,
                     _ => bail!(
-                        "{path}/config.json has {on:?}; supported are pooling_mode_cls_token or pooling_mode_mean_tokens"
+                        "{path}/config.json has {on:?}; supported is one of pooling_mode_cls_token and \
+                         pooling_mode_mean_tokens"
                     ),
                 };
             }
