@@ -6,7 +6,9 @@ use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::Vector;
 use crate::kernels::layout::KvShape;
-use crate::kernels::ops::attention::{AttentionShape, Kv, KvMut, append_linked, attention_linked};
+use crate::kernels::ops::attention::{
+    AttentionShape, Kv, KvMut, Mask, append_linked, attention_linked,
+};
 use crate::kv_cache::{KvCache, Places};
 use crate::needs::{Fit, Of};
 use crate::part::{ATTENTION_COST, Cuts, LINE, Part};
@@ -139,6 +141,8 @@ pub(crate) struct Layer<'a> {
     pub(crate) index: usize,
     pub(crate) shape: &'a KvShape,
     pub(crate) places: Places,
+    /// Tokens of an encoder's text: every query sees all of them.
+    pub(crate) text_len: Option<usize>,
     pub(crate) cache: Kv<'a>,
 }
 
@@ -156,7 +160,10 @@ pub(crate) fn attend<F: Fit, E: Executor>(
     let Layer { index, shape, .. } = *layer;
     let n = tokens.tokens.len;
     let window = config.attention.window_of(index);
-    let (kv_len, mask) = layer.places.seen(window, tokens.tokens.first, n);
+    let (kv_len, mask) = match layer.text_len {
+        Some(len) if Of::<F>::encoder() => (len, Mask::Full),
+        _ => layer.places.seen(window, tokens.tokens.first, n),
+    };
     let sinks = match run.model.vector(Role::AttnSinks, Some(index))? {
         Some(Vector::F32(sinks)) => sinks,
         // The parser lets no other format through.

@@ -12,6 +12,99 @@ use crate::error::ConfigError;
 pub enum Architecture {
     /// Causal self-attention only: language models.
     Decoder,
+    /// Every token sees every other of its text: models that read (Devlin et al. 2018).
+    Encoder(Reading),
+}
+
+/// What an encoder has that a decoder has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Reading {
+    /// Rows of the type embedding, which tells two texts apart (BERT: 2); 0 for none. At most [`Reading::TYPES_MAX`].
+    pub types: usize,
+    /// A norm of the sum of the embeddings (BERT).
+    pub embedding_norm: bool,
+    /// How a vector is made of a text's.
+    pub pooling: Pooling,
+    /// That vector passes tanh(W x + b), (dim, dim) (BERT's pooler).
+    pub pooler: bool,
+    /// What comes of it.
+    pub output: Output,
+}
+
+impl Reading {
+    /// Most types.
+    pub const TYPES_MAX: usize = 256;
+    /// Most classes or tags.
+    pub const CLASSES_MAX: usize = 1 << 16;
+
+    /// Rows of the head's projection; 0 for none.
+    pub const fn head_rows(&self) -> usize {
+        match self.output {
+            Output::Hidden | Output::Embedding { .. } => 0,
+            Output::Classes(n) | Output::Tags(n) => n,
+            Output::Span => 2,
+        }
+    }
+
+    const fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let classes = match self.output {
+            Output::Classes(n) | Output::Tags(n) => n,
+            _ => 1,
+        };
+        let ranges = [
+            ("types", 0, Self::TYPES_MAX, self.types),
+            ("classes", 1, Self::CLASSES_MAX, classes),
+        ];
+        if let Err(error) = check_ranges(&ranges) {
+            return Err(error);
+        }
+        let pools = !matches!(self.pooling, Pooling::None);
+        let of_texts = matches!(self.output, Output::Embedding { .. } | Output::Classes(_));
+        // A vector of the text is made exactly where something comes of it.
+        if pools != of_texts || self.pooler && !pools {
+            return Err(ConfigError::Encoder { field: "pooling" });
+        }
+        // Logits over the vocabulary are a decoder's, and so is a window, which looks back.
+        if !config.tied || config.biases.output {
+            return Err(ConfigError::Encoder { field: "output" });
+        }
+        if config.attention.window.is_some() {
+            return Err(ConfigError::Encoder { field: "window" });
+        }
+        Ok(())
+    }
+}
+
+/// How a vector is made of those of a text's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Pooling {
+    /// Not at all: the output is of tokens.
+    None,
+    /// It is the first token's.
+    First,
+    /// It is the mean of all.
+    Mean,
+}
+
+/// What an encoder's run gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Output {
+    /// The tokens' vectors, (n, dim).
+    Hidden,
+    /// The pooled vector, (dim).
+    Embedding {
+        /// Divided by its Euclidean length.
+        unit: bool,
+    },
+    /// Logits of that many classes, from the pooled vector.
+    Classes(usize),
+    /// Logits of that many tags for each token, (n, tags).
+    Tags(usize),
+    /// Logits for the first and the last token of an answer, (n, 2).
+    Span,
 }
 
 /// Which normalisation stands before or after the blocks.
@@ -318,6 +411,11 @@ impl Config {
         if let Err(error) = self.attention.check() {
             return Err(error);
         }
+        if let Architecture::Encoder(reading) = &self.architecture
+            && let Err(error) = reading.check(self)
+        {
+            return Err(error);
+        }
         self.check_numbers()
     }
 
@@ -360,6 +458,14 @@ impl Config {
             rest = tail;
         }
         Ok(())
+    }
+
+    /// What an encoder has besides; `None` for a decoder.
+    pub const fn reading(&self) -> Option<&Reading> {
+        match &self.architecture {
+            Architecture::Decoder => None,
+            Architecture::Encoder(reading) => Some(reading),
+        }
     }
 
     /// Width of all query heads together.

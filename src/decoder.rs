@@ -2,7 +2,7 @@
 //! variants are those of [`Config`](crate::Config)).
 
 use crate::attention::{Layer, attend, remember};
-use crate::config::NormPlace;
+use crate::config::{NormPlace, Reading};
 use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::ffn::activate;
@@ -35,9 +35,27 @@ pub(crate) fn forward<F: Fit, E: Executor>(
     kv: &mut KvCache<'_>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
+    stack(run, spread, first, ids, &[], kv, activations)
+}
+
+/// The layers of both families. An encoder runs a whole text at once, `types` are its tokens', and one layer's cache is
+/// enough, since a layer's keys are not looked at again.
+pub(crate) fn stack<F: Fit, E: Executor>(
+    run: Run<'_, F>,
+    spread: Spread<'_, E>,
+    first: usize,
+    ids: &[u32],
+    types: &[u32],
+    kv: &mut KvCache<'_>,
+    activations: &mut Activations<'_>,
+) -> Result<(), SessionError> {
     let config = run.model.config();
     let (shape, places) = (*kv.shape(), kv.places());
-    let mut all = activations.part(config, first, ids)?;
+    let text_len = match config.reading() {
+        Some(_) if Of::<F>::encoder() => Some(ids.len()),
+        _ => None,
+    };
+    let mut all = activations.part(config, first, ids, types)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
     cuts.over(all.lend(), |mut part| {
@@ -45,13 +63,15 @@ pub(crate) fn forward<F: Fit, E: Executor>(
         before_attention(run, inner, 0, &mut part)
     })?;
     for layer in 0..config.layers {
-        remember(run, spread, layer, &cuts, &all, kv)?;
-        let cache = kv.layer(layer)?;
+        let at = if text_len.is_some() { 0 } else { layer };
+        remember(run, spread, at, &cuts, &all, kv)?;
+        let cache = kv.layer(at)?;
         cuts.over(all.lend(), |mut part| {
             let keys = Layer {
                 index: layer,
                 shape: &shape,
                 places,
+                text_len,
                 cache: cache.as_kv(),
             };
             attend(run, inner, &keys, &mut part)?;
@@ -178,7 +198,38 @@ fn embed<F: Fit>(run: Run<'_, F>, tokens: &mut Part<'_>) -> Result<(), SessionEr
         }
     }
     add_positions(run, tokens)?;
+    if Of::<F>::encoder()
+        && let Some(reading) = config.reading()
+    {
+        add_types(run, reading, tokens)?;
+    }
     set_angles(run, tokens)
+}
+
+/// Adds the embeddings of the tokens' types and norms the sum, where the model does. Uses `y`.
+fn add_types<F: Fit>(
+    run: Run<'_, F>,
+    reading: &Reading,
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let dim = run.model.config().dim.max(1);
+    if reading.types > 0 {
+        let table = run.model.matrix(Role::TypeEmbedding, None)?;
+        let rows = tokens.x.chunks_mut(dim).zip(tokens.y.chunks_mut(dim));
+        for ((x, row), &kind) in rows.zip(tokens.types) {
+            dequantize_row_linked::<Of<F>>(run.backend, &table, kind as usize, row)?;
+            add(run.backend, x, row)?;
+        }
+    }
+    if reading.embedding_norm {
+        let roles = (Role::EmbeddingNormGain, Role::EmbeddingNormBias);
+        let y = part_mut(tokens.y, 0, tokens.x.len())?;
+        norm(run, roles, None, tokens.x, y)?;
+        for (x, &normed) in tokens.x.iter_mut().zip(&*y) {
+            *x = normed;
+        }
+    }
+    Ok(())
 }
 
 /// The residual connection: x = x + delta, or x = norm(x + delta), for which `delta` is overwritten.

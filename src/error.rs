@@ -42,6 +42,11 @@ pub enum ConfigError {
     },
     /// A bias for a norm that has none.
     NormBias,
+    /// A choice that an encoder cannot have, or not with its output.
+    Encoder {
+        /// Name of the field.
+        field: &'static str,
+    },
     /// A code or flag that this version does not know.
     Unknown {
         /// Name of the field.
@@ -58,6 +63,7 @@ impl ConfigError {
             Self::Grouping { .. } => "the query heads must be a multiple of the key heads",
             Self::Number { .. } => "a real number of the configuration is not finite or too large",
             Self::NormBias => "RMSNorm has no bias",
+            Self::Encoder { .. } => "an encoder with that output cannot have that choice",
             Self::Unknown { .. } => {
                 "the configuration holds a code that this version does not know"
             }
@@ -79,7 +85,9 @@ impl fmt::Display for ConfigError {
             }
             Self::HeadDim { have, .. } => write!(f, ": {have}"),
             Self::Grouping { heads, kv_heads } => write!(f, ": {heads} and {kv_heads}"),
-            Self::Number { field } | Self::Unknown { field } => write!(f, ": {field}"),
+            Self::Number { field } | Self::Unknown { field } | Self::Encoder { field } => {
+                write!(f, ": {field}")
+            }
             Self::NormBias => Ok(()),
         }
     }
@@ -271,7 +279,29 @@ pub enum SessionError {
     /// The model, or the type of the cache, needs code that was not linked: it is not what
     /// [`Fit::NEEDS`](crate::Fit::NEEDS) says.
     NotLinked,
-    /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes).
+    /// A model of another family: a [`Session`](crate::Session) runs decoders, an [`Encoder`](crate::Encoder) encoders.
+    Family,
+    /// The model has another output, or there was no run.
+    Output {
+        /// What was asked for.
+        need: &'static str,
+    },
+    /// A text without a token, or types that are not as many as the tokens.
+    Text {
+        /// Types.
+        types: usize,
+        /// Tokens.
+        have: usize,
+    },
+    /// A type that the model has not.
+    Type {
+        /// Number of types.
+        types: usize,
+        /// Type found.
+        have: u32,
+    },
+    /// The memory is smaller than [`Model::session_bytes`](crate::Model::session_bytes), or
+    /// [`Model::encoder_bytes`](crate::Model::encoder_bytes).
     Memory {
         /// Bytes needed.
         need: usize,
@@ -332,6 +362,13 @@ impl fmt::Display for SessionError {
             Self::NotLinked => f.write_str(
                 "this program links no code for that model or cache: NEEDS must be model.needs(&options)",
             ),
+            Self::Family => f.write_str(
+                "a model of another family: sessions run decoders, and encoders are run by Encoder",
+            ),
+            Self::Output { need } => write!(f, "this model does not give {need}, or none was run"),
+            Self::Text { have: 0, .. } => f.write_str("a text without a token"),
+            Self::Text { types, have } => write!(f, "{types} types for {have} tokens"),
+            Self::Type { types, have } => write!(f, "type {have} is not below {types}"),
             Self::Memory { need, have } => {
                 write!(f, "the session needs {need} bytes of memory, not {have}")
             }

@@ -6,7 +6,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use crate::config::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
+    Reading, RotaryStyle, Window,
 };
 use crate::error::{ConfigError, WeightsError};
 use crate::kernels::layout::{WeightFormat, weight_lens};
@@ -108,29 +109,53 @@ const FLAG_DOWN_BIAS: u32 = 1 << 7;
 const FLAG_OUTPUT_BIAS: u32 = 1 << 8;
 /// An [`AttentionRecord`] follows.
 const FLAG_ATTENTION: u32 = 1 << 9;
-const FLAGS_KNOWN: u32 = (1 << 10) - 1;
+/// An [`EncoderRecord`] follows, after the attention record if there is one.
+const FLAG_ENCODER: u32 = 1 << 10;
+const FLAGS_KNOWN: u32 = (1 << 11) - 1;
 
 impl ConfigRecord {
     pub(crate) const LEN: usize = 64;
 
-    /// Bytes of this record and of the one that may follow it.
+    /// Bytes of this record and of those that may follow it.
     pub(crate) const fn len_of_all(bytes: &[u8; Self::LEN]) -> usize {
         let r: Self = transmute!(*bytes);
+        let mut len = Self::LEN;
         if r.flags & FLAG_ATTENTION != 0 {
-            Self::LEN + AttentionRecord::LEN
-        } else {
-            Self::LEN
+            len += AttentionRecord::LEN;
         }
+        if r.flags & FLAG_ENCODER != 0 {
+            len += EncoderRecord::LEN;
+        }
+        len
     }
 
-    /// Unchecked: the caller passes it through [`Config::check`]. `attention` is there when [`Self::len_of_all`] says
-    /// so.
+    /// Unchecked: the caller passes it through [`Config::check`]. `records` are those that follow, as many as
+    /// [`Self::len_of_all`] says; `code` is the family's in the header.
     pub(crate) const fn decode(
         bytes: [u8; Self::LEN],
-        attention: Option<[u8; AttentionRecord::LEN]>,
-        architecture: Architecture,
+        mut records: &[u8],
+        code: u8,
     ) -> Result<Config, ConfigError> {
         let r: Self = transmute!(bytes);
+        let mut attention = None;
+        if r.flags & FLAG_ATTENTION != 0
+            && let Some((record, rest)) = records.split_first_chunk::<{ AttentionRecord::LEN }>()
+        {
+            attention = Some(*record);
+            records = rest;
+        }
+        let encoder = match records.first_chunk::<{ EncoderRecord::LEN }>() {
+            Some(record) if r.flags & FLAG_ENCODER != 0 => Some(*record),
+            _ => None,
+        };
+        let architecture = match (code, encoder) {
+            (DECODER, None) => Architecture::Decoder,
+            (ENCODER, Some(record)) => match EncoderRecord::decode(record) {
+                Ok(reading) => Architecture::Encoder(reading),
+                Err(error) => return Err(error),
+            },
+            _ => return Err(ConfigError::Unknown { field: "encoder" }),
+        };
         if r.flags & !FLAGS_KNOWN != 0 || r.reserved != 0 || r.reserved_end != 0 {
             return Err(ConfigError::Unknown { field: "flags" });
         }
@@ -235,7 +260,8 @@ impl ConfigRecord {
             | flag(c.biases.up, FLAG_UP_BIAS)
             | flag(c.biases.down, FLAG_DOWN_BIAS)
             | flag(c.biases.output, FLAG_OUTPUT_BIAS)
-            | flag(AttentionRecord::is_needed(&c.attention), FLAG_ATTENTION);
+            | flag(AttentionRecord::is_needed(&c.attention), FLAG_ATTENTION)
+            | flag(c.reading().is_some(), FLAG_ENCODER);
         let record = Self {
             vocab_len: c.vocab_len as u32,
             dim: c.dim as u32,
@@ -346,6 +372,90 @@ impl AttentionRecord {
             reserved: [0; 11],
         };
         Some(transmute!(record))
+    }
+}
+
+/// The 64 bytes after those records of a file that holds an encoder.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct EncoderRecord {
+    types: u32,
+    /// Classes or tags; 0 for other outputs.
+    classes: u32,
+    pooling: u8,
+    output: u8,
+    flags: u16,
+    reserved: [u32; 13],
+}
+
+const FLAG_EMBEDDING_NORM: u32 = 1 << 0;
+const FLAG_POOLER: u32 = 1 << 1;
+const FLAG_UNIT: u32 = 1 << 2;
+
+impl EncoderRecord {
+    pub(crate) const LEN: usize = 64;
+
+    const fn decode(bytes: [u8; Self::LEN]) -> Result<Reading, ConfigError> {
+        let r: Self = transmute!(bytes);
+        let flags = r.flags as u32;
+        let mut unknown = flags & !(FLAG_EMBEDDING_NORM | FLAG_POOLER | FLAG_UNIT);
+        let mut reserved: &[u32] = &r.reserved;
+        while let Some((word, rest)) = reserved.split_first() {
+            unknown |= *word;
+            reserved = rest;
+        }
+        let unit = flags & FLAG_UNIT != 0;
+        let output = match (r.output, r.classes, unit) {
+            (0, 0, false) => Output::Hidden,
+            (1, 0, unit) => Output::Embedding { unit },
+            (2, classes, false) => Output::Classes(classes as usize),
+            (3, tags, false) => Output::Tags(tags as usize),
+            (4, 0, false) => Output::Span,
+            _ => return Err(ConfigError::Unknown { field: "output" }),
+        };
+        let pooling = match r.pooling {
+            0 => Pooling::None,
+            1 => Pooling::First,
+            2 => Pooling::Mean,
+            _ => return Err(ConfigError::Unknown { field: "pooling" }),
+        };
+        if unknown != 0 {
+            return Err(ConfigError::Unknown { field: "encoder" });
+        }
+        Ok(Reading {
+            types: r.types as usize,
+            embedding_norm: flags & FLAG_EMBEDDING_NORM != 0,
+            pooling,
+            pooler: flags & FLAG_POOLER != 0,
+            output,
+        })
+    }
+
+    /// The record of what passed [`Config::check`].
+    pub(crate) const fn encode(reading: &Reading) -> [u8; Self::LEN] {
+        let (output, classes, unit) = match reading.output {
+            Output::Hidden => (0, 0, false),
+            Output::Embedding { unit } => (1, 0, unit),
+            Output::Classes(n) => (2, n, false),
+            Output::Tags(n) => (3, n, false),
+            Output::Span => (4, 0, false),
+        };
+        let flags = flag(reading.embedding_norm, FLAG_EMBEDDING_NORM)
+            | flag(reading.pooler, FLAG_POOLER)
+            | flag(unit, FLAG_UNIT);
+        let record = Self {
+            types: reading.types as u32,
+            classes: classes as u32,
+            pooling: match reading.pooling {
+                Pooling::None => 0,
+                Pooling::First => 1,
+                Pooling::Mean => 2,
+            },
+            output,
+            flags: flags as u16,
+            reserved: [0; 13],
+        };
+        transmute!(record)
     }
 }
 
@@ -483,17 +593,21 @@ pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
     }
 }
 
+const DECODER: u8 = 1;
+const ENCODER: u8 = 2;
+
 /// Code of a family in the header.
 pub(crate) const fn architecture_code(architecture: Architecture) -> u8 {
     match architecture {
-        Architecture::Decoder => 1,
+        Architecture::Decoder => DECODER,
+        Architecture::Encoder(_) => ENCODER,
     }
 }
 
-/// Inverse of [`architecture_code`].
-pub(crate) const fn architecture_of(code: u8) -> Result<Architecture, WeightsError> {
+/// Refuses the code of no family.
+pub(crate) const fn check_architecture(code: u8) -> Result<(), WeightsError> {
     match code {
-        1 => Ok(Architecture::Decoder),
+        DECODER | ENCODER => Ok(()),
         _ => Err(WeightsError::Architecture { code }),
     }
 }

@@ -20,11 +20,13 @@
 mod attention;
 mod config;
 mod decoder;
+mod encoder;
 mod error;
 mod executor;
 mod ffn;
 mod file;
 pub mod frontend;
+mod heads;
 mod kv_cache;
 mod linear;
 mod memory;
@@ -46,8 +48,10 @@ mod workspace;
 pub use attentive_kernels as kernels;
 
 pub use config::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
+    Reading, RotaryStyle, Window,
 };
+pub use encoder::{Answer, Encoder};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
 #[cfg(feature = "rayon")]
 pub use executor::Rayon;
@@ -56,7 +60,7 @@ pub use executor::{Executor, Sequential};
 pub use memory::Arena;
 pub use memory::Block;
 pub use needs::{Anything, Fit, Needs};
-pub use options::{SessionOptions, WhenFull};
+pub use options::{EncoderOptions, SessionOptions, WhenFull};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;
 pub use tensors::{Role, TensorKind, TensorShape};

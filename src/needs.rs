@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use crate::config::{Biases, Config, Ffn, Norm, Position, RotaryStyle};
 use crate::file::{self, Entry};
 use crate::kernels::{Kinds, Linked};
-use crate::options::SessionOptions;
+use crate::options::{EncoderOptions, SessionOptions};
 use crate::tensors::TensorKind;
 use crate::weights::Model;
 
@@ -41,7 +41,12 @@ impl Needs {
             true => BIASES,
             false => 0,
         };
-        ffn(config.ffn) | norm(config.norm) | position(&config.position) | biases
+        let reads = match config.reading() {
+            Some(reading) if reading.pooler || reading.head_rows() > 0 => ENCODER | BIASES,
+            Some(_) => ENCODER,
+            None => 0,
+        };
+        ffn(config.ffn) | norm(config.norm) | position(&config.position) | biases | reads
     }
 
     const fn contains(&self, others: &Self) -> bool {
@@ -59,6 +64,8 @@ impl Needs {
 
 /// Biases of projections.
 const BIASES: u16 = 1 << 12;
+/// What encoders have and decoders have not.
+const ENCODER: u16 = 1 << 13;
 
 const fn ffn(ffn: Ffn) -> u16 {
     1 << match ffn {
@@ -95,6 +102,11 @@ const fn position(position: &Position) -> u16 {
 }
 
 impl Model<'_> {
+    /// What encoders of this model with these options need of the code.
+    pub const fn encoder_needs(&self, options: &EncoderOptions) -> Needs {
+        self.needs(&options.session())
+    }
+
     /// What sessions of this model with these options need of the code.
     pub const fn needs(&self, options: &SessionOptions) -> Needs {
         let mut kinds = Kinds::NONE.with_kv(options.kv, options.precision);
@@ -177,6 +189,10 @@ impl<F: Fit> Of<F> {
 
     pub(crate) const fn biases() -> bool {
         F::NEEDS.blocks & BIASES != 0
+    }
+
+    pub(crate) const fn encoder() -> bool {
+        F::NEEDS.blocks & ENCODER != 0
     }
 
     pub(crate) const fn learned() -> bool {

@@ -148,3 +148,64 @@ impl SessionOptions {
         Ok(())
     }
 }
+
+/// Size and kind of an encoder's memory.
+///
+/// ```
+/// use attentive::EncoderOptions;
+///
+/// const OPTIONS: EncoderOptions = EncoderOptions::new(128);
+/// assert_eq!(OPTIONS.len, 128);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct EncoderOptions {
+    /// Tokens of the longest text, with those that the model expects around it.
+    pub len: usize,
+    /// Element type of a layer's keys and values.
+    pub kv: KvDtype,
+    /// How attention multiplies with keys and values of [`KvDtype::I8`].
+    pub precision: Precision,
+    /// Most parts that a pass is cut into for an [`Executor`](crate::Executor): each has scratch memory of its own.
+    pub parts: usize,
+}
+
+impl EncoderOptions {
+    /// Texts of up to that many tokens: keys and values in f32, one core.
+    pub const fn new(len: usize) -> Self {
+        Self {
+            len,
+            kv: KvDtype::F32,
+            precision: Precision::Fast,
+            parts: 1,
+        }
+    }
+
+    /// The same with another element type of the keys and values.
+    pub const fn with_kv(self, kv: KvDtype) -> Self {
+        Self { kv, ..self }
+    }
+
+    /// The same with another way to multiply with keys and values of [`KvDtype::I8`].
+    pub const fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same with passes cut into up to `parts` parts ([`Encoder::with_executor`](crate::Encoder::with_executor)).
+    pub const fn with_parts(self, parts: usize) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// A session whose one batch is the text.
+    pub(crate) const fn session(&self) -> SessionOptions {
+        SessionOptions {
+            context_len: self.len,
+            prefill_len: self.len,
+            kv: self.kv,
+            precision: self.precision,
+            when_full: WhenFull::Error,
+            parts: self.parts,
+        }
+    }
+}

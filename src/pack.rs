@@ -42,8 +42,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::config::Config;
 use crate::error::{ConfigError, WeightsError};
 use crate::file::{
-    self, ALIGN, AttentionRecord, CRC, ConfigRecord, Entry, Header, MAGIC, MatrixBytes, NO_LAYER,
-    PROVENANCE_BYTES_MAX, VERSION, align_up,
+    self, ALIGN, AttentionRecord, CRC, ConfigRecord, EncoderRecord, Entry, Header, MAGIC,
+    MatrixBytes, NO_LAYER, PROVENANCE_BYTES_MAX, VERSION, align_up,
 };
 use crate::kernels::layout::WeightFormat;
 use crate::kernels::pack;
@@ -336,7 +336,11 @@ impl Recipe<'_> {
             true => AttentionRecord::LEN,
             false => 0,
         };
-        Header::LEN + ConfigRecord::LEN + attention
+        let encoder = match self.config.reading() {
+            Some(_) => EncoderRecord::LEN,
+            None => 0,
+        };
+        Header::LEN + ConfigRecord::LEN + attention + encoder
     }
 
     fn write_tensors<E: From<PackError>>(
@@ -380,6 +384,11 @@ impl Recipe<'_> {
         if let Some(attention) = AttentionRecord::encode(&self.config.attention) {
             let at = (Header::LEN + ConfigRecord::LEN) as u64;
             slice_mut(out, at, attention.len() as u64)?.copy_from_slice(&attention);
+        }
+        if let Some(reading) = self.config.reading() {
+            let at = (self.table_at() - EncoderRecord::LEN) as u64;
+            let record = EncoderRecord::encode(reading);
+            slice_mut(out, at, record.len() as u64)?.copy_from_slice(&record);
         }
         let mut header = Header {
             magic: MAGIC,

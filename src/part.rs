@@ -47,6 +47,8 @@ const fn max(a: usize, b: usize) -> usize {
 pub(crate) struct Part<'a> {
     pub(crate) tokens: Tokens,
     pub(crate) ids: &'a [u32],
+    /// Types of the tokens; empty without.
+    pub(crate) types: &'a [u32],
     /// (n, dim): the residual stream.
     pub(crate) x: &'a mut [f32],
     /// (n, [`Config::y_dim`]): a block's input, the attention's output.
@@ -67,6 +69,7 @@ impl<'a> Part<'a> {
         Part {
             tokens: self.tokens,
             ids: self.ids,
+            types: self.types,
             x: self.x,
             y: self.y,
             wide: self.wide,
@@ -80,6 +83,7 @@ impl<'a> Part<'a> {
     fn split(self, config: &Config, n: usize, scratch: usize) -> Option<(Self, Self)> {
         let Tokens { first, len } = self.tokens;
         let (left_ids, right_ids) = self.ids.split_at_checked(n)?;
+        let (left_types, right_types) = self.types.split_at_checked(n).unwrap_or_default();
         let (left_x, right_x) = split(self.x, n, config.dim)?;
         let (left_y, right_y) = split(self.y, n, config.y_dim())?;
         let (left_wide, right_wide) = split(self.wide, n, config.wide_dim())?;
@@ -88,6 +92,7 @@ impl<'a> Part<'a> {
         let left = Part {
             tokens: Tokens { first, len: n },
             ids: left_ids,
+            types: left_types,
             x: left_x,
             y: left_y,
             wide: left_wide,
@@ -101,6 +106,7 @@ impl<'a> Part<'a> {
                 len: len.saturating_sub(n),
             },
             ids: right_ids,
+            types: right_types,
             x: right_x,
             y: right_y,
             wide: right_wide,

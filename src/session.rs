@@ -101,6 +101,9 @@ impl<'m, F: Fit> Session<'m, Sequential, F> {
         memory: &'m mut [u8],
         backend: Backend,
     ) -> Result<Self, SessionError> {
+        if model.config().reading().is_some() {
+            return Err(SessionError::Family);
+        }
         if !needs::check::<F>(model, options) {
             return Err(SessionError::NotLinked);
         }

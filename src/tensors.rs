@@ -3,7 +3,7 @@
 //! The order follows from the [`Config`] alone. So a file cannot leave a tensor out, hold one twice or give one a
 //! wrong shape without the parser seeing it at that very entry, and a look-up is an index, not a search.
 
-use crate::config::{Config, Position};
+use crate::config::{Config, Position, Reading};
 
 /// What a tensor is for; the number is its code in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +14,12 @@ pub enum Role {
     TokenEmbedding = 1,
     /// (context_len, dim), with learned positions.
     PositionEmbedding = 2,
+    /// (types, dim), of an encoder that tells texts apart.
+    TypeEmbedding = 3,
+    /// (dim), of an encoder that norms its embeddings.
+    EmbeddingNormGain = 4,
+    /// (dim).
+    EmbeddingNormBias = 5,
     /// (dim).
     AttnNormGain = 16,
     /// (dim).
@@ -48,10 +54,24 @@ pub enum Role {
     OutputWeight = 50,
     /// (vocab_len).
     OutputBias = 51,
+    /// (dim, dim), of an encoder's pooler.
+    PoolerWeight = 52,
+    /// (dim).
+    PoolerBias = 53,
+    /// (classes, tags or 2, dim), of an encoder's output.
+    HeadWeight = 54,
+    /// (classes, tags or 2).
+    HeadBias = 55,
 }
 
 /// Tensors before the layers, in file order.
-const BEFORE: [Role; 2] = [Role::TokenEmbedding, Role::PositionEmbedding];
+const BEFORE: [Role; 5] = [
+    Role::TokenEmbedding,
+    Role::PositionEmbedding,
+    Role::TypeEmbedding,
+    Role::EmbeddingNormGain,
+    Role::EmbeddingNormBias,
+];
 /// Tensors of a layer, in file order, which is the order of use.
 const LAYER: [Role; 13] = [
     Role::AttnNormGain,
@@ -69,11 +89,15 @@ const LAYER: [Role; 13] = [
     Role::DownBias,
 ];
 /// Tensors after the layers, in file order.
-const AFTER: [Role; 4] = [
+const AFTER: [Role; 8] = [
     Role::FinalNormGain,
     Role::FinalNormBias,
     Role::OutputWeight,
     Role::OutputBias,
+    Role::PoolerWeight,
+    Role::PoolerBias,
+    Role::HeadWeight,
+    Role::HeadBias,
 ];
 
 /// Most tensors that any [`Config`] asks for.
@@ -169,6 +193,21 @@ impl Config {
             Role::FinalNormBias => self.final_norm && self.biases.norm,
             Role::OutputWeight => !self.tied,
             Role::OutputBias => self.biases.output,
+            _ => match self.reading() {
+                Some(reading) => self.reads_with(reading, role),
+                None => false,
+            },
+        }
+    }
+
+    const fn reads_with(&self, reading: &Reading, role: Role) -> bool {
+        match role {
+            Role::TypeEmbedding => reading.types > 0,
+            Role::EmbeddingNormGain => reading.embedding_norm,
+            Role::EmbeddingNormBias => reading.embedding_norm && self.biases.norm,
+            Role::PoolerWeight | Role::PoolerBias => reading.pooler,
+            Role::HeadWeight | Role::HeadBias => reading.head_rows() > 0,
+            _ => false,
         }
     }
 
@@ -176,7 +215,15 @@ impl Config {
         let Some(role) = role else {
             return None;
         };
+        let (types, head) = match self.reading() {
+            Some(reading) => (reading.types, reading.head_rows()),
+            None => (0, 0),
+        };
         let (rows, cols) = match role {
+            Role::TypeEmbedding => (types, self.dim),
+            Role::PoolerWeight => (self.dim, self.dim),
+            Role::HeadWeight => (head, self.dim),
+            Role::HeadBias => (0, head),
             Role::TokenEmbedding | Role::OutputWeight => (self.vocab_len, self.dim),
             Role::PositionEmbedding => (self.context_len, self.dim),
             Role::QkvWeight => (self.qkv_dim(), self.dim),
@@ -187,7 +234,10 @@ impl Config {
             Role::AttnSinks => (0, self.heads),
             Role::UpBias => (0, self.up_dim()),
             Role::OutputBias => (0, self.vocab_len),
-            Role::AttnNormGain
+            Role::EmbeddingNormGain
+            | Role::EmbeddingNormBias
+            | Role::PoolerBias
+            | Role::AttnNormGain
             | Role::AttnNormBias
             | Role::OutBias
             | Role::FfnNormGain

@@ -318,16 +318,14 @@ const fn check_config(
     if header.flags != 0 {
         return Err(WeightsError::Reserved);
     }
-    let architecture = match file::architecture_of(header.architecture) {
-        Ok(architecture) => architecture,
-        Err(error) => return Err(error),
+    if let Err(error) = file::check_architecture(header.architecture) {
+        return Err(error);
+    }
+    let others = match records.split_at_checked(ConfigRecord::LEN) {
+        Some((_, others)) => others,
+        None => &[],
     };
-    let attention = if records.len() > ConfigRecord::LEN {
-        records.last_chunk().copied()
-    } else {
-        None
-    };
-    let config = match ConfigRecord::decode(bytes, attention, architecture) {
+    let config = match ConfigRecord::decode(bytes, others, header.architecture) {
         Ok(config) => config,
         Err(error) => return Err(WeightsError::Config(error)),
     };

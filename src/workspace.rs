@@ -1,12 +1,12 @@
 //! A session's memory: one aligned slice, split once into named buffers.
 
-use crate::config::Config;
+use crate::config::{Config, Output, Reading};
 use crate::error::SessionError;
 use crate::file::ALIGN;
 use crate::kernels::ops::attention::attention_scratch_len;
 use crate::kernels::ops::matmul::matmul_scratch_len;
 use crate::kv_cache::{KvCache, take};
-use crate::options::{SessionOptions, WhenFull};
+use crate::options::{EncoderOptions, SessionOptions, WhenFull};
 use crate::part::{LINE, Part};
 use crate::run::{Tokens, part_mut};
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
@@ -19,6 +19,17 @@ impl Model<'_> {
     /// `usize::MAX` for options that [`SessionOptions::check`] refuses or that exceed the address space, so that a
     /// static [`Arena`](crate::Arena) of this size does not compile.
     pub const fn session_bytes(&self, options: &SessionOptions) -> usize {
+        self.bytes_for(options)
+    }
+
+    /// Bytes of memory that an [`Encoder`](crate::Encoder) with these options takes, exactly. A multiple of 64.
+    ///
+    /// `usize::MAX` for a length that the model cannot have, as in [`Model::session_bytes`].
+    pub const fn encoder_bytes(&self, options: &EncoderOptions) -> usize {
+        self.bytes_for(&options.session())
+    }
+
+    const fn bytes_for(&self, options: &SessionOptions) -> usize {
         match Sizes::of(self.config(), options) {
             Some(sizes) => sizes.total_bytes(),
             None => usize::MAX,
@@ -35,13 +46,13 @@ struct Sizes {
     y: usize,
     /// (prefill, [`Config::wide_dim`]): what a block computes inside.
     wide: usize,
-    /// (vocab).
+    /// (vocab), or what an encoder gives.
     logits: usize,
     /// (prefill, head_dim) with rotary positions.
     angles: usize,
     /// (head_dim / 2) with rotary positions.
     frequencies: usize,
-    /// (context).
+    /// (context); an encoder's types.
     tokens: usize,
     /// (prefill).
     batch: usize,
@@ -72,11 +83,18 @@ impl Sizes {
             (_, None) => usize::MAX,
         };
         Some(Self {
-            kv_bytes: kv.bytes(options.kv).saturating_mul(config.layers),
+            // An encoder is done with a layer's keys when it comes to the next.
+            kv_bytes: match config.reading() {
+                Some(_) => kv.bytes(options.kv),
+                None => kv.bytes(options.kv).saturating_mul(config.layers),
+            },
             x: n.saturating_mul(config.dim),
             y: n.saturating_mul(config.y_dim()),
             wide: n.saturating_mul(config.wide_dim()),
-            logits: config.vocab_len,
+            logits: match config.reading() {
+                Some(reading) => output_len(reading, config, n),
+                None => config.vocab_len,
+            },
             angles: n.saturating_mul(config.angles_dim()),
             frequencies: config.angles_dim() / 2,
             tokens: match options.when_full {
@@ -85,7 +103,10 @@ impl Sizes {
             },
             batch: n,
             encode: ENCODE_SCRATCH_LEN,
-            scratch: max(scratch, config.vocab_len),
+            scratch: match config.reading() {
+                Some(_) => scratch,
+                None => max(scratch, config.vocab_len),
+            },
         })
     }
 
@@ -112,6 +133,17 @@ impl Sizes {
     }
 }
 
+/// What comes of `n` tokens; hidden vectors stay where they are.
+const fn output_len(reading: &Reading, config: &Config, n: usize) -> usize {
+    match reading.output {
+        Output::Hidden => 0,
+        Output::Embedding { .. } => config.dim,
+        Output::Classes(classes) => classes,
+        Output::Tags(tags) => n.saturating_mul(tags),
+        Output::Span => n.saturating_mul(2),
+    }
+}
+
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
@@ -130,7 +162,7 @@ pub(crate) struct Workspace<'m> {
     pub(crate) kv: KvCache<'m>,
     pub(crate) activations: Activations<'m>,
     pub(crate) logits: &'m mut [f32],
-    /// The tokens of the context, oldest first.
+    /// The tokens of the context, oldest first; an encoder's types.
     pub(crate) tokens: &'m mut [u32],
     /// The tokens that are run next.
     pub(crate) batch: &'m mut [u32],
@@ -155,11 +187,13 @@ impl Activations<'_> {
         config: &Config,
         first: usize,
         ids: &'a [u32],
+        types: &'a [u32],
     ) -> Result<Part<'a>, SessionError> {
         let len = ids.len();
         Ok(Part {
             tokens: Tokens { first, len },
             ids,
+            types,
             x: part_mut(self.x, 0, len.saturating_mul(config.dim))?,
             y: part_mut(self.y, 0, len.saturating_mul(config.y_dim()))?,
             wide: part_mut(self.wide, 0, len.saturating_mul(config.wide_dim()))?,

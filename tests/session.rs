@@ -1,6 +1,8 @@
 //! Sessions: against a naive f64 decoder, batched against one by one, and at the edges of the context.
 
 mod common;
+#[path = "encoder/mod.rs"]
+mod encoder;
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};

@@ -230,8 +230,10 @@ pub(crate) fn random_values(shape: &attentive::TensorShape, seed: u64) -> Vec<f3
     let layer = shape.layer.map_or(999, |layer| layer as u64);
     let mut random = Random(seed ^ (u64::from(shape.role as u16) << 32) ^ (layer << 16));
     let (middle, width) = match shape.role {
-        Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain => (1.0, 0.3),
-        Role::TokenEmbedding | Role::PositionEmbedding => (0.0, 1.0),
+        Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain | Role::EmbeddingNormGain => {
+            (1.0, 0.3)
+        }
+        Role::TokenEmbedding | Role::PositionEmbedding | Role::TypeEmbedding => (0.0, 1.0),
         Role::AttnSinks => (0.0, 2.0),
         _ if shape.kind == TensorKind::Vector => (0.0, 0.3),
         _ => (0.0, 1.7 / (shape.cols as f32).sqrt()),

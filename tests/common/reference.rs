@@ -1,12 +1,65 @@
 //! A decoder in plain f64, from row-major weights: the oracle of the forward pass.
 
-use attentive::{Config, Ffn, Norm, NormPlace, Position, Role, RotaryStyle};
+use attentive::{Config, Ffn, Norm, NormPlace, Output, Pooling, Position, Role, RotaryStyle};
 
 /// Row-major values of a tensor.
 pub(crate) type Weights<'a> = &'a dyn Fn(Role, Option<usize>) -> Vec<f64>;
 
 /// Logits after each token, (n, vocab).
 pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<Vec<f64>> {
+    let role = if config.tied {
+        Role::TokenEmbedding
+    } else {
+        Role::OutputWeight
+    };
+    stack(config, weights, ids, &[])
+        .iter()
+        .map(|row| linear(config, weights, None, [role, Role::OutputBias], row))
+        .collect()
+}
+
+/// Hidden vectors of an encoder, (n, dim), and its output.
+pub(crate) fn encode(
+    config: &Config,
+    weights: Weights<'_>,
+    ids: &[u32],
+    types: &[u32],
+) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let reading = config.reading().expect("an encoder");
+    let x = stack(config, weights, ids, types);
+    let head = [Role::HeadWeight, Role::HeadBias];
+    let of_tokens = || -> Vec<f64> {
+        let rows = x.iter().map(|row| linear(config, weights, None, head, row));
+        rows.flatten().collect()
+    };
+    let mut pooled = match reading.pooling {
+        Pooling::Mean => (0..config.dim)
+            .map(|d| x.iter().map(|row| row[d]).sum::<f64>() / x.len() as f64)
+            .collect(),
+        _ => x[0].clone(),
+    };
+    if reading.pooler {
+        let roles = [Role::PoolerWeight, Role::PoolerBias];
+        pooled = linear(config, weights, None, roles, &pooled);
+        pooled.iter_mut().for_each(|x| *x = x.tanh());
+    }
+    let out = match reading.output {
+        Output::Hidden => x.concat(),
+        Output::Tags(_) | Output::Span => of_tokens(),
+        Output::Classes(_) => linear(config, weights, None, head, &pooled),
+        Output::Embedding { unit } => {
+            let length = match unit {
+                true => pooled.iter().map(|x| x * x).sum::<f64>().sqrt(),
+                false => 1.0,
+            };
+            pooled.iter().map(|x| x / length).collect()
+        }
+    };
+    (x, out)
+}
+
+/// The residual stream after the last layer, (n, dim), normed where the model does.
+fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> Vec<Vec<f64>> {
     let dim = config.dim;
     let embedding = weights(Role::TokenEmbedding, None);
     let mut x: Vec<Vec<f64>> = Vec::new();
@@ -15,6 +68,16 @@ pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<
         let scale = f64::from(config.embedding_scale);
         x.push(row.iter().map(|e| e * scale).collect());
         add_position(config, weights, position, &mut x[position]);
+        if config.has(Role::TypeEmbedding) {
+            let kind = types.get(position).copied().unwrap_or(0) as usize;
+            let table = weights(Role::TypeEmbedding, None);
+            let row = &table[kind * dim..];
+            x[position].iter_mut().zip(row).for_each(|(x, t)| *x += t);
+        }
+        if config.has(Role::EmbeddingNormGain) {
+            let roles = [Role::EmbeddingNormGain, Role::EmbeddingNormBias];
+            x[position] = norm(config, weights, None, roles, &x[position]);
+        }
     }
     for layer in 0..config.layers {
         let at = Some(layer);
@@ -40,14 +103,9 @@ pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<
             },
         );
     }
-    let role = if config.tied {
-        Role::TokenEmbedding
-    } else {
-        Role::OutputWeight
-    };
     x.iter()
         .map(|row| {
-            let row = if config.final_norm {
+            if config.final_norm {
                 norm(
                     config,
                     weights,
@@ -57,8 +115,7 @@ pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<
                 )
             } else {
                 row.clone()
-            };
-            linear(config, weights, None, [role, Role::OutputBias], &row)
+            }
         })
         .collect()
 }
@@ -166,7 +223,12 @@ fn attention(
                 let kv_head = head / group;
                 let k_at = (config.heads + kv_head) * head_dim;
                 let v_at = (config.heads + config.kv_heads + kv_head) * head_dim;
-                let scores: Vec<f64> = (0..=t)
+                let last = if config.reading().is_some() {
+                    input.len() - 1
+                } else {
+                    t
+                };
+                let scores: Vec<f64> = (0..=last)
                     .map(|s| {
                         if !sees(config, at, t, s) {
                             return 0.0;

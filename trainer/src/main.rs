@@ -27,8 +27,10 @@ enum Command {
     Inspect(cli::inspect::Request),
     /// Continue a text
     Generate(cli::generate::Request),
-    /// Turn a published model (GGUF) into a weights file
+    /// Turn a published model (GGUF, or a directory of Hugging Face's bert) into a weights file
     Import(cli::import::Request),
+    /// Turn texts into vectors, or compare them
+    Embed(cli::embed::Request),
     /// Talk with a model that was trained to converse
     Chat(cli::chat::Request),
 }
@@ -54,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Inspect(request) => cli::inspect::run(request),
         Command::Generate(request) => cli::generate::run(request),
         Command::Import(request) => cli::import::run(request),
+        Command::Embed(request) => cli::embed::run(request),
         Command::Chat(request) => cli::chat::run(request),
     }
 }

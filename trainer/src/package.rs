@@ -38,7 +38,9 @@ impl Formats {
     pub fn of(&self, shape: &TensorShape) -> WeightFormat {
         match (shape.kind, shape.role) {
             (_, Role::AttnSinks) => WeightFormat::F32,
-            (TensorKind::Vector, _) | (_, Role::PositionEmbedding) => self.vectors,
+            (TensorKind::Vector, _) | (_, Role::PositionEmbedding | Role::TypeEmbedding) => {
+                self.vectors
+            }
             (_, Role::TokenEmbedding | Role::OutputWeight) => self.embedding,
             _ => self.matrices,
         }

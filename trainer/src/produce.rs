@@ -215,7 +215,11 @@ pub fn memory_lines(model: &Model<'_>, contexts: &[usize]) -> Result<Vec<String>
         "context", "kv f32", "kv f16", "kv i8"
     )];
     for &context in contexts {
-        let options = SessionOptions::new(context);
+        let options = match model.config().reading() {
+            // An encoder runs a text at once.
+            Some(_) => SessionOptions::new(context).with_prefill_len(context),
+            None => SessionOptions::new(context),
+        };
         options
             .check(model.config())
             .map_err(|error| anyhow!("{error}"))?;

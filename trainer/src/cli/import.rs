@@ -3,7 +3,8 @@
 use super::Format;
 use anyhow::{Context, Result, ensure};
 use attentive::Block;
-use attentive_trainer::import::{Imported, import};
+use attentive_trainer::import::{Imported, bert, import};
+use attentive_trainer::package::Formats;
 use attentive_trainer::{mapped, package};
 use clap::Args;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 /// What to import, and as what.
 #[derive(Args)]
 pub(crate) struct Request {
-    /// A GGUF file of the architecture llama
+    /// A GGUF file of the architecture llama, or a directory with config.json, model.safetensors and tokenizer.json or
+    /// vocab.txt of the architecture bert, or its model.safetensors
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]
     #[arg(short, long)]
@@ -45,6 +47,19 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "{} would be replaced: name another file with --out",
         input.display()
     );
+    let is_safetensors = input.extension().is_some_and(|end| end == "safetensors");
+    if is_safetensors || input.is_dir() {
+        let dir = match input.parent() {
+            Some(parent) if is_safetensors => parent,
+            _ => input,
+        };
+        let formats = formats.unwrap_or(Formats::F32);
+        let file = bert::import(dir, &source, &command, formats)
+            .with_context(|| input.display().to_string())?;
+        package::write(&file, &out)?;
+        println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let bytes = mapped::map(input)?;
     let Imported { file, report } =
         import(&bytes, &source, &command, formats).with_context(|| input.display().to_string())?;

@@ -66,7 +66,7 @@ fn report(request: &Request, out: &mut String) -> Result<()> {
     for (format, bytes) in formats {
         writeln!(out, "{bytes:>9} bytes of {format:?}")?;
     }
-    writeln!(out, "\nRAM of a session:")?;
+    writeln!(out, "\nRAM while it runs:")?;
     let default = || [4, 2, 1].map(|part| config.context_len / part).to_vec();
     let contexts = match request.context.is_empty() {
         true => default(),

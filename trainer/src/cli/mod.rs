@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub(crate) mod chat;
+pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod import;

@@ -1,8 +1,9 @@
-//! Models that others published, from GGUF files.
+//! Models that others published, from GGUF files and Hugging Face directories.
 //!
 //! Weights keep their numbers exactly where the core has a format for them; all else keeps them as floats, unless other
 //! [`Formats`] are asked for, to which the floats are then rounded anew.
 
+pub mod bert;
 pub mod blocks;
 pub mod gguf;
 pub mod llama;

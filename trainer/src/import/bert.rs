@@ -1,0 +1,284 @@
+//! Hugging Face's architecture `bert`, a directory of `config.json`, `model.safetensors` and `tokenizer.json` or
+//! `vocab.txt`, as a model of the core. With the files of sentence-transformers the model gives embeddings.
+
+use crate::import::tokenizer_json::TextVocabulary;
+use crate::mapped;
+use crate::package::Formats;
+use crate::params::{name, shapes};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::pack::{PackError, Recipe, ScaleMethod};
+use attentive::tokenizer::BertText;
+use attentive::{
+    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Output, Pooling,
+    Position, Reading, Role, TensorKind, TensorShape,
+};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::Serialize;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// The record inside the file.
+#[derive(Serialize)]
+struct Record<'a> {
+    name: &'a str,
+    command: &'a str,
+    architecture: &'a str,
+}
+
+/// Turns the directory into a weights file. `source` is its name and `command` what was typed, for the record.
+///
+/// # Errors
+/// What the directory holds that the core cannot run, or that is missing, by its name.
+pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Result<Vec<Block>> {
+    let json = read_json(&dir.join("config.json"))?;
+    let weights_path = dir.join("model.safetensors");
+    let bytes = mapped::map(&weights_path)?;
+    let weights = SafeTensors::deserialize(&bytes).map_err(|error| {
+        anyhow!("model.safetensors is truncated or no safetensors file: {error}")
+    })?;
+    let vocabulary = vocabulary(dir)?;
+    let config = config(&json, dir)?;
+    ensure!(
+        vocabulary.len() <= config.vocab_len,
+        "the tokenizer has {} tokens; config.json has vocab_size {}",
+        vocabulary.len(),
+        config.vocab_len
+    );
+    // Models with a head have the encoder under this name.
+    let prefix = match weights.tensor("bert.embeddings.word_embeddings.weight") {
+        Ok(_) => "bert.",
+        Err(_) => "",
+    };
+    let tensors = shapes(&config).map(|shape| values(&weights, prefix, &config, &shape));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let provenance = toml::to_string(&Record {
+        name: source,
+        command,
+        architecture: "bert",
+    })
+    .context("writing the record")?;
+    vocabulary.with_parts(|tokenizer| {
+        let recipe = Recipe {
+            config: &config,
+            tokenizer,
+            provenance: &provenance,
+            format: &|shape| formats.of(shape),
+        };
+        let len = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
+        let mut file = vec![Block::ZERO; Block::len_for(len)];
+        let mut tensors = tensors.iter();
+        let written = recipe.write(Block::bytes_mut(&mut file), |mut tensor| {
+            let method = ScaleMethod::LeastSquares { importance: None };
+            match tensors.next() {
+                Some(values) => tensor.write(values, method),
+                None => Err(PackError::Values { need: 0, have: 0 }),
+            }
+        });
+        written.map_err(|error| anyhow!("packing: {error}"))?;
+        Ok(file)
+    })
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+}
+
+/// `tokenizer.json`, or else `vocab.txt` with what `tokenizer_config.json` says about case.
+fn vocabulary(dir: &Path) -> Result<TextVocabulary> {
+    let json = dir.join("tokenizer.json");
+    if json.exists() {
+        let text = fs::read_to_string(&json).context("reading tokenizer.json")?;
+        return TextVocabulary::from_tokenizer_json(&text).context("tokenizer.json");
+    }
+    let path = dir.join("vocab.txt");
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("neither tokenizer.json nor vocab.txt in {}", dir.display()))?;
+    let about = dir.join("tokenizer_config.json");
+    let cased = about.exists() && read_json(&about)?["do_lower_case"] == Value::Bool(false);
+    let kind = BertText {
+        lowercase: !cased,
+        strip_accents: !cased,
+        ..BertText::UNCASED
+    };
+    TextVocabulary::from_vocab_txt(&text, kind)
+}
+
+fn config(json: &Value, dir: &Path) -> Result<Config> {
+    let kind = json["model_type"].as_str().unwrap_or("none");
+    ensure!(
+        kind == "bert",
+        "config.json has the model_type {kind:?}; supported is \"bert\""
+    );
+    let positions = json["position_embedding_type"].as_str();
+    ensure!(
+        positions.is_none_or(|kind| kind == "absolute"),
+        "config.json has position_embedding_type {positions:?}; supported is \"absolute\""
+    );
+    let number = |key: &str| {
+        let value = json[key].as_u64().and_then(|n| usize::try_from(n).ok());
+        value.with_context(|| format!("config.json has no whole number {key}"))
+    };
+    let (dim, heads) = (number("hidden_size")?, number("num_attention_heads")?);
+    ensure!(
+        heads > 0 && dim.is_multiple_of(heads),
+        "hidden_size {dim} is no multiple of num_attention_heads {heads}"
+    );
+    let ffn = match json["hidden_act"].as_str() {
+        Some("gelu") => Ffn::GeluErf,
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ffn::GeluTanh,
+        Some("relu") => Ffn::Relu,
+        Some("silu" | "swish") => Ffn::Silu,
+        other => bail!(
+            "config.json has hidden_act {other:?}; supported are gelu, gelu_new, gelu_pytorch_tanh, relu, silu"
+        ),
+    };
+    let (pooling, output) = output(dir)?;
+    let eps = json["layer_norm_eps"].as_f64();
+    let config = Config {
+        architecture: Architecture::Encoder(Reading {
+            types: number("type_vocab_size")?,
+            embedding_norm: true,
+            pooling,
+            pooler: false,
+            output,
+        }),
+        vocab_len: number("vocab_size")?,
+        dim,
+        layers: number("num_hidden_layers")?,
+        heads,
+        kv_heads: heads,
+        head_dim: dim / heads,
+        hidden_dim: number("intermediate_size")?,
+        context_len: number("max_position_embeddings")?,
+        norm: Norm::Layer,
+        norm_place: NormPlace::Post,
+        norm_eps: eps.context("config.json has no number layer_norm_eps")? as f32,
+        final_norm: false,
+        ffn,
+        position: Position::Learned,
+        attention: Attention::PLAIN,
+        tied: true,
+        biases: Biases::ALL_BUT_OUTPUT,
+        embedding_scale: 1.0,
+        begin_of_text: None,
+        end_of_text: None,
+    };
+    config
+        .check()
+        .map_err(|error| anyhow!("config.json: {error}"))?;
+    Ok(config)
+}
+
+/// What the modules of sentence-transformers make of the tokens; without them, the tokens' vectors.
+fn output(dir: &Path) -> Result<(Pooling, Output)> {
+    let modules = dir.join("modules.json");
+    if !modules.exists() {
+        return Ok((Pooling::None, Output::Hidden));
+    }
+    let modules = read_json(&modules)?;
+    let (mut pooling, mut unit) = (Pooling::None, false);
+    for module in modules.as_array().context("modules.json is no list")? {
+        let kind = module["type"].as_str().unwrap_or_default();
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" => {}
+            "Normalize" => unit = true,
+            "Pooling" => {
+                let path = module["path"].as_str().unwrap_or_default();
+                let json = read_json(&dir.join(path).join("config.json"))?;
+                let modes = json.as_object().into_iter().flatten();
+                let on: Vec<_> = modes
+                    .filter(|(key, value)| {
+                        key.starts_with("pooling_mode") && **value == Value::Bool(true)
+                    })
+                    .map(|(key, _)| key.as_str())
+                    .collect();
+                pooling = match on[..] {
+                    ["pooling_mode_cls_token"] => Pooling::First,
+                    ["pooling_mode_mean_tokens"] => Pooling::Mean,
+                    _ => bail!(
+                        "{path}/config.json has {on:?}; supported is one of pooling_mode_cls_token and \
+                         pooling_mode_mean_tokens"
+                    ),
+                };
+            }
+            _ => {
+                bail!("modules.json has {kind:?}; supported are Transformer, Pooling and Normalize")
+            }
+        }
+    }
+    ensure!(pooling != Pooling::None, "modules.json has no Pooling");
+    Ok((pooling, Output::Embedding { unit }))
+}
+
+/// A tensor of the model, row-major: one of the file, or queries, keys and values one after the other.
+fn values(
+    weights: &SafeTensors<'_>,
+    prefix: &str,
+    config: &Config,
+    shape: &TensorShape,
+) -> Result<Vec<f32>> {
+    let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
+    let attention = |end| {
+        vec![
+            (format!("attention.self.query.{end}"), q_dim),
+            (format!("attention.self.key.{end}"), kv_dim),
+            (format!("attention.self.value.{end}"), kv_dim),
+        ]
+    };
+    let one = |name: &str| vec![(name.to_owned(), shape.rows)];
+    let parts = match shape.role {
+        Role::TokenEmbedding => one("embeddings.word_embeddings.weight"),
+        Role::PositionEmbedding => one("embeddings.position_embeddings.weight"),
+        Role::TypeEmbedding => one("embeddings.token_type_embeddings.weight"),
+        Role::EmbeddingNormGain => one("embeddings.LayerNorm.weight"),
+        Role::EmbeddingNormBias => one("embeddings.LayerNorm.bias"),
+        Role::QkvWeight => attention("weight"),
+        Role::QkvBias => attention("bias"),
+        Role::OutWeight => one("attention.output.dense.weight"),
+        Role::OutBias => one("attention.output.dense.bias"),
+        Role::AttnNormGain => one("attention.output.LayerNorm.weight"),
+        Role::AttnNormBias => one("attention.output.LayerNorm.bias"),
+        Role::UpWeight => one("intermediate.dense.weight"),
+        Role::UpBias => one("intermediate.dense.bias"),
+        Role::DownWeight => one("output.dense.weight"),
+        Role::DownBias => one("output.dense.bias"),
+        Role::FfnNormGain => one("output.LayerNorm.weight"),
+        Role::FfnNormBias => one("output.LayerNorm.bias"),
+        _ => bail!("bert has no {}", name(shape)),
+    };
+    let place = shape.layer.map(|layer| format!("encoder.layer.{layer}."));
+    let place = place.unwrap_or_default();
+    let mut out = Vec::with_capacity(shape.rows * shape.cols);
+    for (part, len) in parts {
+        let expected = match (shape.kind, shape.role) {
+            (TensorKind::Matrix, _) => vec![len, shape.cols],
+            (TensorKind::Vector, Role::QkvBias) => vec![len],
+            (TensorKind::Vector, _) => vec![shape.cols],
+        };
+        let part = format!("{prefix}{place}{part}");
+        let found = weights.tensor(&part);
+        let found =
+            found.map_err(|_| anyhow!("tensor {part} is missing; expected {expected:?}"))?;
+        ensure!(
+            found.shape() == expected,
+            "tensor {part} is {:?}; expected {expected:?}",
+            found.shape()
+        );
+        floats(&mut out, found.dtype(), found.data()).with_context(|| format!("tensor {part}"))?;
+    }
+    Ok(out)
+}
+
+fn floats(out: &mut Vec<f32>, dtype: Dtype, bytes: &[u8]) -> Result<()> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    match dtype {
+        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x))),
+        Dtype::F16 => out.extend(pairs.iter().map(|x| f16::from_le_bytes(*x).to_f32())),
+        Dtype::BF16 => out.extend(pairs.iter().map(|x| bf16::from_le_bytes(*x).to_f32())),
+        _ => bail!("it is of type {dtype:?}; supported are F32, F16 and BF16"),
+    }
+    Ok(())
+}
