@@ -3,8 +3,8 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::{
-    Answer, Architecture, Biases, Block, Config, Encoder, EncoderOptions, Ffn, Model, Norm,
-    NormPlace, Output, Pooling, Position, Reading, Session, SessionError, SessionOptions,
+    Answer, Architecture, Biases, Block, Config, Encoder, EncoderOptions, Executor, Ffn, Model,
+    Norm, NormPlace, Output, Pooling, Position, Reading, Session, SessionError, SessionOptions,
 };
 
 use crate::common::{LLAMA, pack_variant, pack_word_piece, random_values, reference};
@@ -142,6 +142,51 @@ fn a_text_stands_for_itself() {
                 let later = run(&model, &of(48), backend, &[(&long, &[]), (&short, &[])]);
                 assert!(tight == roomy, "{name} {kv:?} {}: room", backend.name());
                 assert!(tight == later, "{name} {kv:?} {}: before", backend.name());
+            }
+        }
+    }
+}
+
+/// Three cores that are one. Everything is worth cutting.
+struct InTurn;
+
+impl Executor for InTurn {
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        let b = b();
+        (a(), b)
+    }
+
+    fn grain(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn parts_give_the_bits_of_the_whole_text() {
+    for (name, config) in variants() {
+        let blocks = pack_variant(&config, WeightFormat::I8Group32, 4);
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        for n in [1, 2, 7, 40] {
+            let ids = random_ids(&config, n, 8);
+            let options = EncoderOptions::new(40);
+            let whole = run(&model, &options, Backend::detect(), &[(&ids, &[])]).0;
+            for parts in [2, 3] {
+                let options = options.with_parts(parts);
+                let bytes = model.encoder_bytes(&options);
+                let mut memory = vec![Block::ZERO; Block::len_for(bytes)];
+                let memory = Block::bytes_mut(&mut memory);
+                let encoder = Encoder::new(&model, &options, memory, Backend::detect());
+                let mut encoder = encoder.expect("an encoder").with_executor(InTurn);
+                encoder.run_tokens(&ids, &[]).expect("a run");
+                assert!(encoder.hidden() == whole, "{name} {n} tokens {parts} parts");
             }
         }
     }

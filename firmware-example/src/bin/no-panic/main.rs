@@ -11,6 +11,7 @@
 #![no_std]
 #![no_main]
 
+mod encoders;
 mod front_ends;
 mod kernels;
 
@@ -48,6 +49,7 @@ fn whole_interface() -> Result<(), SessionError> {
         .with_prefill_len(black_box(3))
         .with_when_full(black_box(WhenFull::Ring));
     converse(&model, &ring, memory, backend)?;
+    black_box(encoders::read(&model, memory, backend).is_ok());
     // No memory and a torn file are errors as well.
     let refused = converse(&model, &in_flash, black_box(&mut []), backend).is_err();
     let torn = MODEL.bytes().split_at_checked(black_box(1000));
