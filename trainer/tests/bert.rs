@@ -1,0 +1,316 @@
+//! BERT's directories: a tiny one against f64, broken ones, and all-MiniLM-L6-v2 against PyTorch.
+//!
+//! ```text
+//! ATTENTIVE_MINILM=DIRECTORY cargo test --profile trainer -p attentive-trainer --test bert
+//! ```
+//! The directory holds the published model: `config.json`, `model.safetensors`, `tokenizer.json`, `modules.json` and
+//! `1_Pooling/config.json`. `reference/minilm.py` made what is beside it.
+
+mod common;
+
+use attentive::kernels::Backend;
+use attentive::kernels::layout::WeightFormat;
+use attentive::{Block, Encoder, EncoderOptions, Model};
+use attentive_trainer::import::bert;
+use attentive_trainer::package::Formats;
+use attentive_trainer::random::Random;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+const DIM: usize = 16;
+const HEADS: usize = 2;
+const HIDDEN: usize = 24;
+const WORDS: [&str; 9] = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "house", "##s", "burns",
+];
+const CONFIG: &str = r#"{
+    "model_type": "bert", "vocab_size": 9, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 24, "max_position_embeddings": 12, "type_vocab_size": 2, "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12
+}"#;
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+fn tensors() -> Tensors {
+    let layer = "encoder.layer.0.";
+    let embeddings = "embeddings.";
+    let linear = |name: &str, rows, cols| {
+        vec![
+            (format!("{layer}{name}.weight"), vec![rows, cols]),
+            (format!("{layer}{name}.bias"), vec![rows]),
+        ]
+    };
+    let norm = |name: String| {
+        vec![
+            (format!("{name}.weight"), vec![DIM]),
+            (format!("{name}.bias"), vec![DIM]),
+        ]
+    };
+    let table = |name: &str, rows| vec![(format!("{embeddings}{name}.weight"), vec![rows, DIM])];
+    let shapes = [
+        table("word_embeddings", WORDS.len()),
+        table("position_embeddings", 12),
+        table("token_type_embeddings", 2),
+        norm(format!("{embeddings}LayerNorm")),
+        linear("attention.self.query", DIM, DIM),
+        linear("attention.self.key", DIM, DIM),
+        linear("attention.self.value", DIM, DIM),
+        linear("attention.output.dense", DIM, DIM),
+        norm(format!("{layer}attention.output.LayerNorm")),
+        linear("intermediate.dense", HIDDEN, DIM),
+        linear("output.dense", DIM, HIDDEN),
+        norm(format!("{layer}output.LayerNorm")),
+    ];
+    let mut random = Random::new(7);
+    let mut draw = || random.below(2001) as f32 / 1000.0 - 1.0;
+    shapes
+        .into_iter()
+        .flatten()
+        .map(|(name, shape)| {
+            let values = (0..shape.iter().product()).map(|_| draw()).collect();
+            (name, (shape, values))
+        })
+        .collect()
+}
+
+/// A directory of sentence-transformers with these tensors.
+fn write(directory: &Path, config: &str, tensors: &Tensors) {
+    let bytes: BTreeMap<&String, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, (_, values))| (name, values.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
+    let views = tensors.iter().map(|(name, (shape, _))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).expect("a tensor");
+        (name.clone(), view)
+    });
+    let file = safetensors::serialize(views, None).expect("a file");
+    let text = |path: &str, text: &str| {
+        std::fs::write(directory.join(path), text).expect("written");
+    };
+    std::fs::write(directory.join("model.safetensors"), file).expect("written");
+    text("config.json", config);
+    text("vocab.txt", &WORDS.join("\n"));
+    text(
+        "modules.json",
+        r#"[{"type": "sentence_transformers.models.Transformer", "path": ""},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+            {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}]"#,
+    );
+    std::fs::create_dir_all(directory.join("1_Pooling")).expect("a directory");
+    text(
+        "1_Pooling/config.json",
+        r#"{"word_embedding_dimension": 16, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#,
+    );
+}
+
+/// The vector of tokens, from the definition.
+fn oracle(tensors: &Tensors, ids: &[usize]) -> Vec<f64> {
+    let get = |name: &str| -> Vec<f64> {
+        let (_, values) = &tensors[name];
+        values.iter().map(|x| f64::from(*x)).collect()
+    };
+    let norm = |x: &mut [f64], name: &str| {
+        let (gain, bias) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
+        for row in x.chunks_mut(DIM) {
+            let mean = row.iter().sum::<f64>() / DIM as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / DIM as f64;
+            for (i, x) in row.iter_mut().enumerate() {
+                *x = (*x - mean) / (variance + 1e-12).sqrt() * gain[i] + bias[i];
+            }
+        }
+    };
+    let linear = |x: &[f64], cols: usize, name: &str| -> Vec<f64> {
+        let name = format!("encoder.layer.0.{name}");
+        let (weight, bias) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
+        let row = |x: &[f64]| -> Vec<f64> {
+            let dot = |w: &[f64]| -> f64 { w.iter().zip(x).map(|(w, x)| w * x).sum() };
+            let products = weight.chunks(cols).map(dot);
+            products.zip(&bias).map(|(y, b)| y + b).collect()
+        };
+        x.chunks(cols).flat_map(row).collect()
+    };
+    let (words, places) = (
+        get("embeddings.word_embeddings.weight"),
+        get("embeddings.position_embeddings.weight"),
+    );
+    let types = get("embeddings.token_type_embeddings.weight");
+    let mut x: Vec<f64> = ids
+        .iter()
+        .enumerate()
+        .flat_map(|(at, id)| (0..DIM).map(move |i| (at, *id, i)))
+        .map(|(at, id, i)| words[id * DIM + i] + places[at * DIM + i] + types[i])
+        .collect();
+    norm(&mut x, "embeddings.LayerNorm");
+    let [q, k, v] =
+        ["query", "key", "value"].map(|part| linear(&x, DIM, &format!("attention.self.{part}")));
+    let width = DIM / HEADS;
+    let mut seen = vec![0.0; x.len()];
+    for head in 0..HEADS {
+        let at = |token: usize, i: usize| token * DIM + head * width + i;
+        for token in 0..ids.len() {
+            let score = |key: usize| {
+                let dot: f64 = (0..width).map(|i| q[at(token, i)] * k[at(key, i)]).sum();
+                (dot / (width as f64).sqrt()).exp()
+            };
+            let scores: Vec<f64> = (0..ids.len()).map(score).collect();
+            let sum: f64 = scores.iter().sum();
+            for (key, score) in scores.iter().enumerate() {
+                for i in 0..width {
+                    seen[at(token, i)] += score / sum * v[at(key, i)];
+                }
+            }
+        }
+    }
+    let add = |x: &mut [f64], y: Vec<f64>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+    add(&mut x, linear(&seen, DIM, "attention.output.dense"));
+    norm(&mut x, "encoder.layer.0.attention.output.LayerNorm");
+    let mut inner = linear(&x, DIM, "intermediate.dense");
+    let gelu = |x: f64| x * 0.5 * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
+    inner.iter_mut().for_each(|x| *x = gelu(*x));
+    add(&mut x, linear(&inner, HIDDEN, "output.dense"));
+    norm(&mut x, "encoder.layer.0.output.LayerNorm");
+    let mean: Vec<f64> = (0..DIM)
+        .map(|i| x.iter().skip(i).step_by(DIM).sum::<f64>())
+        .collect();
+    let length = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
+    mean.iter().map(|x| x / length).collect()
+}
+
+/// Vectors of texts.
+fn embed(file: &[Block], len: usize, texts: &[&str]) -> Vec<Vec<f32>> {
+    let model = Model::parse(Block::bytes(file)).expect("a model");
+    let options = EncoderOptions::new(len);
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut encoder =
+        Encoder::new(&model, &options, memory, Backend::detect()).expect("an encoder");
+    let mut embed = |text: &&str| {
+        encoder.run_text(text, None).expect("a run");
+        encoder.embedding().expect("a vector").to_vec()
+    };
+    texts.iter().map(&mut embed).collect()
+}
+
+#[test]
+fn a_directory_equals_the_oracle() {
+    let directory = common::directory("bert");
+    let mut tensors = tensors();
+    write(&directory, CONFIG, &tensors);
+    let import = |directory: &Path| {
+        bert::import(directory, "tiny", "a test", Formats::F32).expect("a model")
+    };
+    let texts = ["The houses", "the house burns houses"];
+    let plain = embed(&import(&directory), 12, &texts);
+    let tokens: [&[usize]; 2] = [&[2, 5, 6, 7, 3], &[2, 5, 6, 8, 6, 7, 3]];
+    for (vector, ids) in plain.iter().zip(tokens) {
+        for (have, need) in vector.iter().zip(oracle(&tensors, ids)) {
+            assert!((f64::from(*have) - need).abs() < 1e-5, "{have} for {need}");
+        }
+    }
+    // Models with a head have the same encoder under a longer name.
+    tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| (format!("bert.{name}"), tensor))
+        .collect();
+    write(&directory, CONFIG, &tensors);
+    assert_eq!(embed(&import(&directory), 12, &texts), plain);
+}
+
+#[test]
+fn broken_directories_are_refused() {
+    let directory = common::directory("broken-bert");
+    let good = tensors();
+    let refused = |words: &[&str]| {
+        let out = directory.join("out.attn");
+        let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+            .args(["import", "--out"])
+            .args([&out, &directory])
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for word in words {
+            assert!(text.contains(word), "no {word:?} in {text}");
+        }
+        assert!(!out.exists(), "a file was written: {text}");
+    };
+    write(&directory, &CONFIG.replace("\"bert\"", "\"gptj\""), &good);
+    refused(&["gptj", "bert"]);
+    write(&directory, &CONFIG.replace("gelu", "swiglu"), &good);
+    refused(&["swiglu", "gelu_new"]);
+    write(
+        &directory,
+        &CONFIG.replace("\"vocab_size\": 9", "\"vocab_size\": 8"),
+        &good,
+    );
+    refused(&["9", "8"]);
+    let name = "encoder.layer.0.intermediate.dense.weight";
+    let mut tensors = good.clone();
+    tensors.remove(name);
+    write(&directory, CONFIG, &tensors);
+    refused(&[name, "missing", "[24, 16]"]);
+    tensors.insert(name.to_owned(), (vec![16, 24], vec![0.0; 16 * 24]));
+    write(&directory, CONFIG, &tensors);
+    refused(&[name, "[16, 24]", "[24, 16]"]);
+    write(&directory, CONFIG, &good);
+    let path = directory.join("model.safetensors");
+    let whole = std::fs::read(&path).expect("a file");
+    std::fs::write(&path, &whole[..whole.len() - 5]).expect("written");
+    refused(&["model.safetensors", "truncated"]);
+    std::fs::write(&path, &whole).expect("written");
+    std::fs::remove_file(directory.join("vocab.txt")).expect("it was there");
+    refused(&["vocab.txt", "tokenizer.json"]);
+}
+
+#[test]
+fn minilm_is_pytorchs() {
+    let Some(path) = std::env::var_os("ATTENTIVE_MINILM") else {
+        // Not captured, so that a run without the model says so.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: set ATTENTIVE_MINILM to the directory of all-MiniLM-L6-v2 to compare with PyTorch"
+        );
+        return;
+    };
+    let reference: Vec<Vec<&str>> = include_str!("reference/minilm.tsv")
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let texts: Vec<&str> = reference.iter().map(|fields| fields[0]).collect();
+    let numbers = |field: &str| -> Vec<f64> {
+        let numbers = field.split_whitespace().map(str::parse);
+        numbers.collect::<Result<_, _>>().expect("numbers")
+    };
+    let groups = Formats {
+        matrices: WeightFormat::I8Group32,
+        embedding: WeightFormat::I8Group32,
+        vectors: WeightFormat::F32,
+    };
+    for (formats, bound) in [(Formats::F32, 1e-5), (groups, 2e-2)] {
+        let file = bert::import(Path::new(&path), "minilm", "a test", formats).expect("a model");
+        let vectors = embed(&file, 512, &texts);
+        for (index, fields) in reference.iter().enumerate() {
+            for (have, need) in vectors[index].iter().zip(numbers(fields[1])) {
+                assert!(
+                    (f64::from(*have) - need).abs() < bound,
+                    "{:?}: {have}",
+                    texts[index]
+                );
+            }
+            let cosines = vectors[..index].iter().map(|other| -> f64 {
+                let products = other.iter().zip(&vectors[index]);
+                products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            });
+            for (have, need) in cosines.zip(numbers(fields[2])) {
+                assert!(
+                    (have - need).abs() < bound,
+                    "{:?}: {have} for {need}",
+                    texts[index]
+                );
+            }
+        }
+    }
+}
