@@ -266,6 +266,85 @@ fn broken_directories_are_refused() {
 }
 
 #[test]
+fn commands_know_the_family() {
+    let directory = common::directory("bert-commands");
+    write(&directory, CONFIG, &tensors());
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+            .current_dir(&directory)
+            .args(args)
+            .output()
+            .expect("it starts");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        (output.status.code(), out, error)
+    };
+    assert_eq!(run(&["import", ".", "--out", "tiny.attn"]).0, Some(0));
+    for args in [
+        &["generate", "tiny.attn", "--prompt", "the house"][..],
+        &["eval", "tiny.attn", "--text", "vocab.txt"],
+    ] {
+        let (status, _, error) = run(args);
+        assert!(
+            status == Some(2) && error.contains("is an encoder"),
+            "{args:?}: {error}"
+        );
+    }
+    let decoder = common::root().join("models/austen-1m-int8.attn");
+    let decoder = decoder.to_str().expect("a path in UTF-8");
+    let (status, _, error) = run(&["embed", decoder, "--text", "the house"]);
+    assert!(
+        status == Some(2) && error.contains("is a decoder"),
+        "{error}"
+    );
+    let (status, out, error) = run(&[
+        "embed",
+        "tiny.attn",
+        "--text",
+        "the house",
+        "--text",
+        "burns",
+    ]);
+    assert_eq!(status, Some(0), "{error}");
+    let vectors: Vec<serde_json::Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(vectors.len(), 2);
+    assert_eq!(vectors[0]["tokens"], 4);
+    assert_eq!(vectors[0]["embedding"].as_array().map(Vec::len), Some(DIM));
+    let (_, out, _) = run(&[
+        "embed",
+        "tiny.attn",
+        "--similar",
+        "--text",
+        "the",
+        "--text",
+        "the",
+    ]);
+    let pair: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!((pair["cosine"].as_f64().expect("a number") - 1.0).abs() < 1e-6);
+    for (args, word) in [
+        (&["embed", "tiny.attn"][..], "--text"),
+        (&["embed", "tiny.attn", "--text", " "], "empty"),
+        (&["embed", "tiny.attn", "--similar", "--text", "the"], "two"),
+        (
+            &[
+                "embed",
+                "tiny.attn",
+                "--text",
+                "the the the the the the the the the the the",
+            ],
+            "the text",
+        ),
+    ] {
+        let (status, out, error) = run(args);
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{args:?}: {error}");
+        assert!(error.contains(word), "{args:?}: {error}");
+    }
+}
+
+#[test]
 fn minilm_is_pytorchs() {
     let Some(path) = std::env::var_os("ATTENTIVE_MINILM") else {
         // Not captured, so that a run without the model says so.

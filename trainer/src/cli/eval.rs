@@ -1,7 +1,7 @@
 //! `attentive eval`.
 
 use super::{Kv, backend, task};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use attentive::{Block, Model, SessionOptions};
 use attentive_trainer::eval::{Windows, test};
 use attentive_trainer::produce::Source;
@@ -48,7 +48,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         mapped = package::open(&request.input)?;
         &mapped
     };
-    let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
+    let model = super::decoder(bytes)?;
     let texts = texts(&request, &model)?;
     let context = request.context.unwrap_or(model.config().context_len);
     let stride = request.stride.unwrap_or((context / 2).max(1));

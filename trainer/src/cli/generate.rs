@@ -2,7 +2,7 @@
 
 use super::speech::Speech;
 use anyhow::{Result, anyhow, ensure};
-use attentive::{Block, Model, Session, WhenFull};
+use attentive::{Block, Session, WhenFull};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
@@ -34,7 +34,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
     let backend = request.speech.backend()?;
     let file = package::open(&request.file)?;
-    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
+    let model = super::decoder(&file)?;
     // With what may begin the text.
     let needed = encode(&model, &request.prompt)?.len() + 1 + request.tokens;
     let context = request

@@ -10,11 +10,11 @@ pub(crate) mod quantize;
 mod speech;
 pub(crate) mod train;
 
-use anyhow::{Result, bail};
-use attentive::SessionOptions;
+use anyhow::{Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::kernels::ops::attention::Precision;
+use attentive::{Model, SessionOptions};
 use attentive_trainer::package::Formats;
 use attentive_trainer::produce::{INT4, INT8};
 use attentive_trainer::task::Task;
@@ -133,4 +133,14 @@ pub(crate) fn task(named: Option<&Path>, recorded: &str) -> Result<Task> {
              it counts from, or name a task file with --task"
         ),
     }
+}
+
+/// The model of a file, if it writes text.
+fn decoder(bytes: &[u8]) -> Result<Model<'_>> {
+    let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
+    ensure!(
+        model.config().reading().is_none(),
+        "this model is an encoder, which writes no text; `attentive embed` takes it if it gives embeddings"
+    );
+    Ok(model)
 }
