@@ -1,4 +1,4 @@
-//! Self-attention between its two projections: the cache and fused attention.
+//! Attention between its two projections: the cache and fused attention.
 
 use core::ops::Range;
 
@@ -19,34 +19,55 @@ use crate::tensors::Role;
 /// Scattering an element into the cache takes about as long as this many multiply-adds.
 const APPEND_COST: u64 = 16;
 
-/// Writes the keys and values of a batch into a layer of the cache. The parts' fused projections, (n, qkv_dim) each,
-/// lie in `wide`, rotated where the model rotates.
+/// A layer of a cache, for writing.
+pub(crate) struct Slots<'a> {
+    shape: KvShape,
+    places: Places,
+    cache: KvMut<'a>,
+}
+
+impl<'a> Slots<'a> {
+    pub(crate) fn of(kv: &'a mut KvCache<'_>, layer: usize) -> Result<Self, SessionError> {
+        Ok(Self {
+            shape: *kv.shape(),
+            places: kv.places(),
+            cache: kv.layer(layer)?,
+        })
+    }
+}
+
+/// Writes the keys and values of a batch into a layer of a cache. They lie in the parts' `wide`, in rows of `stride`:
+/// all keys from `key` on, then all values.
 ///
 /// Cut by heads: tokens of two parts share blocks of the cache, heads never do.
 pub(crate) fn remember<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,
-    layer: usize,
     cuts: &Cuts<'_, E>,
     all: &Part<'_>,
-    kv: &mut KvCache<'_>,
+    to: Slots<'_>,
+    (key, stride): (usize, usize),
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let (shape, places) = (*kv.shape(), kv.places());
+    let Slots {
+        shape,
+        places,
+        cache,
+    } = to;
     let (first, wide) = (all.tokens.first, &*all.wide);
     let elements = 2 * config.kv_dim() as u64 * all.tokens.len as u64;
     let parts = spread.parts(APPEND_COST * elements, config.kv_heads);
     let all = Cached {
         shape: &shape,
         heads: 0..config.kv_heads,
-        cache: kv.layer(layer)?,
+        cache,
     };
     spread.over(parts, all, |some| {
         let Cached {
             heads, mut cache, ..
         } = some;
         let shape = shape.heads_part(heads.len())?;
-        let key = config.q_dim() + heads.start.saturating_mul(config.head_dim);
+        let key = key.saturating_add(heads.start.saturating_mul(config.head_dim));
         for index in 0..cuts.parts() {
             let tokens = cuts.range(index);
             let row = tokens.start.saturating_mul(config.wide_dim());
@@ -54,7 +75,6 @@ pub(crate) fn remember<F: Fit, E: Executor>(
             let values = part(keys, config.kv_dim(), usize::MAX)?;
             // A batch never crosses the end of a ring, so its slots follow each other.
             let slot = places.slot(first.saturating_add(tokens.start));
-            let stride = config.qkv_dim();
             append_linked::<Of<F>>(
                 run.backend,
                 &shape,
@@ -141,8 +161,10 @@ pub(crate) struct Layer<'a> {
     pub(crate) index: usize,
     pub(crate) shape: &'a KvShape,
     pub(crate) places: Places,
-    /// Tokens of an encoder's text: every query sees all of them.
+    /// Tokens of a text of which every query sees all.
     pub(crate) text_len: Option<usize>,
+    /// Elements from one token's queries to the next one's.
+    pub(crate) q_stride: usize,
     pub(crate) cache: Kv<'a>,
 }
 
@@ -161,7 +183,7 @@ pub(crate) fn attend<F: Fit, E: Executor>(
     let n = tokens.tokens.len;
     let window = config.attention.window_of(index);
     let (kv_len, mask) = match layer.text_len {
-        Some(len) if Of::<F>::encoder() => (len, Mask::Full),
+        Some(len) if Of::<F>::encoder() || Of::<F>::translates() => (len, Mask::Full),
         _ => layer.places.seen(window, tokens.tokens.first, n),
     };
     let sinks = match run.model.vector(Role::AttnSinks, Some(index))? {
@@ -169,7 +191,7 @@ pub(crate) fn attend<F: Fit, E: Executor>(
         // The parser lets no other format through.
         _ => &[],
     };
-    let (q_dim, stride) = (config.q_dim(), config.qkv_dim());
+    let (q_dim, stride) = (config.q_dim(), layer.q_stride);
     let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
     let group_dim = group.saturating_mul(config.head_dim);
     let parts = if n == 1 {

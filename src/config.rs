@@ -7,13 +7,64 @@
 use crate::error::ConfigError;
 
 /// Family of a model; decides which tensors a file holds and which forward pass runs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Architecture {
     /// Causal self-attention only: language models.
     Decoder,
     /// Every token sees every other of its text: models that read (Devlin et al. 2018).
     Encoder(Reading),
+    /// An encoder reads a source, which a decoder's layers attend to besides its own text: models that translate
+    /// (Vaswani et al. 2017).
+    EncoderDecoder(Source),
+}
+
+/// What an encoder–decoder's encoder has of its own. Tokens, dimensions, blocks and norms are those of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Source {
+    /// Number of layers: 1 to [`Config::LAYERS_MAX`].
+    pub layers: usize,
+    /// Positions that it was trained for; the rows of a learned position table: 1 to [`Config::CONTEXT_MAX`].
+    pub len: usize,
+    /// Positions. Rotary ones are the decoder's, or there are none on either side.
+    pub position: Position,
+}
+
+impl Source {
+    const fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let ranges = [
+            ("source_layers", 1, Config::LAYERS_MAX, self.layers),
+            ("source_len", 1, Config::CONTEXT_MAX, self.len),
+        ];
+        if let Err(error) = check_ranges(&ranges) {
+            return Err(error);
+        }
+        let same = match (self.position, config.position) {
+            (
+                Position::Rotary { style, base },
+                Position::Rotary {
+                    style: other_style,
+                    base: other_base,
+                },
+            ) => style as u8 == other_style as u8 && base.to_bits() == other_base.to_bits(),
+            (Position::Rotary { .. }, _) | (_, Position::Rotary { .. }) => false,
+            _ => true,
+        };
+        if !same {
+            return Err(ConfigError::Encoder {
+                field: "source_position",
+            });
+        }
+        // A window looks back, which an encoder does not; a sink belongs to one attention of a layer.
+        if config.attention.window.is_some() {
+            return Err(ConfigError::Encoder { field: "window" });
+        }
+        if config.attention.sinks {
+            return Err(ConfigError::Encoder { field: "sinks" });
+        }
+        Ok(())
+    }
 }
 
 /// What an encoder has that a decoder has not.
@@ -411,9 +462,12 @@ impl Config {
         if let Err(error) = self.attention.check() {
             return Err(error);
         }
-        if let Architecture::Encoder(reading) = &self.architecture
-            && let Err(error) = reading.check(self)
-        {
+        let family = match &self.architecture {
+            Architecture::Decoder => Ok(()),
+            Architecture::Encoder(reading) => reading.check(self),
+            Architecture::EncoderDecoder(source) => source.check(self),
+        };
+        if let Err(error) = family {
             return Err(error);
         }
         self.check_numbers()
@@ -460,11 +514,27 @@ impl Config {
         Ok(())
     }
 
-    /// What an encoder has besides; `None` for a decoder.
+    /// What an encoder has besides; `None` for the other families.
     pub const fn reading(&self) -> Option<&Reading> {
         match &self.architecture {
-            Architecture::Decoder => None,
             Architecture::Encoder(reading) => Some(reading),
+            _ => None,
+        }
+    }
+
+    /// What an encoder–decoder has besides; `None` for the other families.
+    pub const fn source(&self) -> Option<&Source> {
+        match &self.architecture {
+            Architecture::EncoderDecoder(source) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Layers of the source's encoder, which are numbered after the decoder's; 0 without.
+    pub const fn source_layers(&self) -> usize {
+        match self.source() {
+            Some(source) => source.layers,
+            None => 0,
         }
     }
 

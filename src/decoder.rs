@@ -1,7 +1,7 @@
 //! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the
 //! variants are those of [`Config`](crate::Config)).
 
-use crate::attention::{Layer, attend, remember};
+use crate::attention::{Layer, Slots, attend, remember};
 use crate::config::{NormPlace, Reading};
 use crate::error::SessionError;
 use crate::executor::Executor;
@@ -15,6 +15,7 @@ use crate::norm::norm;
 use crate::part::{Cuts, Part};
 use crate::position::{add_positions, rotate, set_angles};
 use crate::run::{Run, part, part_mut};
+use crate::source::{Heard, cross_attention};
 use crate::spread::Spread;
 use crate::tensors::Role;
 use crate::workspace::Activations;
@@ -33,13 +34,18 @@ pub(crate) fn forward<F: Fit, E: Executor>(
     first: usize,
     ids: &[u32],
     kv: &mut KvCache<'_>,
+    source: Option<&mut Heard<'_, '_>>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
-    stack(run, spread, first, ids, &[], kv, activations)
+    stack(run, spread, first, ids, &[], kv, source, activations)
 }
 
-/// The layers of both families. An encoder runs a whole text at once, `types` are its tokens', and one layer's cache is
-/// enough, since a layer's keys are not looked at again.
+/// The layers of every family. An encoder runs a whole text at once, `types` are its tokens', and one layer's cache is
+/// enough, since a layer's keys are not looked at again. A decoder that has a source attends to it in every layer.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "tokens and their place, two caches, buffers: a struct would only rename them"
+)]
 pub(crate) fn stack<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,
@@ -47,38 +53,46 @@ pub(crate) fn stack<F: Fit, E: Executor>(
     ids: &[u32],
     types: &[u32],
     kv: &mut KvCache<'_>,
+    mut source: Option<&mut Heard<'_, '_>>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
     let (shape, places) = (*kv.shape(), kv.places());
-    let text_len = match config.reading() {
-        Some(_) if Of::<F>::encoder() => Some(ids.len()),
-        _ => None,
-    };
+    let text_len = run.reads().then_some(ids.len());
+    let layers = run.layers();
     let mut all = activations.part(config, first, ids, types)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
     cuts.over(all.lend(), |mut part| {
         embed(run, &mut part)?;
-        before_attention(run, inner, 0, &mut part)
+        before_attention(run, inner, layers.start, &mut part)
     })?;
-    for layer in 0..config.layers {
+    for layer in layers.clone() {
         let at = if text_len.is_some() { 0 } else { layer };
-        remember(run, spread, at, &cuts, &all, kv)?;
+        let keys = (config.q_dim(), config.qkv_dim());
+        remember(run, spread, &cuts, &all, Slots::of(kv, at)?, keys)?;
         let cache = kv.layer(at)?;
+        let heard = match &mut source {
+            Some(heard) if Of::<F>::translates() => Some(heard.layer(layer)?),
+            _ => None,
+        };
         cuts.over(all.lend(), |mut part| {
             let keys = Layer {
                 index: layer,
                 shape: &shape,
                 places,
                 text_len,
+                q_stride: config.qkv_dim(),
                 cache: cache.as_kv(),
             };
             attend(run, inner, &keys, &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
+            if let Some(heard) = &heard {
+                cross_attention(run, inner, &heard.as_layer(config, layer), &mut part)?;
+            }
             feed_forward(run, inner, layer, &mut part)?;
             let next = layer.saturating_add(1);
-            if next < config.layers {
+            if next < layers.end {
                 before_attention(run, inner, next, &mut part)?;
             }
             Ok(())
@@ -144,7 +158,7 @@ fn feed_forward<F: Fit, E: Executor>(
 }
 
 /// What a block works on, (n, dim): the stream, or its norm, in `y`, where norms come first.
-fn block_input<'a, F: Fit>(
+pub(crate) fn block_input<'a, F: Fit>(
     run: Run<'_, F>,
     roles: (Role, Role),
     layer: usize,
@@ -233,7 +247,7 @@ fn add_types<F: Fit>(
 }
 
 /// The residual connection: x = x + delta, or x = norm(x + delta), for which `delta` is overwritten.
-fn add_residual<F: Fit>(
+pub(crate) fn add_residual<F: Fit>(
     run: Run<'_, F>,
     roles: (Role, Role),
     layer: usize,

@@ -282,6 +282,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
             model: self.model,
             backend: self.backend,
             precision: self.precision,
+            source: false,
             fit: PhantomData,
         };
         let spread = Spread::new(&self.executor, self.parts);
@@ -308,7 +309,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
             return Err(SessionError::Type { types: kinds, have });
         }
         self.executor.enter(|| {
-            stack(run, spread, 0, ids, types, kv, activations)?;
+            stack(run, spread, 0, ids, types, kv, None, activations)?;
             heads::output(run, spread, reading, n, activations, logits)
         })?;
         self.len = n;

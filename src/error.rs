@@ -267,6 +267,23 @@ pub enum SessionError {
         /// Parts asked for.
         have: usize,
     },
+    /// An encoder–decoder needs room for a source, no longer than its positions reach; other models have none.
+    SourceLen {
+        /// Longest source.
+        most: usize,
+        /// Length asked for.
+        have: usize,
+    },
+    /// A session has at most [`SessionOptions::BEAMS_MAX`](crate::SessionOptions::BEAMS_MAX) beams, in a ring none;
+    /// to search, it needs at least one.
+    Beams {
+        /// Most beams.
+        most: usize,
+        /// Beams asked for.
+        have: usize,
+    },
+    /// An encoder–decoder that has read nothing yet.
+    NoSource,
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
     /// A ring that has room for the first keys of the text, which the model's windows keep, and for no others.
@@ -279,7 +296,8 @@ pub enum SessionError {
     /// The model, or the type of the cache, needs code that was not linked: it is not what
     /// [`Fit::NEEDS`](crate::Fit::NEEDS) says.
     NotLinked,
-    /// A model of another family: a [`Session`](crate::Session) runs decoders, an [`Encoder`](crate::Encoder) encoders.
+    /// A model of another family: a [`Session`](crate::Session) runs decoders, with a source or without, an
+    /// [`Encoder`](crate::Encoder) encoders.
     Family,
     /// The model has another output, or there was no run.
     Output {
@@ -350,6 +368,17 @@ impl fmt::Display for SessionError {
             Self::Parts { most, have } => {
                 write!(f, "{have} parts of a pass are not in 1..={most}")
             }
+            Self::SourceLen { most: 0, .. } => {
+                f.write_str("only encoder–decoders read a source: its length must be 0")
+            }
+            Self::SourceLen { most, have } => {
+                write!(f, "a source of {have} tokens is not in 1..={most}")
+            }
+            Self::Beams { have: 0, .. } => {
+                f.write_str("a search needs beams: open the session with with_beams")
+            }
+            Self::Beams { most, have } => write!(f, "{have} beams are more than {most}"),
+            Self::NoSource => f.write_str("nothing to attend to: read a source first"),
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")
             }

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use crate::config::{
     Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
-    Reading, RotaryStyle, Window,
+    Reading, RotaryStyle, Source, Window,
 };
 use crate::error::{ConfigError, WeightsError};
 use crate::kernels::layout::{WeightFormat, weight_lens};
@@ -111,7 +111,9 @@ const FLAG_OUTPUT_BIAS: u32 = 1 << 8;
 const FLAG_ATTENTION: u32 = 1 << 9;
 /// An [`EncoderRecord`] follows, after the attention record if there is one.
 const FLAG_ENCODER: u32 = 1 << 10;
-const FLAGS_KNOWN: u32 = (1 << 11) - 1;
+/// A [`SourceRecord`] follows, after the attention record if there is one.
+const FLAG_SOURCE: u32 = 1 << 11;
+const FLAGS_KNOWN: u32 = (1 << 12) - 1;
 
 impl ConfigRecord {
     pub(crate) const LEN: usize = 64;
@@ -125,6 +127,9 @@ impl ConfigRecord {
         }
         if r.flags & FLAG_ENCODER != 0 {
             len += EncoderRecord::LEN;
+        }
+        if r.flags & FLAG_SOURCE != 0 {
+            len += SourceRecord::LEN;
         }
         len
     }
@@ -144,16 +149,25 @@ impl ConfigRecord {
             attention = Some(*record);
             records = rest;
         }
-        let encoder = match records.first_chunk::<{ EncoderRecord::LEN }>() {
-            Some(record) if r.flags & FLAG_ENCODER != 0 => Some(*record),
-            _ => None,
+        // Of the families' records there is one at most, else the file is refused.
+        let family = match records.first_chunk::<64>() {
+            Some(record) => Some(*record),
+            None => None,
         };
-        let architecture = match (code, encoder) {
-            (DECODER, None) => Architecture::Decoder,
-            (ENCODER, Some(record)) => match EncoderRecord::decode(record) {
+        let base = r.rotary_base;
+        let flags = r.flags & (FLAG_ENCODER | FLAG_SOURCE);
+        let architecture = match (code, flags, family) {
+            (DECODER, 0, None) => Architecture::Decoder,
+            (ENCODER, FLAG_ENCODER, Some(record)) => match EncoderRecord::decode(record) {
                 Ok(reading) => Architecture::Encoder(reading),
                 Err(error) => return Err(error),
             },
+            (ENCODER_DECODER, FLAG_SOURCE, Some(record)) => {
+                match SourceRecord::decode(record, base) {
+                    Ok(source) => Architecture::EncoderDecoder(source),
+                    Err(error) => return Err(error),
+                }
+            }
             _ => return Err(ConfigError::Unknown { field: "encoder" }),
         };
         if r.flags & !FLAGS_KNOWN != 0 || r.reserved != 0 || r.reserved_end != 0 {
@@ -173,20 +187,8 @@ impl ConfigRecord {
             6 => Ffn::Silu,
             _ => return Err(ConfigError::Unknown { field: "ffn" }),
         };
-        let base = r.rotary_base;
-        let position = match r.position {
-            0 => Position::None,
-            1 => Position::Learned,
-            2 => Position::Sinusoidal,
-            3 => Position::Rotary {
-                style: RotaryStyle::Half,
-                base,
-            },
-            4 => Position::Rotary {
-                style: RotaryStyle::Interleaved,
-                base,
-            },
-            _ => return Err(ConfigError::Unknown { field: "position" }),
+        let Some(position) = position(r.position, base) else {
+            return Err(ConfigError::Unknown { field: "position" });
         };
         if !matches!(position, Position::Rotary { .. }) && base.to_bits() != 0 {
             return Err(ConfigError::Number {
@@ -238,19 +240,7 @@ impl ConfigRecord {
 
     /// The record of a configuration that passed [`Config::check`].
     pub(crate) const fn encode(c: &Config) -> [u8; Self::LEN] {
-        let (position, rotary_base) = match c.position {
-            Position::None => (0, 0.0),
-            Position::Learned => (1, 0.0),
-            Position::Sinusoidal => (2, 0.0),
-            Position::Rotary {
-                style: RotaryStyle::Half,
-                base,
-            } => (3, base),
-            Position::Rotary {
-                style: RotaryStyle::Interleaved,
-                base,
-            } => (4, base),
-        };
+        let (position, rotary_base) = position_code(&c.position);
         let flags = flag(c.tied, FLAG_TIED)
             | flag(matches!(c.norm_place, NormPlace::Post), FLAG_POST_NORM)
             | flag(c.final_norm, FLAG_FINAL_NORM)
@@ -261,7 +251,8 @@ impl ConfigRecord {
             | flag(c.biases.down, FLAG_DOWN_BIAS)
             | flag(c.biases.output, FLAG_OUTPUT_BIAS)
             | flag(AttentionRecord::is_needed(&c.attention), FLAG_ATTENTION)
-            | flag(c.reading().is_some(), FLAG_ENCODER);
+            | flag(c.reading().is_some(), FLAG_ENCODER)
+            | flag(c.source().is_some(), FLAG_SOURCE);
         let record = Self {
             vocab_len: c.vocab_len as u32,
             dim: c.dim as u32,
@@ -459,6 +450,90 @@ impl EncoderRecord {
     }
 }
 
+/// The 64 bytes after those records of a file that holds an encoder–decoder.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct SourceRecord {
+    layers: u32,
+    len: u32,
+    position: u8,
+    reserved: [u8; 55],
+}
+
+impl SourceRecord {
+    pub(crate) const LEN: usize = 64;
+
+    /// `base` is that of the decoder's positions.
+    const fn decode(bytes: [u8; Self::LEN], base: f32) -> Result<Source, ConfigError> {
+        let r: Self = transmute!(bytes);
+        let mut unknown = 0;
+        let mut reserved: &[u8] = &r.reserved;
+        while let Some((byte, rest)) = reserved.split_first() {
+            unknown |= *byte;
+            reserved = rest;
+        }
+        let Some(position) = position(r.position, base) else {
+            return Err(ConfigError::Unknown {
+                field: "source_position",
+            });
+        };
+        if unknown != 0 {
+            return Err(ConfigError::Unknown { field: "source" });
+        }
+        Ok(Source {
+            layers: r.layers as usize,
+            len: r.len as usize,
+            position,
+        })
+    }
+
+    /// The record of what passed [`Config::check`].
+    pub(crate) const fn encode(source: &Source) -> [u8; Self::LEN] {
+        let record = Self {
+            layers: source.layers as u32,
+            len: source.len as u32,
+            position: position_code(&source.position).0,
+            reserved: [0; 55],
+        };
+        transmute!(record)
+    }
+}
+
+/// Positions of a code; `None` for a code that does not exist.
+const fn position(code: u8, base: f32) -> Option<Position> {
+    Some(match code {
+        0 => Position::None,
+        1 => Position::Learned,
+        2 => Position::Sinusoidal,
+        3 => Position::Rotary {
+            style: RotaryStyle::Half,
+            base,
+        },
+        4 => Position::Rotary {
+            style: RotaryStyle::Interleaved,
+            base,
+        },
+        _ => return None,
+    })
+}
+
+/// The code of positions, and the base of their frequencies.
+const fn position_code(position: &Position) -> (u8, f32) {
+    match *position {
+        Position::None => (0, 0.0),
+        Position::Learned => (1, 0.0),
+        Position::Sinusoidal => (2, 0.0),
+        Position::Rotary {
+            style: RotaryStyle::Half,
+            base,
+        } => (3, base),
+        Position::Rotary {
+            style: RotaryStyle::Interleaved,
+            base,
+        } => (4, base),
+    }
+}
+
 pub(crate) const fn flag(set: bool, flag: u32) -> u32 {
     if set { flag } else { 0 }
 }
@@ -595,19 +670,21 @@ pub(crate) const fn format_of(code: u8) -> Option<WeightFormat> {
 
 const DECODER: u8 = 1;
 const ENCODER: u8 = 2;
+const ENCODER_DECODER: u8 = 3;
 
 /// Code of a family in the header.
 pub(crate) const fn architecture_code(architecture: Architecture) -> u8 {
     match architecture {
         Architecture::Decoder => DECODER,
         Architecture::Encoder(_) => ENCODER,
+        Architecture::EncoderDecoder(_) => ENCODER_DECODER,
     }
 }
 
 /// Refuses the code of no family.
 pub(crate) const fn check_architecture(code: u8) -> Result<(), WeightsError> {
     match code {
-        DECODER | ENCODER => Ok(()),
+        DECODER | ENCODER | ENCODER_DECODER => Ok(()),
         _ => Err(WeightsError::Architecture { code }),
     }
 }

@@ -8,6 +8,7 @@ use crate::error::SessionError;
 use crate::kernels::layout::{KvDtype, KvShape};
 use crate::kernels::ops::attention::{KvMut, Mask};
 use crate::options::{SessionOptions, WhenFull};
+use crate::run::copy_inside;
 
 /// Where in the cache a position lies, and what of the cache a query sees.
 ///
@@ -73,19 +74,21 @@ pub(crate) struct KvCache<'m> {
     shape: KvShape,
     dtype: KvDtype,
     places: Places,
+    /// Bytes before the layers of the chosen set.
+    set_at: usize,
     bytes: &'m mut [u8],
 }
 
 impl<'m> KvCache<'m> {
-    /// Shape of a layer's cache; `None` if it exceeds the address space.
-    pub(crate) const fn shape_of(config: &Config, options: &SessionOptions) -> Option<KvShape> {
-        match KvShape::new(config.kv_heads, config.head_dim, options.context_len) {
+    /// Shape of a layer's cache for `len` positions; `None` if it exceeds the address space.
+    pub(crate) const fn shape_of(config: &Config, len: usize) -> Option<KvShape> {
+        match KvShape::new(config.kv_heads, config.head_dim, len) {
             Ok(shape) => Some(shape),
             Err(_) => None,
         }
     }
 
-    /// `bytes` are `layers · shape.bytes(dtype)`, at a multiple of 64.
+    /// `bytes` are `layers · shape.bytes(dtype)` for each set, at a multiple of 64; the first set is chosen.
     pub(crate) fn new(
         config: &Config,
         options: &SessionOptions,
@@ -103,6 +106,7 @@ impl<'m> KvCache<'m> {
                 capacity: shape.capacity(),
                 keep,
             },
+            set_at: 0,
             bytes,
         }
     }
@@ -120,6 +124,22 @@ impl<'m> KvCache<'m> {
         self.bytes.fill(0);
     }
 
+    /// Chooses one of several sets of `layers` layers.
+    pub(crate) fn choose(&mut self, set: usize, layers: usize) {
+        self.set_at = set.saturating_mul(self.set_bytes(layers));
+    }
+
+    /// Makes a set what another one is.
+    pub(crate) fn copy_set(&mut self, from: usize, to: usize, layers: usize) {
+        let len = self.set_bytes(layers);
+        let [from, to] = [from, to].map(|set| set.saturating_mul(len));
+        copy_inside(self.bytes, from, to, len);
+    }
+
+    fn set_bytes(&self, layers: usize) -> usize {
+        self.shape.bytes(self.dtype).saturating_mul(layers)
+    }
+
     /// Keys and values of a layer.
     pub(crate) fn layer(&mut self, layer: usize) -> Result<KvMut<'_>, SessionError> {
         let layer_bytes = self.shape.bytes(self.dtype);
@@ -127,7 +147,10 @@ impl<'m> KvCache<'m> {
         let short = SessionError::Memory { need, have };
         let mut rest = self
             .bytes
-            .get_mut(layer.saturating_mul(layer_bytes)..)
+            .get_mut(
+                self.set_at
+                    .saturating_add(layer.saturating_mul(layer_bytes))..,
+            )
             .ok_or(short)?;
         let (len, scales_len) = (self.shape.len(), self.shape.scales_len(self.dtype));
         Ok(match self.dtype {

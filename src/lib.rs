@@ -11,13 +11,15 @@
 //! layers, `attention` and `ffn` being the two blocks, `linear`, `norm` and `position` what they are made of and `run`
 //! what they share. Each calls a kernel of [`kernels`], which reads the weights where they lie ([`Model`]) and writes
 //! the session's memory (`workspace`, `kv_cache`). `part` and `spread` cut all that for an [`Executor`], which by
-//! default keeps it whole. A [`Sampler`] draws the next token from the logits. Dimensions come from [`Config`], sizes
+//! default keeps it whole. `source` reads what an encoder–decoder attends to. A [`Sampler`] draws the next token from the
+//! logits; `beam` searches for the likeliest text. Dimensions come from [`Config`], sizes
 //! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files. [`frontend`] makes frames of
 //! sound, and patches of pictures.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod attention;
+mod beam;
 mod config;
 mod decoder;
 mod encoder;
@@ -39,6 +41,7 @@ mod position;
 mod run;
 mod sampler;
 mod session;
+mod source;
 mod spread;
 mod tensors;
 pub mod tokenizer;
@@ -47,9 +50,10 @@ mod workspace;
 
 pub use attentive_kernels as kernels;
 
+pub use beam::{BeamOptions, Hypothesis};
 pub use config::{
     Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
-    Reading, RotaryStyle, Window,
+    Reading, RotaryStyle, Source, Window,
 };
 pub use encoder::{Answer, Encoder};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};

@@ -6,7 +6,7 @@
 
 use core::marker::PhantomData;
 
-use crate::config::{Biases, Config, Ffn, Norm, Position, RotaryStyle};
+use crate::config::{Architecture, Biases, Config, Ffn, Norm, Position, RotaryStyle};
 use crate::file::{self, Entry};
 use crate::kernels::{Kinds, Linked};
 use crate::options::{EncoderOptions, SessionOptions};
@@ -41,12 +41,15 @@ impl Needs {
             true => BIASES,
             false => 0,
         };
-        let reads = match config.reading() {
-            Some(reading) if reading.pooler || reading.head_rows() > 0 => ENCODER | BIASES,
-            Some(_) => ENCODER,
-            None => 0,
+        let family = match &config.architecture {
+            Architecture::Decoder => 0,
+            Architecture::Encoder(reading) if reading.pooler || reading.head_rows() > 0 => {
+                ENCODER | BIASES
+            }
+            Architecture::Encoder(_) => ENCODER,
+            Architecture::EncoderDecoder(source) => TRANSLATES | position(&source.position),
         };
-        ffn(config.ffn) | norm(config.norm) | position(&config.position) | biases | reads
+        ffn(config.ffn) | norm(config.norm) | position(&config.position) | biases | family
     }
 
     const fn contains(&self, others: &Self) -> bool {
@@ -66,6 +69,8 @@ impl Needs {
 const BIASES: u16 = 1 << 12;
 /// What encoders have and decoders have not.
 const ENCODER: u16 = 1 << 13;
+/// What encoder–decoders have and decoders have not.
+const TRANSLATES: u16 = 1 << 14;
 
 const fn ffn(ffn: Ffn) -> u16 {
     1 << match ffn {
@@ -193,6 +198,10 @@ impl<F: Fit> Of<F> {
 
     pub(crate) const fn encoder() -> bool {
         F::NEEDS.blocks & ENCODER != 0
+    }
+
+    pub(crate) const fn translates() -> bool {
+        F::NEEDS.blocks & TRANSLATES != 0
     }
 
     pub(crate) const fn learned() -> bool {

@@ -47,6 +47,12 @@ pub struct SessionOptions {
     pub when_full: WhenFull,
     /// Most parts that a pass is cut into for an [`Executor`](crate::Executor): each has scratch memory of its own.
     pub parts: usize,
+    /// Tokens of the longest source of an encoder–decoder, with those that the model expects around it; 0 for other
+    /// models.
+    pub source_len: usize,
+    /// Texts that [`Session::search`](crate::Session::search) pursues at once, each with a key-value cache of its own;
+    /// 0 for a session that does not search.
+    pub beams: usize,
 }
 
 impl SessionOptions {
@@ -55,6 +61,9 @@ impl SessionOptions {
 
     /// Most parts of a pass.
     pub const PARTS_MAX: usize = 256;
+
+    /// Most beams.
+    pub const BEAMS_MAX: usize = 16;
 
     /// A context of that many positions: key-value cache in f32, prompts in batches of [`Self::PREFILL_LEN`] tokens, an
     /// error when full, one core.
@@ -71,6 +80,8 @@ impl SessionOptions {
             precision: Precision::Fast,
             when_full: WhenFull::Error,
             parts: 1,
+            source_len: 0,
+            beams: 0,
         }
     }
 
@@ -105,11 +116,24 @@ impl SessionOptions {
         Self { parts, ..self }
     }
 
+    /// The same with room for sources of up to `tokens`, which an encoder–decoder needs.
+    pub const fn with_source_len(self, tokens: usize) -> Self {
+        Self {
+            source_len: tokens,
+            ..self
+        }
+    }
+
+    /// The same with room for `beams` texts that a search pursues at once.
+    pub const fn with_beams(self, beams: usize) -> Self {
+        Self { beams, ..self }
+    }
+
     /// Whether a session of that model can have these options.
     ///
     /// # Errors
-    /// The context, the prefill batch or the parts are out of range, or a ring is asked of a model with learned
-    /// positions, or one that has no room beside the keys that the model keeps.
+    /// The context, the prefill batch, the parts, the source or the beams are out of range, or a ring is asked of a
+    /// model with learned positions, or one that has no room beside the keys that the model keeps.
     pub const fn check(&self, config: &Config) -> Result<(), SessionError> {
         let learned = matches!(config.position, Position::Learned);
         if learned && matches!(self.when_full, WhenFull::Ring) {
@@ -143,6 +167,28 @@ impl SessionOptions {
             return Err(SessionError::Parts {
                 most: Self::PARTS_MAX,
                 have: self.parts,
+            });
+        }
+        let (least, most) = match config.source() {
+            None => (0, 0),
+            Some(source) if matches!(source.position, Position::Learned) => (1, source.len),
+            Some(_) => (1, Config::CONTEXT_MAX),
+        };
+        if self.source_len < least || self.source_len > most {
+            return Err(SessionError::SourceLen {
+                most,
+                have: self.source_len,
+            });
+        }
+        // Beams that turn in a ring would have to be kept in step.
+        let most = match self.when_full {
+            WhenFull::Error => Self::BEAMS_MAX,
+            WhenFull::Ring => 0,
+        };
+        if self.beams > most {
+            return Err(SessionError::Beams {
+                most,
+                have: self.beams,
             });
         }
         Ok(())
@@ -206,6 +252,8 @@ impl EncoderOptions {
             precision: self.precision,
             when_full: WhenFull::Error,
             parts: self.parts,
+            source_len: 0,
+            beams: 0,
         }
     }
 }

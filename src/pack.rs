@@ -39,11 +39,11 @@ use core::fmt;
 use half::f16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::config::Config;
+use crate::config::{Architecture, Config};
 use crate::error::{ConfigError, WeightsError};
 use crate::file::{
     self, ALIGN, AttentionRecord, CRC, ConfigRecord, EncoderRecord, Entry, Header, MAGIC,
-    MatrixBytes, NO_LAYER, PROVENANCE_BYTES_MAX, VERSION, align_up,
+    MatrixBytes, NO_LAYER, PROVENANCE_BYTES_MAX, SourceRecord, VERSION, align_up,
 };
 use crate::kernels::layout::WeightFormat;
 use crate::kernels::pack;
@@ -336,11 +336,20 @@ impl Recipe<'_> {
             true => AttentionRecord::LEN,
             false => 0,
         };
-        let encoder = match self.config.reading() {
-            Some(_) => EncoderRecord::LEN,
+        let family = match self.family_record() {
+            Some(record) => record.len(),
             None => 0,
         };
-        Header::LEN + ConfigRecord::LEN + attention + encoder
+        Header::LEN + ConfigRecord::LEN + attention + family
+    }
+
+    /// What the file holds of the family, but for decoders.
+    fn family_record(&self) -> Option<[u8; 64]> {
+        match &self.config.architecture {
+            Architecture::Decoder => None,
+            Architecture::Encoder(reading) => Some(EncoderRecord::encode(reading)),
+            Architecture::EncoderDecoder(source) => Some(SourceRecord::encode(source)),
+        }
     }
 
     fn write_tensors<E: From<PackError>>(
@@ -385,9 +394,8 @@ impl Recipe<'_> {
             let at = (Header::LEN + ConfigRecord::LEN) as u64;
             slice_mut(out, at, attention.len() as u64)?.copy_from_slice(&attention);
         }
-        if let Some(reading) = self.config.reading() {
-            let at = (self.table_at() - EncoderRecord::LEN) as u64;
-            let record = EncoderRecord::encode(reading);
+        if let Some(record) = self.family_record() {
+            let at = (self.table_at() - record.len()) as u64;
             slice_mut(out, at, record.len() as u64)?.copy_from_slice(&record);
         }
         let mut header = Header {

@@ -8,7 +8,6 @@ use crate::kernels::ops::position as kernel;
 use crate::needs::{Fit, Of};
 use crate::part::Part;
 use crate::run::Run;
-use crate::tensors::Role;
 
 /// Adds to the residual stream of some tokens what the model adds for their positions. Uses `y`.
 pub(crate) fn add_positions<F: Fit>(
@@ -16,12 +15,11 @@ pub(crate) fn add_positions<F: Fit>(
     tokens: &mut Part<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
-    let table = match config.position {
+    let (position, role) = run.positions();
+    let table = match position {
         Position::None | Position::Rotary { .. } => return Ok(()),
         Position::Sinusoidal if Of::<F>::sinusoidal() => None,
-        Position::Learned if Of::<F>::learned() => {
-            Some(run.model.matrix(Role::PositionEmbedding, None)?)
-        }
+        Position::Learned if Of::<F>::learned() => Some(run.model.matrix(role, None)?),
         _ => return Err(SessionError::NotLinked),
     };
     let rows = tokens.x.chunks_mut(config.dim.max(1));

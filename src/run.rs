@@ -1,12 +1,16 @@
 //! What the blocks of every family share: the model and backend of a pass, the place of its tokens, parts of buffers.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::config::{Position, Source};
 use crate::error::SessionError;
 use crate::kernels::ops::attention::Precision;
 use crate::kernels::{Backend, ShapeError};
+use crate::needs::{Fit, Of};
+use crate::tensors::Role;
 use crate::weights::Model;
 
 /// What every part of a forward pass needs; the code for what fits `F`.
@@ -14,6 +18,8 @@ pub(crate) struct Run<'a, F> {
     pub(crate) model: &'a Model<'a>,
     pub(crate) backend: Backend,
     pub(crate) precision: Precision,
+    /// Whether it goes through the layers of a source.
+    pub(crate) source: bool,
     pub(crate) fit: PhantomData<fn() -> F>,
 }
 
@@ -24,6 +30,46 @@ impl<F> Clone for Run<'_, F> {
 }
 
 impl<F> Copy for Run<'_, F> {}
+
+impl<F: Fit> Run<'_, F> {
+    /// The same through the layers of a source.
+    pub(crate) fn of_source(self) -> Self {
+        Self {
+            source: true,
+            ..self
+        }
+    }
+
+    /// The layers that the pass goes through.
+    pub(crate) fn layers(&self) -> Range<usize> {
+        let config = self.model.config();
+        match self.is_of_source() {
+            Some(source) => config.layers..config.layers.saturating_add(source.layers),
+            None => 0..config.layers,
+        }
+    }
+
+    /// Positions, and the role of their table.
+    pub(crate) fn positions(&self) -> (&Position, Role) {
+        match self.is_of_source() {
+            Some(source) => (&source.position, Role::SourcePositionEmbedding),
+            None => (&self.model.config().position, Role::PositionEmbedding),
+        }
+    }
+
+    /// Whether every token sees every other.
+    pub(crate) fn reads(&self) -> bool {
+        let encodes = Of::<F>::encoder() && self.model.config().reading().is_some();
+        encodes || self.is_of_source().is_some()
+    }
+
+    fn is_of_source(&self) -> Option<&Source> {
+        match Of::<F>::translates() && self.source {
+            true => self.model.config().source(),
+            false => None,
+        }
+    }
+}
 
 /// The place of the tokens that are run.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +96,20 @@ pub(crate) fn part_mut(x: &mut [f32], from: usize, len: usize) -> Result<&mut [f
     let have = x.len();
     let to = from.saturating_add(len);
     Ok(x.get_mut(from..to).ok_or(short(to, have))?)
+}
+
+/// Copies `len` elements from one place to another that they do not overlap; nothing where they are not there.
+pub(crate) fn copy_inside<T: Copy>(all: &mut [T], from: usize, to: usize, len: usize) {
+    let (first, second) = (from.min(to), from.max(to));
+    let (low, high) = all.split_at_mut_checked(second).unwrap_or_default();
+    let low = low.get_mut(first..).and_then(|low| low.get_mut(..len));
+    let (Some(low), Some(high)) = (low, high.get_mut(..len)) else {
+        return;
+    };
+    let (source, target) = if from < to { (low, high) } else { (high, low) };
+    for (to, from) in target.iter_mut().zip(&*source) {
+        *to = *from;
+    }
 }
 
 /// Scratch words as floats; a word is as wide and as aligned.

@@ -7,16 +7,17 @@ use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
 use crate::kernels::ops::attention::Precision;
-use crate::needs::{self, Anything, Fit};
+use crate::needs::{self, Anything, Fit, Of};
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
-use crate::run::{Run, floats};
+use crate::run::{Run, copy_inside, floats};
 use crate::sampler::Sampler;
+use crate::source::{self, Heard};
 use crate::spread::Spread;
 use crate::weights::Model;
 use crate::workspace::Workspace;
 
-/// Runs a decoder over a growing text.
+/// Runs a decoder over a growing text; an encoder–decoder's, over what follows from a source ([`Session::read`]).
 ///
 /// A session owns no memory: it borrows [`Model::session_bytes`] bytes, at a multiple of 64, for its life.
 ///
@@ -66,6 +67,12 @@ pub struct Session<'m, E = Sequential, F = Anything> {
     when_full: WhenFull,
     precision: Precision,
     workspace: Workspace<'m>,
+    /// Tokens of the source; 0 where nothing was read.
+    source_len: usize,
+    /// Tokens of the longest source.
+    source_len_max: usize,
+    /// Texts that a search pursues.
+    beams: usize,
     /// Tokens that were run since the beginning.
     position: usize,
     /// Tokens in `workspace.tokens`.
@@ -119,6 +126,9 @@ impl<'m, F: Fit> Session<'m, Sequential, F> {
             when_full: options.when_full,
             precision: options.precision,
             workspace,
+            source_len: 0,
+            source_len_max: options.source_len,
+            beams: options.beams,
             position: 0,
             tokens_len: 0,
             is_last_pending: false,
@@ -156,10 +166,45 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             when_full: self.when_full,
             precision: self.precision,
             workspace: self.workspace,
+            source_len: self.source_len,
+            source_len_max: self.source_len_max,
+            beams: self.beams,
             position: self.position,
             tokens_len: self.tokens_len,
             is_last_pending: self.is_last_pending,
         }
+    }
+
+    /// Reads an encoder–decoder's source, with the tokens that the model expects around it, and begins anew: the text
+    /// that follows attends to it. Returns its number of tokens.
+    ///
+    /// After an error nothing is read, and there is no text.
+    ///
+    /// # Errors
+    /// [`SessionError::Family`], [`SessionError::Tokenizer`], which a source of more than
+    /// [`SessionOptions::source_len`] tokens is too: it is never cut.
+    pub fn read(&mut self, text: &str) -> Result<usize, SessionError> {
+        self.forget_source()?;
+        let tokenizer = self.model.tokenizer();
+        let Workspace { batch, encode, .. } = &mut self.workspace;
+        let wrapped = tokenizer.encode_wrapped(text, None, encode, batch)?;
+        self.read_batch(wrapped.len)?;
+        Ok(wrapped.len)
+    }
+
+    /// As [`Session::read`], for tokens.
+    ///
+    /// # Errors
+    /// [`SessionError::Family`], [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Text`].
+    pub fn read_tokens(&mut self, ids: &[u32]) -> Result<(), SessionError> {
+        self.forget_source()?;
+        let (need, have) = (ids.len(), self.source_len_max);
+        let full = SessionError::ContextFull { need, have };
+        let batch = self.workspace.batch.get_mut(..need).ok_or(full)?;
+        for (slot, &id) in batch.iter_mut().zip(ids) {
+            *slot = id;
+        }
+        self.read_batch(need)
     }
 
     /// Appends a text and runs it, in batches. At the beginning, the model's begin-of-text token goes before it.
@@ -237,9 +282,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// # Errors
     /// [`SessionError::NoPrompt`] at the beginning, [`SessionError::ContextFull`], [`SessionError::NoLogit`].
     pub fn step(&mut self, sampler: &mut Sampler) -> Result<Option<&'m [u8]>, SessionError> {
-        if self.position == 0 {
-            return Err(SessionError::NoPrompt);
-        }
+        self.check_begun()?;
         self.check_room(1)?;
         self.run_pending()?;
         let probabilities = floats(self.workspace.activations.scratch)?;
@@ -259,7 +302,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         Ok(Some(self.model.tokenizer().piece(id)))
     }
 
-    /// Forgets the text; the memory stays.
+    /// Forgets the text; the source and the memory stay.
     pub fn reset(&mut self) {
         self.workspace.kv.clear();
         self.position = 0;
@@ -296,6 +339,44 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.model
     }
 
+    fn forget_source(&mut self) -> Result<(), SessionError> {
+        self.source_len = 0;
+        self.reset();
+        match self.model.config().source() {
+            Some(_) => Ok(()),
+            None => Err(SessionError::Family),
+        }
+    }
+
+    /// Reads the first `n` tokens of the batch.
+    fn read_batch(&mut self, n: usize) -> Result<(), SessionError> {
+        let (run, spread) = (self.run(), Spread::new(&self.executor, self.parts));
+        let Workspace {
+            cross,
+            activations,
+            batch,
+            ..
+        } = &mut self.workspace;
+        let cross = cross.as_mut().ok_or(SessionError::Family)?;
+        let (need, have) = (n, self.source_len_max);
+        let ids = batch.get(..n).unwrap_or_default();
+        if ids.is_empty() {
+            return Err(SessionError::Text { types: 0, have: 0 });
+        }
+        if need > have {
+            return Err(SessionError::ContextFull { need, have });
+        }
+        let vocab_len = self.model.config().vocab_len;
+        ids.iter().try_for_each(|&id| check_token(vocab_len, id))?;
+        if !Of::<F>::translates() {
+            return Err(SessionError::NotLinked);
+        }
+        self.executor
+            .enter(|| source::read(run, spread, ids, cross, activations))?;
+        self.source_len = n;
+        Ok(())
+    }
+
     /// The token to begin with, if this is the beginning and the model wants one.
     fn begin(&self) -> Option<u32> {
         if self.tokens_len == 0 {
@@ -311,8 +392,19 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.check_room(ids.len())
     }
 
+    /// Whether there is something to continue.
+    const fn check_begun(&self) -> Result<(), SessionError> {
+        match self.position == 0 && !self.is_last_pending {
+            true => Err(SessionError::NoPrompt),
+            false => Ok(()),
+        }
+    }
+
     /// Whether `n` more tokens can be run.
     fn check_room(&self, n: usize) -> Result<(), SessionError> {
+        if self.source_len == 0 && self.model.config().source().is_some() {
+            return Err(SessionError::NoSource);
+        }
         let pending = usize::from(self.is_last_pending);
         let need = self.position.saturating_add(pending).saturating_add(n);
         let have = self.context_len();
@@ -380,17 +472,19 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
 
     /// Runs the first `n` tokens of the batch.
     fn run_batch(&mut self, n: usize) -> Result<(), SessionError> {
-        let (run, position) = (self.run(), self.position);
+        let (run, position, len) = (self.run(), self.position, self.source_len);
         let spread = Spread::new(&self.executor, self.parts);
         let Workspace {
             kv,
+            cross,
             activations,
             batch,
             ..
         } = &mut self.workspace;
         let ids = batch.get(..n).unwrap_or_default();
+        let mut heard = cross.as_mut().map(|kv| Heard { kv, len });
         self.executor
-            .enter(|| forward(run, spread, position, ids, kv, activations))?;
+            .enter(|| forward(run, spread, position, ids, kv, heard.as_mut(), activations))?;
         self.position = self.position.saturating_add(n);
         Ok(())
     }
@@ -413,8 +507,92 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             model: self.model,
             backend: self.backend,
             precision: self.precision,
+            source: false,
             fit: PhantomData,
         }
+    }
+
+    /// Where a search begins: behind the last token, whose logits are there.
+    pub(crate) fn begin_search(&mut self) -> Result<usize, SessionError> {
+        if self.beams == 0 {
+            let (most, have) = (SessionOptions::BEAMS_MAX, 0);
+            return Err(SessionError::Beams { most, have });
+        }
+        self.check_begun()?;
+        self.check_room(0)?;
+        self.run_pending()?;
+        Ok(self.position)
+    }
+
+    /// Back to where the search began: the last token is run again before anything else, for its logits.
+    pub(crate) fn end_search(&mut self, at: usize) {
+        self.workspace.kv.choose(0, self.model.config().layers);
+        self.position = at.saturating_sub(1);
+        self.is_last_pending = true;
+    }
+
+    /// Runs a token of a beam, and leaves the logits after it.
+    pub(crate) fn run_beam(
+        &mut self,
+        beam: usize,
+        token: u32,
+        position: usize,
+    ) -> Result<(), SessionError> {
+        self.workspace.kv.choose(beam, self.model.config().layers);
+        if let Some(slot) = self.workspace.batch.first_mut() {
+            *slot = token;
+        }
+        self.position = position;
+        self.run_batch(1)?;
+        self.set_logits(0)
+    }
+
+    /// Most beams.
+    pub(crate) const fn beams(&self) -> usize {
+        self.beams
+    }
+
+    /// The tokens of a beam, and room for more; behind the last beam those of the best text.
+    pub(crate) fn beam_tokens(&self, beam: usize) -> &[u32] {
+        let len = self.context_len();
+        let rows = self.workspace.beams.get(beam.saturating_mul(len)..);
+        rows.and_then(|rows| rows.get(..len)).unwrap_or_default()
+    }
+
+    /// The same for writing.
+    pub(crate) fn beam_tokens_mut(&mut self, beam: usize) -> &mut [u32] {
+        let len = self.context_len();
+        let rows = self.workspace.beams.get_mut(beam.saturating_mul(len)..);
+        rows.and_then(|rows| rows.get_mut(..len))
+            .unwrap_or_default()
+    }
+
+    /// Makes the first `len` tokens of a beam the best text.
+    pub(crate) fn keep(&mut self, beam: usize, len: usize) {
+        self.copy_tokens(beam, self.beams, len);
+    }
+
+    /// Makes a beam what another one is, `len` tokens long.
+    pub(crate) fn copy_beam(&mut self, from: usize, to: usize, len: usize) {
+        let layers = self.model.config().layers;
+        self.workspace.kv.copy_set(from, to, layers);
+        self.copy_tokens(from, to, len);
+    }
+
+    fn copy_tokens(&mut self, from: usize, to: usize, len: usize) {
+        let width = self.context_len();
+        let [from, to] = [from, to].map(|beam| beam.saturating_mul(width));
+        copy_inside(self.workspace.beams, from, to, len.min(width));
+    }
+
+    /// The last logits, and scratch of their length.
+    pub(crate) fn logits_and_scratch(&mut self) -> (Backend, &[f32], &mut [u32]) {
+        let Workspace {
+            activations,
+            logits,
+            ..
+        } = &mut self.workspace;
+        (self.backend, logits, activations.scratch)
     }
 
     /// Appends to the context; in a full ring the oldest token goes that is not kept.

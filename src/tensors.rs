@@ -3,7 +3,7 @@
 //! The order follows from the [`Config`] alone. So a file cannot leave a tensor out, hold one twice or give one a
 //! wrong shape without the parser seeing it at that very entry, and a look-up is an index, not a search.
 
-use crate::config::{Config, Position, Reading};
+use crate::config::{Config, Position, Reading, Source};
 
 /// What a tensor is for; the number is its code in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub enum Role {
     EmbeddingNormGain = 4,
     /// (dim).
     EmbeddingNormBias = 5,
+    /// (source's len, dim), of an encoder–decoder whose source has learned positions.
+    SourcePositionEmbedding = 6,
     /// (dim).
     AttnNormGain = 16,
     /// (dim).
@@ -46,6 +48,22 @@ pub enum Role {
     DownBias = 27,
     /// (heads), with attention sinks; always f32.
     AttnSinks = 28,
+    /// (dim), of a decoder's attention to its source, as the seven that follow.
+    CrossNormGain = 29,
+    /// (dim).
+    CrossNormBias = 30,
+    /// (heads·head_dim, dim).
+    CrossQWeight = 31,
+    /// (heads·head_dim).
+    CrossQBias = 32,
+    /// Key and value rows, of the source: (2·kv_heads·head_dim, dim).
+    CrossKvWeight = 33,
+    /// (2·kv_heads·head_dim).
+    CrossKvBias = 34,
+    /// (dim, heads·head_dim).
+    CrossOutWeight = 35,
+    /// (dim).
+    CrossOutBias = 36,
     /// (dim).
     FinalNormGain = 48,
     /// (dim).
@@ -62,18 +80,47 @@ pub enum Role {
     HeadWeight = 54,
     /// (classes, tags or 2).
     HeadBias = 55,
+    /// (dim), of the source after its last layer.
+    SourceNormGain = 56,
+    /// (dim).
+    SourceNormBias = 57,
 }
 
 /// Tensors before the layers, in file order.
-const BEFORE: [Role; 5] = [
+const BEFORE: [Role; 6] = [
     Role::TokenEmbedding,
     Role::PositionEmbedding,
     Role::TypeEmbedding,
     Role::EmbeddingNormGain,
     Role::EmbeddingNormBias,
+    Role::SourcePositionEmbedding,
 ];
 /// Tensors of a layer, in file order, which is the order of use.
-const LAYER: [Role; 13] = [
+const LAYER: [Role; 21] = [
+    Role::AttnNormGain,
+    Role::AttnNormBias,
+    Role::QkvWeight,
+    Role::QkvBias,
+    Role::AttnSinks,
+    Role::OutWeight,
+    Role::OutBias,
+    Role::CrossNormGain,
+    Role::CrossNormBias,
+    Role::CrossQWeight,
+    Role::CrossQBias,
+    Role::CrossKvWeight,
+    Role::CrossKvBias,
+    Role::CrossOutWeight,
+    Role::CrossOutBias,
+    Role::FfnNormGain,
+    Role::FfnNormBias,
+    Role::UpWeight,
+    Role::UpBias,
+    Role::DownWeight,
+    Role::DownBias,
+];
+/// Tensors of a layer of a source.
+const SOURCE_LAYER: [Role; 13] = [
     Role::AttnNormGain,
     Role::AttnNormBias,
     Role::QkvWeight,
@@ -89,7 +136,7 @@ const LAYER: [Role; 13] = [
     Role::DownBias,
 ];
 /// Tensors after the layers, in file order.
-const AFTER: [Role; 8] = [
+const AFTER: [Role; 10] = [
     Role::FinalNormGain,
     Role::FinalNormBias,
     Role::OutputWeight,
@@ -98,10 +145,13 @@ const AFTER: [Role; 8] = [
     Role::PoolerBias,
     Role::HeadWeight,
     Role::HeadBias,
+    Role::SourceNormGain,
+    Role::SourceNormBias,
 ];
 
 /// Most tensors that any [`Config`] asks for.
-pub(crate) const TENSORS_MAX: usize = BEFORE.len() + AFTER.len() + Config::LAYERS_MAX * LAYER.len();
+pub(crate) const TENSORS_MAX: usize =
+    BEFORE.len() + AFTER.len() + Config::LAYERS_MAX * (LAYER.len() + SOURCE_LAYER.len());
 
 /// How a tensor is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +169,7 @@ pub enum TensorKind {
 pub struct TensorShape {
     /// What it is for.
     pub role: Role,
-    /// Its layer, if it belongs to one.
+    /// Its layer, if it belongs to one; a source's follow the decoder's.
     pub layer: Option<usize>,
     /// How it is read.
     pub kind: TensorKind,
@@ -134,6 +184,7 @@ impl Config {
     pub const fn tensors_len(&self) -> usize {
         self.present_len(&BEFORE)
             + self.layers * self.present_len(&LAYER)
+            + self.source_layers() * self.present_len(&SOURCE_LAYER)
             + self.present_len(&AFTER)
     }
 
@@ -144,15 +195,24 @@ impl Config {
             return self.shape(self.nth(&BEFORE, index), None);
         }
         let index = index - before;
-        let per_layer = self.present_len(&LAYER);
-        // A layer always has its weights, so the quotient exists; the compiler cannot know it.
-        let Some(layer) = index.checked_div(per_layer) else {
+        let (own, sources) = (self.present_len(&LAYER), self.present_len(&SOURCE_LAYER));
+        // A layer always has its weights, so the quotients exist; the compiler cannot know it.
+        let Some(layer) = index.checked_div(own) else {
             return None;
         };
         if layer < self.layers {
-            return self.shape(self.nth(&LAYER, index - layer * per_layer), Some(layer));
+            return self.shape(self.nth(&LAYER, index - layer * own), Some(layer));
         }
-        self.shape(self.nth(&AFTER, index - self.layers * per_layer), None)
+        let index = index - self.layers * own;
+        let Some(layer) = index.checked_div(sources) else {
+            return None;
+        };
+        if layer < self.source_layers() {
+            let role = self.nth(&SOURCE_LAYER, index - layer * sources);
+            return self.shape(role, Some(self.layers + layer));
+        }
+        let index = index - self.source_layers() * sources;
+        self.shape(self.nth(&AFTER, index), None)
     }
 
     /// Place of a tensor in file order; `None` when this model has no such tensor.
@@ -160,19 +220,27 @@ impl Config {
         if !self.has(role) {
             return None;
         }
-        let before = self.present_len(&BEFORE);
-        let per_layer = self.present_len(&LAYER);
-        if let Some(layer) = layer {
-            return match self.rank(&LAYER, role) {
-                Some(rank) if layer < self.layers => Some(before + layer * per_layer + rank),
-                _ => None,
-            };
-        }
-        if let Some(rank) = self.rank(&BEFORE, role) {
-            return Some(rank);
-        }
-        match self.rank(&AFTER, role) {
-            Some(rank) => Some(before + self.layers * per_layer + rank),
+        let own_at = self.present_len(&BEFORE);
+        let own = self.present_len(&LAYER);
+        let sources_at = own_at + self.layers * own;
+        let sources = self.present_len(&SOURCE_LAYER);
+        let (rank, at) = match layer {
+            Some(layer) if layer < self.layers => (self.rank(&LAYER, role), own_at + layer * own),
+            Some(layer) if layer - self.layers < self.source_layers() => (
+                self.rank(&SOURCE_LAYER, role),
+                sources_at + (layer - self.layers) * sources,
+            ),
+            Some(_) => (None, 0),
+            None => match self.rank(&BEFORE, role) {
+                Some(rank) => (Some(rank), 0),
+                None => (
+                    self.rank(&AFTER, role),
+                    sources_at + self.source_layers() * sources,
+                ),
+            },
+        };
+        match rank {
+            Some(rank) => Some(at + rank),
             None => None,
         }
     }
@@ -193,10 +261,25 @@ impl Config {
             Role::FinalNormBias => self.final_norm && self.biases.norm,
             Role::OutputWeight => !self.tied,
             Role::OutputBias => self.biases.output,
-            _ => match self.reading() {
-                Some(reading) => self.reads_with(reading, role),
-                None => false,
+            _ => match (self.reading(), self.source()) {
+                (Some(reading), _) => self.reads_with(reading, role),
+                (_, Some(source)) => self.translates_with(source, role),
+                _ => false,
             },
+        }
+    }
+
+    const fn translates_with(&self, source: &Source, role: Role) -> bool {
+        match role {
+            Role::SourcePositionEmbedding => matches!(source.position, Position::Learned),
+            Role::CrossNormGain | Role::CrossQWeight => true,
+            Role::CrossKvWeight | Role::CrossOutWeight => true,
+            Role::CrossNormBias => self.biases.norm,
+            Role::CrossQBias | Role::CrossKvBias => self.biases.qkv,
+            Role::CrossOutBias => self.biases.out,
+            Role::SourceNormGain => self.final_norm,
+            Role::SourceNormBias => self.final_norm && self.biases.norm,
+            _ => false,
         }
     }
 
@@ -227,7 +310,15 @@ impl Config {
             Role::TokenEmbedding | Role::OutputWeight => (self.vocab_len, self.dim),
             Role::PositionEmbedding => (self.context_len, self.dim),
             Role::QkvWeight => (self.qkv_dim(), self.dim),
-            Role::OutWeight => (self.dim, self.q_dim()),
+            Role::OutWeight | Role::CrossOutWeight => (self.dim, self.q_dim()),
+            Role::CrossQWeight => (self.q_dim(), self.dim),
+            Role::CrossKvWeight => (2 * self.kv_dim(), self.dim),
+            Role::CrossQBias => (0, self.q_dim()),
+            Role::CrossKvBias => (0, 2 * self.kv_dim()),
+            Role::SourcePositionEmbedding => match self.source() {
+                Some(source) => (source.len, self.dim),
+                None => return None,
+            },
             Role::UpWeight => (self.up_dim(), self.dim),
             Role::DownWeight => (self.dim, self.hidden_dim),
             Role::QkvBias => (0, self.qkv_dim()),
@@ -243,6 +334,11 @@ impl Config {
             | Role::FfnNormGain
             | Role::FfnNormBias
             | Role::DownBias
+            | Role::CrossNormGain
+            | Role::CrossNormBias
+            | Role::CrossOutBias
+            | Role::SourceNormGain
+            | Role::SourceNormBias
             | Role::FinalNormGain
             | Role::FinalNormBias => (0, self.dim),
         };

@@ -39,23 +39,28 @@ impl Model<'_> {
 
 /// Lengths of the buffers in elements of four bytes, in the order in which they lie in memory.
 struct Sizes {
+    /// Layers of keys and values, for each beam.
     kv_bytes: usize,
-    /// (prefill, dim): the residual stream.
+    /// Layers of a source's.
+    cross_bytes: usize,
+    /// (n, dim), where n is the longer of a prefill batch and a source: the residual stream.
     x: usize,
-    /// (prefill, [`Config::y_dim`]): a block's input, the attention's output.
+    /// (n, [`Config::y_dim`]): a block's input, the attention's output.
     y: usize,
-    /// (prefill, [`Config::wide_dim`]): what a block computes inside.
+    /// (n, [`Config::wide_dim`]): what a block computes inside.
     wide: usize,
     /// (vocab), or what an encoder gives.
     logits: usize,
-    /// (prefill, head_dim) with rotary positions.
+    /// (n, head_dim) with rotary positions.
     angles: usize,
     /// (head_dim / 2) with rotary positions.
     frequencies: usize,
     /// (context); an encoder's types.
     tokens: usize,
-    /// (prefill).
+    /// (n).
     batch: usize,
+    /// (beams + 1, context) where there are beams: their tokens, and those of the best text that ended.
+    beams: usize,
     /// One word of the tokenizer.
     encode: usize,
     /// What a kernel needs for the moment, for each part of a pass; or the sampler.
@@ -67,15 +72,25 @@ impl Sizes {
         if options.check(config).is_err() {
             return None;
         }
-        let Some(kv) = KvCache::shape_of(config, options) else {
+        let Some(kv) = KvCache::shape_of(config, options.context_len) else {
             return None;
         };
-        let n = options.prefill_len;
+        // A source is run at once.
+        let n = max(options.prefill_len, options.source_len);
         let widest_input = max(config.y_dim(), config.hidden_dim);
-        let scratch = max(
+        let mut scratch = max(
             attention_scratch_len(&kv, options.kv, config.heads, n),
             matmul_scratch_len(widest_input, n),
         );
+        let mut cross_bytes = 0;
+        if options.source_len > 0 {
+            let Some(cross) = KvCache::shape_of(config, options.source_len) else {
+                return None;
+            };
+            cross_bytes = cross.bytes(options.kv).saturating_mul(config.layers);
+            let attention = attention_scratch_len(&cross, options.kv, config.heads, n);
+            scratch = max(scratch, attention);
+        }
         // Parts are cut at cache lines, so that two cores do not write to one.
         let scratch = match (options.parts, scratch.checked_next_multiple_of(LINE)) {
             (1, _) => scratch,
@@ -86,8 +101,12 @@ impl Sizes {
             // An encoder is done with a layer's keys when it comes to the next.
             kv_bytes: match config.reading() {
                 Some(_) => kv.bytes(options.kv),
-                None => kv.bytes(options.kv).saturating_mul(config.layers),
+                None => kv
+                    .bytes(options.kv)
+                    .saturating_mul(config.layers)
+                    .saturating_mul(max(options.beams, 1)),
             },
+            cross_bytes,
             x: n.saturating_mul(config.dim),
             y: n.saturating_mul(config.y_dim()),
             wide: n.saturating_mul(config.wide_dim()),
@@ -102,6 +121,10 @@ impl Sizes {
                 WhenFull::Ring => kv.capacity(),
             },
             batch: n,
+            beams: match options.beams {
+                0 => 0,
+                beams => (beams + 1).saturating_mul(options.context_len),
+            },
             encode: ENCODE_SCRATCH_LEN,
             scratch: match config.reading() {
                 Some(_) => scratch,
@@ -120,10 +143,11 @@ impl Sizes {
             self.frequencies,
             self.tokens,
             self.batch,
+            self.beams,
             self.encode,
             self.scratch,
         ];
-        let mut total = self.kv_bytes;
+        let mut total = self.kv_bytes.saturating_add(self.cross_bytes);
         let mut rest: &[usize] = &words;
         while let Some((&len, tail)) = rest.split_first() {
             total = total.saturating_add(aligned_bytes(len));
@@ -160,12 +184,16 @@ const fn aligned_bytes(words: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Workspace<'m> {
     pub(crate) kv: KvCache<'m>,
+    /// Of the source, if the model has one.
+    pub(crate) cross: Option<KvCache<'m>>,
     pub(crate) activations: Activations<'m>,
     pub(crate) logits: &'m mut [f32],
     /// The tokens of the context, oldest first; an encoder's types.
     pub(crate) tokens: &'m mut [u32],
     /// The tokens that are run next.
     pub(crate) batch: &'m mut [u32],
+    /// (beams + 1, context).
+    pub(crate) beams: &'m mut [u32],
     pub(crate) encode: &'m mut [u32],
 }
 
@@ -218,7 +246,7 @@ impl<'m> Workspace<'m> {
             have,
         };
         let sizes = Sizes::of(config, options).ok_or(too_large)?;
-        let shape = KvCache::shape_of(config, options).ok_or(too_large)?;
+        let shape = KvCache::shape_of(config, options.context_len).ok_or(too_large)?;
         let offset = memory.as_ptr().addr() % ALIGN;
         if offset != 0 {
             return Err(SessionError::Misaligned { offset });
@@ -230,6 +258,13 @@ impl<'m> Workspace<'m> {
         rest.fill(0);
         let kv_bytes = take(&mut rest, sizes.kv_bytes)?;
         let kv = KvCache::new(config, options, shape, kv_bytes);
+        let cross_bytes = take(&mut rest, sizes.cross_bytes)?;
+        let cross = match KvCache::shape_of(config, options.source_len) {
+            Some(shape) if options.source_len > 0 => {
+                Some(KvCache::new(config, options, shape, cross_bytes))
+            }
+            _ => None,
+        };
         let x = buffer(&mut rest, sizes.x)?;
         let y = buffer(&mut rest, sizes.y)?;
         let wide = buffer(&mut rest, sizes.wide)?;
@@ -238,10 +273,12 @@ impl<'m> Workspace<'m> {
         let frequencies = buffer(&mut rest, sizes.frequencies)?;
         let tokens = buffer(&mut rest, sizes.tokens)?;
         let batch = buffer(&mut rest, sizes.batch)?;
+        let beams = buffer(&mut rest, sizes.beams)?;
         let encode = buffer(&mut rest, sizes.encode)?;
         let scratch = buffer(&mut rest, sizes.scratch)?;
         Ok(Self {
             kv,
+            cross,
             activations: Activations {
                 x,
                 y,
@@ -253,6 +290,7 @@ impl<'m> Workspace<'m> {
             logits,
             tokens,
             batch,
+            beams,
             encode,
         })
     }

@@ -7,11 +7,14 @@ use attentive::kernels::layout::{WeightFormat, weight_lens};
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::pack::scale_index;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
-use attentive::{Block, Config, ConfigError, Model, Role, TensorKind, TensorShape, WeightsError};
+use attentive::{
+    Architecture, Block, Config, ConfigError, Model, Role, Source, TensorKind, TensorShape,
+    WeightsError,
+};
 use half::f16;
 
 use common::hostile::repair_checksum;
-use common::{Random, Variant, WINDOW, pack_variant, variants, with};
+use common::{ORIGINAL, Random, Variant, WINDOW, pack_variant, variants, with};
 
 #[test]
 fn every_variant_is_read_back() {
@@ -315,6 +318,65 @@ fn an_impossible_attention_is_refused() {
     // Without the flag, the record is no entry of the table.
     let plain = u32::from_le_bytes(Block::bytes(&blocks)[96..100].try_into().expect("4 bytes"));
     assert!(parse(&[(96, word(plain & !(1 << 9)))]).is_err());
+}
+
+/// A file of an encoder–decoder, changed in its source record or in what says that it has one.
+#[test]
+fn an_impossible_source_is_refused() {
+    let blocks = pack_variant(&ORIGINAL, WeightFormat::F32, 1);
+    let flags = u32::from_le_bytes(Block::bytes(&blocks)[96..100].try_into().expect("4 bytes"));
+    let parse = |at: usize, bytes: &[u8]| {
+        let mut blocks = blocks.clone();
+        let file = Block::bytes_mut(&mut blocks);
+        file[at..][..bytes.len()].copy_from_slice(bytes);
+        repair_checksum(file);
+        Model::parse(file).map(|model| *model.config())
+    };
+    assert_eq!(parse(0, b"ATTN"), Ok(ORIGINAL));
+    let refused = |at, bytes: &[u8], want| {
+        assert_eq!(parse(at, bytes), Err(WeightsError::Config(want)), "{at}");
+    };
+    let out_of_range = |field, most, have| ConfigError::OutOfRange {
+        field,
+        least: 1,
+        most,
+        have,
+    };
+    let unknown = |field| ConfigError::Unknown { field };
+    let (layers, len, position, reserved) = (128, 132, 136, 191);
+    refused(layers, &[0], out_of_range("source_layers", 256, 0));
+    let most = Config::CONTEXT_MAX;
+    refused(len, &[0], out_of_range("source_len", most, 0));
+    refused(position, &[5], unknown("source_position"));
+    let rotary = ConfigError::Encoder {
+        field: "source_position",
+    };
+    refused(position, &[3], rotary);
+    refused(reserved, &[1], unknown("source"));
+    // A decoder with the record, an encoder with it, an encoder–decoder without it or with that of an encoder.
+    refused(44, &[1], unknown("encoder"));
+    refused(44, &[2], unknown("encoder"));
+    for other in [flags & !(1 << 11), flags & !(1 << 11) | 1 << 10] {
+        let parsed = parse(96, &other.to_le_bytes());
+        assert!(parsed.is_err(), "{parsed:?}");
+    }
+    // A layer less, or more, has other tensors.
+    let Architecture::EncoderDecoder(source) = ORIGINAL.architecture else {
+        panic!("an encoder–decoder");
+    };
+    for count in [2u8, 4] {
+        let layers_then = usize::from(count);
+        let other = Config {
+            architecture: Architecture::EncoderDecoder(Source {
+                layers: layers_then,
+                ..source
+            }),
+            ..ORIGINAL
+        };
+        let (need, have) = (other.tensors_len(), ORIGINAL.tensors_len());
+        let error = WeightsError::TensorsLen { need, have };
+        assert_eq!(parse(layers, &[count]), Err(error));
+    }
 }
 
 /// Attention reads its sinks in place, as f32.

@@ -7,8 +7,8 @@ use attentive::kernels::layout::WeightFormat;
 use attentive::tokenizer::Split;
 use common::hostile::{exercise, repair_checksum};
 use common::{
-    Random, pack_bpe, pack_bpe_variant, pack_unigram_full, pack_variant, pack_word_piece,
-    ranked_bpe, variants,
+    BERT, ORIGINAL, Random, Variant, pack_bpe, pack_bpe_variant, pack_unigram_full, pack_variant,
+    pack_word_piece, ranked_bpe, variants,
 };
 
 #[test]
@@ -29,7 +29,11 @@ fn changed_files_with_sound_checksums_never_panic() {
     };
     let mut random = Random(9);
     let (mut passed, mut refused) = (0, 0);
-    for (number, variant) in variants().into_iter().enumerate() {
+    let of_families = [BERT, ORIGINAL].map(|config| Variant {
+        name: "another family",
+        config,
+    });
+    for (number, variant) in variants().into_iter().chain(of_families).enumerate() {
         let format = formats[number % formats.len()];
         for blocks in [
             pack_variant(&variant.config, format, 1),

@@ -3,6 +3,8 @@
 mod common;
 #[path = "encoder/mod.rs"]
 mod encoder;
+#[path = "translator/mod.rs"]
+mod translator;
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};

@@ -3,7 +3,10 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
-use attentive::{Block, Model, Sampler, SamplerOptions, Session, SessionOptions, WhenFull};
+use attentive::{
+    BeamOptions, Block, Encoder, EncoderOptions, Model, Sampler, SamplerOptions, Session,
+    SessionOptions, WhenFull,
+};
 
 /// Where the header keeps the checksum of itself, the configuration and the table.
 const HEADER_CRC_AT: usize = 60;
@@ -14,7 +17,7 @@ pub(crate) fn repair_checksum(file: &mut [u8]) {
         return;
     };
     let table_len = 32 * u32::from_le_bytes(tensors_len) as usize;
-    let table_at = 128 + if has_attention_record(file) { 64 } else { 0 };
+    let table_at = 128 + 64 * further_records(file);
     let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
     let mut digest = crc.digest();
     let (Some(header), Some(tables)) = (
@@ -29,9 +32,10 @@ pub(crate) fn repair_checksum(file: &mut [u8]) {
     file[HEADER_CRC_AT..][..4].copy_from_slice(&sum);
 }
 
-/// Whether bit 9 of the configuration's flags says that a second record follows it.
-fn has_attention_record(file: &[u8]) -> bool {
-    file.get(97).is_some_and(|byte| byte & 2 != 0)
+/// How many records follow the configuration's, by bits 9 to 11 of its flags.
+fn further_records(file: &[u8]) -> usize {
+    file.get(97)
+        .map_or(0, |byte| (byte & 0b1110).count_ones() as usize)
 }
 
 /// Parses the file (which begins at a multiple of 64) and, if it passes, runs everything on it. Whether it passed.
@@ -54,10 +58,18 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
         (KvDtype::F16, WhenFull::Ring),
         (KvDtype::I8, WhenFull::Ring),
     ] {
+        let (source_len, beams) = match (model.config().source(), when_full) {
+            (Some(_), WhenFull::Error) => (9, 2),
+            (Some(_), WhenFull::Ring) => (9, 0),
+            (None, WhenFull::Error) => (0, 2),
+            (None, WhenFull::Ring) => (0, 0),
+        };
         let options = SessionOptions::new(24)
             .with_kv(kv)
             .with_prefill_len(5)
-            .with_when_full(when_full);
+            .with_when_full(when_full)
+            .with_source_len(source_len)
+            .with_beams(beams);
         let bytes = model.session_bytes(&options);
         // Not more than a device would have; a large one is not the question here.
         if bytes > 16 << 20 {
@@ -78,6 +90,9 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
             ..SamplerOptions::DEFAULT
         });
         let _ = session.step(&mut sampler);
+        let _ = session.read(text);
+        let _ = session.read_tokens(&[u32::MAX]);
+        let _ = session.read_tokens(&[0, 1, 2]);
         let _ = session.prompt(text);
         let _ = session.prompt_tokens(&[0, u32::MAX]);
         let _ = session.prompt_tokens(&[0, 1, 2]);
@@ -85,9 +100,24 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
             let _ = session.step(&mut sampler);
         }
         let _ = session.score(&[0; 9], |_, _| ());
+        let found = session.search(&BeamOptions::new(4));
+        assert!(found.is_err() || beams > 0);
         session.reset();
         let _ = session.prompt(text);
         assert!(session.tokens().len() <= session.context_len());
+    }
+    let options = EncoderOptions::new(12);
+    let bytes = model.encoder_bytes(&options);
+    if bytes <= 16 << 20 {
+        let mut memory = vec![Block::ZERO; Block::len_for(bytes)];
+        let memory = Block::bytes_mut(&mut memory);
+        if let Ok(mut encoder) = Encoder::new(&model, &options, memory, Backend::detect()) {
+            let _ = encoder.run_text(text, Some("two"));
+            let _ = encoder.run_tokens(&[0, 1, 2], &[0, u32::MAX, 1]);
+            let _ = encoder.run_tokens(&[0, 1, 2], &[]);
+            assert!(encoder.hidden().len() == 3 * model.config().dim || encoder.is_empty());
+            let _ = encoder.span(0, 3);
+        }
     }
     true
 }

@@ -10,8 +10,8 @@ use attentive::pack::{
 };
 use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Position, RotaryStyle,
-    TensorKind, Window,
+    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Output, Pooling,
+    Position, Reading, RotaryStyle, Source, TensorKind, Window,
 };
 
 /// A configuration with a name for messages.
@@ -183,6 +183,49 @@ pub(crate) fn variants() -> Vec<Variant> {
     ]
 }
 
+/// BERT, tiny.
+pub(crate) const BERT: Config = Config {
+    architecture: Architecture::Encoder(Reading {
+        types: 2,
+        embedding_norm: true,
+        pooling: Pooling::Mean,
+        pooler: false,
+        output: Output::Embedding { unit: true },
+    }),
+    kv_heads: 4,
+    norm: Norm::Layer,
+    norm_place: NormPlace::Post,
+    norm_eps: 1e-12,
+    final_norm: false,
+    ffn: Ffn::GeluErf,
+    position: Position::Learned,
+    biases: Biases::ALL_BUT_OUTPUT,
+    end_of_text: None,
+    ..LLAMA
+};
+
+/// The original transformer with its encoder, and Marian.
+pub(crate) const ORIGINAL: Config = Config {
+    architecture: Architecture::EncoderDecoder(Source {
+        layers: 3,
+        len: 40,
+        position: Position::Sinusoidal,
+    }),
+    kv_heads: 4,
+    norm: Norm::Layer,
+    norm_place: NormPlace::Post,
+    final_norm: false,
+    ffn: Ffn::Relu,
+    position: Position::Sinusoidal,
+    biases: Biases {
+        output: true,
+        ..Biases::ALL_BUT_OUTPUT
+    },
+    embedding_scale: 4.898_979_5,
+    begin_of_text: Some(7),
+    ..LLAMA
+};
+
 /// A window of nine keys and the first two, in every layer.
 pub(crate) const WINDOW: Window = Window {
     len: 9,
@@ -233,7 +276,9 @@ pub(crate) fn random_values(shape: &attentive::TensorShape, seed: u64) -> Vec<f3
         Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain | Role::EmbeddingNormGain => {
             (1.0, 0.3)
         }
-        Role::TokenEmbedding | Role::PositionEmbedding | Role::TypeEmbedding => (0.0, 1.0),
+        Role::CrossNormGain | Role::SourceNormGain => (1.0, 0.3),
+        Role::TokenEmbedding | Role::PositionEmbedding => (0.0, 1.0),
+        Role::TypeEmbedding | Role::SourcePositionEmbedding => (0.0, 1.0),
         Role::AttnSinks => (0.0, 2.0),
         _ if shape.kind == TensorKind::Vector => (0.0, 0.3),
         _ => (0.0, 1.7 / (shape.cols as f32).sqrt()),

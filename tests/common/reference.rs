@@ -12,10 +12,38 @@ pub(crate) fn logits(config: &Config, weights: Weights<'_>, ids: &[u32]) -> Vec<
     } else {
         Role::OutputWeight
     };
-    stack(config, weights, ids, &[])
+    stack(config, weights, Side::Own(None), ids, &[])
         .iter()
         .map(|row| linear(config, weights, None, [role, Role::OutputBias], row))
         .collect()
+}
+
+/// Logits after each token of a text that attends to a source, (n, vocab).
+pub(crate) fn translate(
+    config: &Config,
+    weights: Weights<'_>,
+    source: &[u32],
+    ids: &[u32],
+) -> Vec<Vec<f64>> {
+    let heard = stack(config, weights, Side::Source, source, &[]);
+    let role = if config.tied {
+        Role::TokenEmbedding
+    } else {
+        Role::OutputWeight
+    };
+    stack(config, weights, Side::Own(Some(&heard)), ids, &[])
+        .iter()
+        .map(|row| linear(config, weights, None, [role, Role::OutputBias], row))
+        .collect()
+}
+
+/// Which layers a text goes through.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// The decoder's, or an encoder's, with what was made of a source.
+    Own(Option<&'a [Vec<f64>]>),
+    /// Those that read a source.
+    Source,
 }
 
 /// Hidden vectors of an encoder, (n, dim), and its output.
@@ -26,7 +54,7 @@ pub(crate) fn encode(
     types: &[u32],
 ) -> (Vec<Vec<f64>>, Vec<f64>) {
     let reading = config.reading().expect("an encoder");
-    let x = stack(config, weights, ids, types);
+    let x = stack(config, weights, Side::Own(None), ids, types);
     let head = [Role::HeadWeight, Role::HeadBias];
     let of_tokens = || -> Vec<f64> {
         let rows = x.iter().map(|row| linear(config, weights, None, head, row));
@@ -59,7 +87,26 @@ pub(crate) fn encode(
 }
 
 /// The residual stream after the last layer, (n, dim), normed where the model does.
-fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> Vec<Vec<f64>> {
+fn stack(
+    config: &Config,
+    weights: Weights<'_>,
+    side: Side<'_>,
+    ids: &[u32],
+    types: &[u32],
+) -> Vec<Vec<f64>> {
+    let reads = matches!(side, Side::Source);
+    let (layers, final_norm, positions) = match (side, config.source()) {
+        (Side::Source, Some(source)) => (
+            config.layers..config.layers + source.layers,
+            [Role::SourceNormGain, Role::SourceNormBias],
+            (source.position, Role::SourcePositionEmbedding),
+        ),
+        _ => (
+            0..config.layers,
+            [Role::FinalNormGain, Role::FinalNormBias],
+            (config.position, Role::PositionEmbedding),
+        ),
+    };
     let dim = config.dim;
     let embedding = weights(Role::TokenEmbedding, None);
     let mut x: Vec<Vec<f64>> = Vec::new();
@@ -67,7 +114,7 @@ fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> V
         let row = &embedding[id as usize * dim..][..dim];
         let scale = f64::from(config.embedding_scale);
         x.push(row.iter().map(|e| e * scale).collect());
-        add_position(config, weights, position, &mut x[position]);
+        add_position(config, weights, positions, position, &mut x[position]);
         if config.has(Role::TypeEmbedding) {
             let kind = types.get(position).copied().unwrap_or(0) as usize;
             let table = weights(Role::TypeEmbedding, None);
@@ -79,7 +126,7 @@ fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> V
             x[position] = norm(config, weights, None, roles, &x[position]);
         }
     }
-    for layer in 0..config.layers {
+    for layer in layers {
         let at = Some(layer);
         block(
             config,
@@ -87,8 +134,14 @@ fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> V
             at,
             [Role::AttnNormGain, Role::AttnNormBias],
             &mut x,
-            |input| attention(config, weights, at, input),
+            |input| attention(config, weights, at, reads, input),
         );
+        if let Side::Own(Some(heard)) = side {
+            let roles = [Role::CrossNormGain, Role::CrossNormBias];
+            block(config, weights, at, roles, &mut x, |input| {
+                cross_attention(config, weights, at, heard, input)
+            });
+        }
         block(
             config,
             weights,
@@ -106,13 +159,7 @@ fn stack(config: &Config, weights: Weights<'_>, ids: &[u32], types: &[u32]) -> V
     x.iter()
         .map(|row| {
             if config.final_norm {
-                norm(
-                    config,
-                    weights,
-                    None,
-                    [Role::FinalNormGain, Role::FinalNormBias],
-                    row,
-                )
+                norm(config, weights, None, final_norm, row)
             } else {
                 row.clone()
             }
@@ -195,6 +242,7 @@ fn attention(
     config: &Config,
     weights: Weights<'_>,
     at: Option<usize>,
+    reads: bool,
     input: &[Vec<f64>],
 ) -> Vec<Vec<f64>> {
     let head_dim = config.head_dim;
@@ -223,7 +271,7 @@ fn attention(
                 let kv_head = head / group;
                 let k_at = (config.heads + kv_head) * head_dim;
                 let v_at = (config.heads + config.kv_heads + kv_head) * head_dim;
-                let last = if config.reading().is_some() {
+                let last = if reads || config.reading().is_some() {
                     input.len() - 1
                 } else {
                     t
@@ -256,6 +304,49 @@ fn attention(
             linear(config, weights, at, [Role::OutWeight, Role::OutBias], &out)
         })
         .collect()
+}
+
+/// Attention of each token to all vectors of a source.
+fn cross_attention(
+    config: &Config,
+    weights: Weights<'_>,
+    at: Option<usize>,
+    source: &[Vec<f64>],
+    input: &[Vec<f64>],
+) -> Vec<Vec<f64>> {
+    let head_dim = config.head_dim;
+    let kv_dim = config.kv_heads * head_dim;
+    let project = |roles, rows: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        let rows = rows.iter().map(|x| linear(config, weights, at, roles, x));
+        rows.collect()
+    };
+    let queries = project([Role::CrossQWeight, Role::CrossQBias], input);
+    let keys = project([Role::CrossKvWeight, Role::CrossKvBias], source);
+    let head = |q: &[f64], head: usize| -> Vec<f64> {
+        let from = head / (config.heads / config.kv_heads) * head_dim;
+        let q = &q[head * head_dim..][..head_dim];
+        let score = |row: &Vec<f64>| -> f64 {
+            let dot: f64 = q.iter().zip(&row[from..]).map(|(q, k)| q * k).sum();
+            let score = dot / (head_dim as f64).sqrt();
+            match config.attention.soft_cap.map(f64::from) {
+                Some(cap) => (cap * (score / cap).tanh()).exp(),
+                None => score.exp(),
+            }
+        };
+        let weights: Vec<f64> = keys.iter().map(score).collect();
+        let sum: f64 = weights.iter().sum();
+        let value = |d: usize| {
+            let pairs = weights.iter().zip(&keys);
+            pairs.map(|(w, row)| w / sum * row[kv_dim + from + d]).sum()
+        };
+        (0..head_dim).map(value).collect()
+    };
+    let rows = queries.iter().map(|q| {
+        let out: Vec<f64> = (0..config.heads).flat_map(|index| head(q, index)).collect();
+        let roles = [Role::CrossOutWeight, Role::CrossOutBias];
+        linear(config, weights, at, roles, &out)
+    });
+    rows.collect()
 }
 
 /// Whether the query of token `t` sees the key of token `s`, which is not later.
@@ -298,11 +389,17 @@ fn ffn(config: &Config, weights: Weights<'_>, at: Option<usize>, x: &[f64]) -> V
     )
 }
 
-fn add_position(config: &Config, weights: Weights<'_>, position: usize, x: &mut [f64]) {
+fn add_position(
+    config: &Config,
+    weights: Weights<'_>,
+    (kind, role): (Position, Role),
+    position: usize,
+    x: &mut [f64],
+) {
     let dim = config.dim;
-    match config.position {
+    match kind {
         Position::Learned => {
-            let table = weights(Role::PositionEmbedding, None);
+            let table = weights(role, None);
             x.iter_mut()
                 .zip(&table[position * dim..])
                 .for_each(|(x, p)| *x += p);

@@ -3,34 +3,22 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::{
-    Answer, Architecture, Biases, Block, Config, Encoder, EncoderOptions, Executor, Ffn, Model,
-    Norm, NormPlace, Output, Pooling, Position, Reading, Session, SessionError, SessionOptions,
+    Answer, Architecture, Block, Config, Encoder, EncoderOptions, Executor, Model, Output, Pooling,
+    Reading, Session, SessionError, SessionOptions,
 };
 
-use crate::common::{LLAMA, pack_variant, pack_word_piece, random_values, reference};
+use crate::common::{BERT, LLAMA, pack_variant, pack_word_piece, random_values, reference};
 use crate::{largest_error, random_ids};
 
-const BERT: Reading = Reading {
-    types: 2,
-    embedding_norm: true,
-    pooling: Pooling::Mean,
-    pooler: false,
-    output: Output::Embedding { unit: true },
+const READING: Reading = match BERT.architecture {
+    Architecture::Encoder(reading) => reading,
+    _ => panic!("an encoder"),
 };
 
 const fn bert(reading: Reading) -> Config {
     Config {
         architecture: Architecture::Encoder(reading),
-        kv_heads: 4,
-        norm: Norm::Layer,
-        norm_place: NormPlace::Post,
-        norm_eps: 1e-12,
-        final_norm: false,
-        ffn: Ffn::GeluErf,
-        position: Position::Learned,
-        biases: Biases::ALL_BUT_OUTPUT,
-        end_of_text: None,
-        ..LLAMA
+        ..BERT
     }
 }
 
@@ -40,7 +28,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             pooling,
             pooler,
             output,
-            ..BERT
+            ..READING
         })
     };
     let rotary = Config {
@@ -55,7 +43,7 @@ fn variants() -> Vec<(&'static str, Config)> {
         ..LLAMA
     };
     vec![
-        ("mean", bert(BERT)),
+        ("mean", BERT),
         ("classes", with(Pooling::First, true, Output::Classes(5))),
         ("tags", with(Pooling::None, false, Output::Tags(7))),
         ("span", with(Pooling::None, false, Output::Span)),
@@ -199,7 +187,7 @@ fn texts_are_wrapped_and_errors_are_clear() {
         ..bert(Reading {
             pooling: Pooling::None,
             output: Output::Span,
-            ..BERT
+            ..READING
         })
     };
     let blocks = pack_word_piece(&config, WeightFormat::F32, 1);

@@ -14,6 +14,7 @@
 mod encoders;
 mod front_ends;
 mod kernels;
+mod translators;
 
 use core::hint::black_box;
 
@@ -50,6 +51,7 @@ fn whole_interface() -> Result<(), SessionError> {
         .with_when_full(black_box(WhenFull::Ring));
     converse(&model, &ring, memory, backend)?;
     black_box(encoders::read(&model, memory, backend).is_ok());
+    black_box(translators::translate(&model, memory, backend).is_ok());
     // No memory and a torn file are errors as well.
     let refused = converse(&model, &in_flash, black_box(&mut []), backend).is_err();
     let torn = MODEL.bytes().split_at_checked(black_box(1000));

@@ -1,0 +1,286 @@
+//! Beam search: the likeliest of several texts that are pursued at once (Wu et al. 2016, section 7).
+
+use core::cell::Cell;
+
+use heapless::Vec;
+
+use crate::error::SessionError;
+use crate::executor::Executor;
+use crate::kernels::ops::elementwise::exp;
+use crate::needs::Fit;
+use crate::options::SessionOptions;
+use crate::run::floats;
+use crate::session::Session;
+
+/// How far a search goes, and what it prefers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BeamOptions {
+    /// Most tokens of a text, the one that ends it not counted; the context may end it earlier.
+    pub tokens: usize,
+    /// α: a text of n tokens, the one that ends it among them, scores its logarithmic probability divided by
+    /// ((5 + n) / 6)^α. 0 prefers short texts, 1 nearly averages over the tokens.
+    pub length_penalty: f32,
+}
+
+impl BeamOptions {
+    /// Texts of up to so many tokens, α = 1.
+    pub const fn new(tokens: usize) -> Self {
+        Self {
+            tokens,
+            length_penalty: 1.0,
+        }
+    }
+
+    fn penalty(&self, tokens: usize) -> f64 {
+        libm::pow((5.0 + tokens as f64) / 6.0, f64::from(self.length_penalty))
+    }
+}
+
+/// Moves the last candidate before those that it is better than.
+fn rise(candidates: &mut [Candidate]) {
+    let cells = Cell::from_mut(candidates).as_slice_of_cells();
+    for pair in cells.windows(2).rev() {
+        let [before, last] = pair else { return };
+        if last.get().score <= before.get().score {
+            return;
+        }
+        before.swap(last);
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hypothesis<'a> {
+    /// Its tokens, without the one that ends it.
+    pub tokens: &'a [u32],
+    /// Its logarithmic probability, penalised for its length.
+    pub score: f32,
+    /// Whether it ended by itself; if none did, this is the best of those that were cut off.
+    pub is_complete: bool,
+}
+
+const BEAMS_MAX: usize = SessionOptions::BEAMS_MAX;
+
+/// A text that is pursued.
+#[derive(Clone, Copy, Debug)]
+struct Beam {
+    /// Where its keys and values and its tokens lie.
+    set: usize,
+    /// Logarithmic probability.
+    score: f64,
+}
+
+/// A beam and a token after it.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    beam: usize,
+    token: u32,
+    score: f64,
+}
+
+/// The best text so far that ended.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    score: f64,
+    len: usize,
+    is_complete: bool,
+}
+
+impl<E: Executor, F: Fit> Session<'_, E, F> {
+    /// Searches for the likeliest continuation, [`SessionOptions::beams`] at a time; of equals the one whose tokens
+    /// were lower. The session stays where it was: the hypothesis is not appended.
+    ///
+    /// A step runs one token after another, a beam at a time, and where one beam becomes two it copies a key-value
+    /// cache. The search ends when no beam can still overtake the best text that has ended.
+    ///
+    /// ```
+    /// # fn translate(session: &mut attentive::Session<'_>) -> Result<(), attentive::SessionError> {
+    /// use attentive::BeamOptions;
+    ///
+    /// session.read("Where is the library?")?;
+    /// session.prompt("")?;
+    /// let found = session.search(&BeamOptions::new(40))?;
+    /// assert!(found.tokens.len() <= 40);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SessionError::NoPrompt`] at the beginning, [`SessionError::NoLogit`], [`SessionError::Beams`] for a session
+    /// without beams.
+    pub fn search(&mut self, options: &BeamOptions) -> Result<Hypothesis<'_>, SessionError> {
+        let at = self.begin_search()?;
+        let found = self.pursue(options, at);
+        self.end_search(at);
+        let Best {
+            score,
+            len,
+            is_complete,
+        } = found?;
+        let best = self.beam_tokens(self.beams());
+        Ok(Hypothesis {
+            tokens: best.get(..len).unwrap_or_default(),
+            score: score as f32,
+            is_complete,
+        })
+    }
+
+    fn pursue(&mut self, options: &BeamOptions, at: usize) -> Result<Best, SessionError> {
+        let end_of_text = self.model().config().end_of_text;
+        let width = self.beams();
+        let most = options.tokens.min(self.context_len().saturating_sub(at));
+        let mut beams: Vec<Beam, BEAMS_MAX> = Vec::new();
+        // There is room, here and below: a push is refused where a vector is full.
+        let _ = beams.push(Beam { set: 0, score: 0.0 });
+        let mut best: Option<Best> = None;
+        let mut len = 0;
+        while len <= most {
+            let candidates = self.candidates(&beams, width, at, len)?;
+            let mut next: Vec<Candidate, BEAMS_MAX> = Vec::new();
+            for (rank, candidate) in candidates.iter().enumerate() {
+                if Some(candidate.token) == end_of_text {
+                    // One that is no beam's best choice would displace better texts that go on.
+                    let score = candidate.score / options.penalty(len.saturating_add(1));
+                    let from = beams.get(candidate.beam).map_or(0, |beam| beam.set);
+                    if rank < width && best.is_none_or(|best| score > best.score) {
+                        self.keep(from, len);
+                        best = Some(Best {
+                            score,
+                            len,
+                            is_complete: true,
+                        });
+                    }
+                } else if next.len() < width {
+                    let _ = next.push(*candidate);
+                }
+            }
+            if len == most {
+                break;
+            }
+            let Some(first) = next.first() else { break };
+            // A score only falls; the penalty is one-sided in the length.
+            let bound = [len.saturating_add(2), most.saturating_add(1)]
+                .map(|len| first.score / options.penalty(len));
+            if best.is_some_and(|best| bound.iter().all(|bound| *bound <= best.score)) {
+                break;
+            }
+            beams = self.fork(&beams, &next, len);
+            len = len.saturating_add(1);
+        }
+        let cut_off = || {
+            let beam = beams.first()?;
+            Some((beam.set, beam.score / options.penalty(len)))
+        };
+        match (best, cut_off()) {
+            (Some(best), _) => Ok(best),
+            (None, Some((set, score))) => {
+                self.keep(set, len);
+                Ok(Best {
+                    score,
+                    len,
+                    is_complete: false,
+                })
+            }
+            (None, None) => Err(SessionError::NoLogit),
+        }
+    }
+
+    /// The best continuations of all beams, twice as many as there may be beams: so many stay where all others end.
+    /// Best first, of equals the earlier beam's and then the lower token.
+    fn candidates(
+        &mut self,
+        beams: &[Beam],
+        width: usize,
+        at: usize,
+        len: usize,
+    ) -> Result<Vec<Candidate, { 2 * BEAMS_MAX }>, SessionError> {
+        let mut candidates: Vec<Candidate, { 2 * BEAMS_MAX }> = Vec::new();
+        for (index, beam) in beams.iter().enumerate() {
+            if let Some(last) = len.checked_sub(1) {
+                let token = self.beam_tokens(beam.set).get(last).copied();
+                self.run_beam(beam.set, token.unwrap_or_default(), at.saturating_add(last))?;
+            }
+            let total = self.log_sum()?;
+            for (token, &logit) in self.logits().iter().enumerate() {
+                let score = beam.score + (f64::from(logit) - total);
+                let full = candidates.len() >= 2 * width;
+                let worst = candidates
+                    .last()
+                    .map_or(f64::NEG_INFINITY, |last| last.score);
+                // False for a NaN.
+                if !(score > worst || !full && score > f64::NEG_INFINITY) {
+                    continue;
+                }
+                if full {
+                    candidates.pop();
+                }
+                let _ = candidates.push(Candidate {
+                    beam: index,
+                    token: token as u32,
+                    score,
+                });
+                rise(&mut candidates);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// ln Σ exp over the logits that are numbers.
+    fn log_sum(&mut self) -> Result<f64, SessionError> {
+        let (backend, logits, scratch) = self.logits_and_scratch();
+        let numbers = logits.iter().filter(|logit| logit.is_finite());
+        let highest = numbers
+            .copied()
+            .reduce(f32::max)
+            .ok_or(SessionError::NoLogit)?;
+        let scratch = floats(scratch)?;
+        let powers = scratch.get_mut(..logits.len()).unwrap_or_default();
+        for (power, &logit) in powers.iter_mut().zip(logits) {
+            *power = match logit.is_finite() {
+                true => logit - highest,
+                false => f32::NEG_INFINITY,
+            };
+        }
+        exp(backend, powers);
+        let sum: f64 = powers.iter().map(|power| f64::from(*power)).sum();
+        Ok(f64::from(highest) + libm::log(sum))
+    }
+
+    /// The beams that the candidates make. A beam's first one goes on in its place, others in copies, for which there
+    /// are the places of beams that no candidate comes from.
+    fn fork(&mut self, beams: &[Beam], next: &[Candidate], len: usize) -> Vec<Beam, BEAMS_MAX> {
+        let mut is_taken = [false; BEAMS_MAX];
+        let mut sets = [None; BEAMS_MAX];
+        let parent = |candidate: &Candidate| beams.get(candidate.beam).map_or(0, |beam| beam.set);
+        for (set, candidate) in sets.iter_mut().zip(next) {
+            let own = parent(candidate);
+            if let Some(taken) = is_taken.get_mut(own)
+                && !*taken
+            {
+                *taken = true;
+                *set = Some(own);
+            }
+        }
+        let mut made = Vec::new();
+        for (set, candidate) in sets.iter_mut().zip(next) {
+            if set.is_none() {
+                let free = is_taken.iter().position(|taken| !taken).unwrap_or(0);
+                if let Some(taken) = is_taken.get_mut(free) {
+                    *taken = true;
+                }
+                self.copy_beam(parent(candidate), free, len);
+                *set = Some(free);
+            }
+        }
+        for (set, candidate) in sets.iter().zip(next) {
+            let set = set.unwrap_or(0);
+            if let Some(token) = self.beam_tokens_mut(set).get_mut(len) {
+                *token = candidate.token;
+            }
+            let score = candidate.score;
+            let _ = made.push(Beam { set, score });
+        }
+        made
+    }
+}

@@ -1,0 +1,482 @@
+//! Encoder–decoders: against a naive f64 one, and searches against exhaustive ones.
+
+use attentive::kernels::Backend;
+use attentive::kernels::layout::{KvDtype, WeightFormat};
+use attentive::pack::TokenizerParts;
+use attentive::{
+    Architecture, Attention, BeamOptions, Biases, Block, Config, Executor, Ffn, Hypothesis, Model,
+    NormPlace, Position, Role, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
+    Source, WhenFull, Window,
+};
+
+use crate::common::{
+    LLAMA, ORIGINAL, pack_variant, pack_with, pack_word_piece, random_values, reference,
+};
+use crate::{largest_error, random_ids};
+
+const fn from(source: Source) -> Architecture {
+    Architecture::EncoderDecoder(source)
+}
+
+fn variants() -> Vec<(&'static str, Config)> {
+    let whisper = Config {
+        architecture: from(Source {
+            layers: 2,
+            len: 40,
+            position: Position::Learned,
+        }),
+        norm_place: NormPlace::Pre,
+        final_norm: true,
+        ffn: Ffn::GeluErf,
+        position: Position::Learned,
+        embedding_scale: 1.0,
+        biases: Biases::ALL_BUT_OUTPUT,
+        ..ORIGINAL
+    };
+    let modern = Config {
+        architecture: from(Source {
+            layers: 1,
+            len: 64,
+            position: LLAMA.position,
+        }),
+        attention: Attention {
+            soft_cap: Some(3.0),
+            ..Attention::PLAIN
+        },
+        tied: false,
+        ..LLAMA
+    };
+    let none = Config {
+        architecture: from(Source {
+            layers: 1,
+            len: 64,
+            position: Position::None,
+        }),
+        ..whisper
+    };
+    vec![
+        ("original", ORIGINAL),
+        ("whisper", whisper),
+        ("rotary, grouped, capped", modern),
+        ("no positions in the source", none),
+    ]
+}
+
+fn options(source_len: usize) -> SessionOptions {
+    SessionOptions::new(40).with_source_len(source_len)
+}
+
+/// Logits after each token of `ids`, of the last of the sources.
+fn scores(
+    model: &Model<'_>,
+    options: &SessionOptions,
+    backend: Backend,
+    sources: &[&[u32]],
+    ids: &[u32],
+) -> Vec<Vec<f32>> {
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(model, options, memory, backend).expect("a session");
+    let mut logits = Vec::new();
+    for source in sources {
+        session.read_tokens(source).expect("a source");
+        logits.clear();
+        let done = session.score(ids, |_, of_token| logits.push(of_token.to_vec()));
+        done.expect("scores");
+    }
+    logits
+}
+
+fn values(config: &Config) -> impl Fn(Role, Option<usize>) -> Vec<f64> {
+    let config = *config;
+    move |role, layer| {
+        let index = config.tensor_index(role, layer).expect("a tensor");
+        let shape = config.tensor(index).expect("a shape");
+        let values = random_values(&shape, 5);
+        values.into_iter().map(f64::from).collect()
+    }
+}
+
+#[test]
+fn translators_equal_the_oracle() {
+    for (name, config) in variants() {
+        let weights = values(&config);
+        for (source_len, len) in [(1, 1), (2, 9), (16, 17), (33, 5), (40, 40)] {
+            let source = random_ids(&config, source_len, 3);
+            let ids = random_ids(&config, len, 4);
+            let want = reference::translate(&config, &weights, &source, &ids);
+            for (format, bound) in [
+                (WeightFormat::F32, 3e-5),
+                (WeightFormat::F16, 2e-2),
+                (WeightFormat::I8Row, 0.15),
+            ] {
+                let blocks = pack_variant(&config, format, 5);
+                let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+                for backend in Backend::available() {
+                    let got = scores(&model, &options(40), backend, &[&source], &ids);
+                    let error = largest_error(&got, &want);
+                    let backend = backend.name();
+                    assert!(
+                        error < bound,
+                        "{name} {source_len} {len} {format:?} {backend}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Three cores that are one. Everything is worth cutting.
+struct InTurn;
+
+impl Executor for InTurn {
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        let b = b();
+        (a(), b)
+    }
+
+    fn grain(&self) -> usize {
+        1
+    }
+}
+
+/// To the bit: neither the room that a source leaves, nor the source before it, nor the batches of the text, nor the
+/// number of cores changes anything.
+#[test]
+fn a_source_and_its_text_stand_for_themselves() {
+    for (name, config) in variants() {
+        let blocks = pack_variant(&config, WeightFormat::I8Group32, 9);
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        let (long, short) = (random_ids(&config, 40, 1), random_ids(&config, 13, 2));
+        let ids = random_ids(&config, 20, 3);
+        for backend in Backend::available() {
+            for kv in [KvDtype::F32, KvDtype::F16, KvDtype::I8] {
+                let of = |source_len| options(source_len).with_kv(kv);
+                let run = |options: SessionOptions, sources: &[&[u32]]| {
+                    scores(&model, &options, backend, sources, &ids)
+                };
+                let tight = run(of(13), &[&short]);
+                let backend = backend.name();
+                assert!(
+                    tight == run(of(40), &[&short]),
+                    "{name} {kv:?} {backend}: room"
+                );
+                let later = run(of(40), &[&long, &short]);
+                assert!(tight == later, "{name} {kv:?} {backend}: before");
+                let ones = run(of(13).with_prefill_len(1), &[&short]);
+                assert!(tight == ones, "{name} {kv:?} {backend}: batches");
+            }
+        }
+        let whole = scores(&model, &options(40), Backend::detect(), &[&long], &ids);
+        for parts in [2, 3] {
+            let options = options(40).with_prefill_len(20).with_parts(parts);
+            let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+            let memory = Block::bytes_mut(&mut memory);
+            let session = Session::new(&model, &options, memory, Backend::detect());
+            let mut session = session.expect("a session").with_executor(InTurn);
+            session.read_tokens(&long).expect("a source");
+            let mut got = Vec::new();
+            let done = session.score(&ids, |_, logits| got.push(logits.to_vec()));
+            done.expect("scores");
+            assert!(got == whole, "{name}: {parts} parts");
+        }
+    }
+}
+
+/// A vocabulary of so few tokens that all texts can be tried; the last one ends a text.
+const fn small(vocab_len: usize) -> Config {
+    Config {
+        vocab_len,
+        end_of_text: Some(vocab_len as u32 - 1),
+        begin_of_text: Some(0),
+        ..ORIGINAL
+    }
+}
+
+/// Logarithmic probabilities after each token.
+fn log_probabilities(config: &Config, source: &[u32], ids: &[u32]) -> Vec<f64> {
+    let weights = values(config);
+    let logits = reference::translate(config, &weights, source, ids).pop();
+    let logits = logits.expect("a token");
+    let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+    logits.iter().map(|x| x - sum.ln()).collect()
+}
+
+/// Every text of up to `most` tokens that ends, with its penalised score, best first.
+fn exhaustive(config: &Config, source: &[u32], most: usize, penalty: f64) -> Vec<(Vec<u32>, f64)> {
+    let mut ended = Vec::new();
+    let mut open = vec![(vec![0], 0.0)];
+    while let Some((text, score)) = open.pop() {
+        for (token, log) in log_probabilities(config, source, &text).iter().enumerate() {
+            let score = score + log;
+            if config.end_of_text == Some(token as u32) {
+                let length: f64 = (5.0 + text.len() as f64) / 6.0;
+                ended.push((text[1..].to_vec(), score / length.powf(penalty)));
+            } else if text.len() <= most {
+                let longer = [text.as_slice(), &[token as u32]].concat();
+                open.push((longer, score));
+            }
+        }
+    }
+    ended.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ended
+}
+
+fn with_session<T>(
+    model: &Model<'_>,
+    options: &SessionOptions,
+    then: impl FnOnce(&mut Session<'_>) -> T,
+) -> T {
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(model, options, memory, Backend::detect()).expect("a session");
+    then(&mut session)
+}
+
+fn pack_small(config: &Config) -> Vec<Block> {
+    let none = TokenizerParts::None;
+    pack_with(config, WeightFormat::F32, none, |shape| {
+        random_values(shape, 5)
+    })
+}
+
+/// With as many beams as there are texts at any time, a search is exhaustive.
+#[test]
+fn wide_searches_find_the_best_text() {
+    let config = small(3);
+    let blocks = pack_small(&config);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    for seed in 0..12 {
+        let source = random_ids(&config, 1 + seed as usize, seed);
+        for penalty in [0.0f32, 0.6, 1.0] {
+            // Two tokens that do not end, twice: four texts, and twelve continuations.
+            let want = exhaustive(&config, &source, 2, f64::from(penalty)).swap_remove(0);
+            let options = options(12).with_beams(16);
+            with_session(&model, &options, |session| {
+                session.read_tokens(&source).expect("a source");
+                session
+                    .prompt_tokens(&[0])
+                    .expect("the token to begin with");
+                let options = BeamOptions {
+                    length_penalty: penalty,
+                    ..BeamOptions::new(2)
+                };
+                let found = session.search(&options).expect("a text");
+                let Hypothesis {
+                    tokens,
+                    score,
+                    is_complete,
+                } = found;
+                assert!(
+                    is_complete && tokens == want.0,
+                    "{seed} {penalty}: {found:?} {want:?}"
+                );
+                assert!(
+                    (f64::from(score) - want.1).abs() < 1e-3,
+                    "{score} {}",
+                    want.1
+                );
+            });
+        }
+    }
+}
+
+/// What a step of a search in f64 does, by the definition: all beams' continuations, sorted.
+fn naive_search(
+    config: &Config,
+    source: &[u32],
+    (width, most): (usize, usize),
+) -> (Vec<u32>, bool) {
+    let ends = |text: &[u32]| text.last().copied() == config.end_of_text;
+    let mut beams = vec![(vec![0u32], 0.0f64)];
+    let mut best: Option<(f64, Vec<u32>)> = None;
+    for len in 0..=most {
+        let mut all = Vec::new();
+        for (text, score) in &beams {
+            for (token, log) in log_probabilities(config, source, text).iter().enumerate() {
+                all.push(([text.as_slice(), &[token as u32]].concat(), score + log));
+            }
+        }
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(2 * width);
+        let length = (5.0 + (len + 1) as f64) / 6.0;
+        for (text, score) in all.iter().take(width).filter(|(text, _)| ends(text)) {
+            if best.as_ref().is_none_or(|(best, _)| score / length > *best) {
+                best = Some((score / length, text[1..text.len() - 1].to_vec()));
+            }
+        }
+        all.retain(|(text, _)| !ends(text));
+        all.truncate(width);
+        if len == most {
+            break;
+        }
+        beams = all;
+    }
+    match best {
+        Some((_, text)) => (text, true),
+        None => (beams[0].0[1..].to_vec(), false),
+    }
+}
+
+/// Searches end early where nothing can overtake, and share places; the naive one does neither.
+#[test]
+fn searches_equal_naive_ones() {
+    let config = small(5);
+    let blocks = pack_small(&config);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let mut lengths = [0; 2];
+    for seed in 0..10 {
+        let source = random_ids(&config, 3 + seed as usize, 90 + seed);
+        for (width, most) in [(1, 6), (2, 7), (3, 9)] {
+            let (want, ends) = naive_search(&config, &source, (width, most));
+            let options = options(16).with_beams(width);
+            with_session(&model, &options, |session| {
+                session.read_tokens(&source).expect("a source");
+                session
+                    .prompt_tokens(&[0])
+                    .expect("the token to begin with");
+                let before = session.tokens().to_vec();
+                let found = session.search(&BeamOptions::new(most)).expect("a text");
+                assert_eq!(found.tokens, want, "{seed} {width}: {found:?}");
+                assert_eq!(found.is_complete, ends, "{seed} {width}");
+                lengths[usize::from(ends)] += 1;
+                let again = found.tokens.to_vec();
+                // The session stands where it stood.
+                assert_eq!((session.tokens(), session.position()), (&before[..], 0));
+                let found = session.search(&BeamOptions::new(most)).expect("a text");
+                assert_eq!(found.tokens, again);
+                let mut sampler = Sampler::new(SamplerOptions::GREEDY);
+                session.step(&mut sampler).expect("a step");
+                let first = log_probabilities(&config, &source, &[0]);
+                let best =
+                    (0..5u32).max_by(|a, b| first[*a as usize].total_cmp(&first[*b as usize]));
+                assert_eq!(session.tokens().last().copied(), best);
+            });
+        }
+    }
+    assert!(lengths.iter().all(|n| *n > 0), "{lengths:?}");
+}
+
+#[test]
+fn sources_are_wrapped_and_errors_are_clear() {
+    let config = Config {
+        vocab_len: 12,
+        end_of_text: Some(3),
+        begin_of_text: Some(2),
+        ..ORIGINAL
+    };
+    let blocks = pack_word_piece(&config, WeightFormat::F32, 1);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let narrow = SessionOptions::new(8).with_source_len(5);
+    with_session(&model, &narrow, |session| {
+        assert_eq!(session.prompt(""), Err(SessionError::NoSource));
+        assert_eq!(session.prompt_tokens(&[2]), Err(SessionError::NoSource));
+        assert_eq!(session.read("the text"), Ok(4));
+        session.prompt("the").expect("a prompt");
+        let wrapped = session.logits().to_vec();
+        session.read_tokens(&[2, 5, 6, 3]).expect("a source");
+        assert!(session.tokens().is_empty() && session.position() == 0);
+        session.prompt("the").expect("a prompt");
+        assert!(session.logits() == wrapped);
+        let none = SessionError::Beams { most: 16, have: 0 };
+        assert_eq!(session.search(&BeamOptions::new(3)), Err(none));
+        let empty = SessionError::Text { types: 0, have: 0 };
+        assert_eq!(session.read_tokens(&[]), Err(empty));
+        assert_eq!(session.prompt(""), Err(SessionError::NoSource));
+        let full = SessionError::ContextFull { need: 6, have: 5 };
+        assert_eq!(session.read_tokens(&[1; 6]), Err(full));
+        let token = SessionError::Token {
+            vocab_len: 12,
+            have: 12,
+        };
+        assert_eq!(session.read_tokens(&[12]), Err(token));
+        let long = session.read("the text the text the text the text");
+        assert!(matches!(long, Err(SessionError::Tokenizer(_))));
+        // Six tokens have room in the batch, not in the source.
+        let long = session.read("the text the text");
+        assert_eq!(long, Err(full));
+    });
+    let refused = |options: SessionOptions, error: SessionError| {
+        assert_eq!(options.check(&config), Err(error));
+        assert_eq!(model.session_bytes(&options), usize::MAX);
+    };
+    let most = Config::CONTEXT_MAX;
+    refused(
+        SessionOptions::new(8),
+        SessionError::SourceLen { most, have: 0 },
+    );
+    let beams = SessionError::Beams { most: 16, have: 17 };
+    refused(narrow.with_beams(17), beams);
+    let ring = narrow.with_when_full(WhenFull::Ring).with_beams(1);
+    refused(ring, SessionError::Beams { most: 0, have: 1 });
+    let learned = variants()[1].1;
+    let long = narrow.with_source_len(41).check(&learned);
+    assert_eq!(long, Err(SessionError::SourceLen { most: 40, have: 41 }));
+    let of_decoder = narrow.check(&LLAMA);
+    assert_eq!(
+        of_decoder,
+        Err(SessionError::SourceLen { most: 0, have: 5 })
+    );
+    let blocks = pack_variant(&LLAMA, WeightFormat::F32, 1);
+    let decoder = Model::parse(Block::bytes(&blocks)).expect("a model");
+    with_session(&decoder, &SessionOptions::new(8), |session| {
+        assert_eq!(session.read_tokens(&[1]), Err(SessionError::Family));
+        let none = SessionError::Beams { most: 16, have: 0 };
+        assert_eq!(session.search(&BeamOptions::new(3)), Err(none));
+    });
+}
+
+/// A configuration that no encoder–decoder can have.
+#[test]
+fn impossible_sources_are_refused() {
+    let Architecture::EncoderDecoder(source) = ORIGINAL.architecture else {
+        panic!("an encoder–decoder");
+    };
+    let with = |source| Config {
+        architecture: from(source),
+        ..ORIGINAL
+    };
+    let window = Window {
+        len: 4,
+        keep: 0,
+        full_every: 0,
+    };
+    let attention = |window, sinks| Config {
+        attention: Attention {
+            window,
+            sinks,
+            soft_cap: None,
+        },
+        ..ORIGINAL
+    };
+    let position = LLAMA.position;
+    for impossible in [
+        with(Source {
+            layers: 0,
+            ..source
+        }),
+        with(Source {
+            layers: 257,
+            ..source
+        }),
+        with(Source { len: 0, ..source }),
+        with(Source { position, ..source }),
+        Config {
+            position,
+            ..ORIGINAL
+        },
+        attention(Some(window), false),
+        attention(None, true),
+    ] {
+        assert!(impossible.check().is_err(), "{impossible:?}");
+    }
+    assert_eq!(ORIGINAL.check(), Ok(()));
+}
