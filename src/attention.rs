@@ -4,7 +4,6 @@ use core::ops::Range;
 
 use crate::error::SessionError;
 use crate::executor::Executor;
-use crate::kernels::Vector;
 use crate::kernels::layout::KvShape;
 use crate::kernels::ops::attention::{
     AttentionShape, Kv, KvMut, Mask, append_linked, attention_linked,
@@ -12,9 +11,8 @@ use crate::kernels::ops::attention::{
 use crate::kv_cache::{KvCache, Places};
 use crate::needs::{Fit, Of};
 use crate::part::{ATTENTION_COST, Cuts, LINE, Part};
-use crate::run::{Run, floats, part, part_mut, short};
+use crate::run::{Run, Tokens, floats, part, part_mut, short};
 use crate::spread::{Spread, Work, share};
-use crate::tensors::Role;
 
 /// Scattering an element into the cache takes about as long as this many multiply-adds.
 const APPEND_COST: u64 = 16;
@@ -168,6 +166,19 @@ pub(crate) struct Layer<'a> {
     pub(crate) cache: Kv<'a>,
 }
 
+impl Layer<'_> {
+    /// How many of the cache's first keys matter to some tokens, and which of these each sees.
+    pub(crate) fn seen<F: Fit>(&self, run: Run<'_, F>, tokens: Tokens) -> (usize, Mask) {
+        match self.text_len {
+            Some(len) if Of::<F>::encoder() || Of::<F>::translates() => (len, Mask::Full),
+            _ => {
+                let window = run.model.config().attention.window_of(self.index);
+                self.places.seen(window, tokens.first, tokens.len)
+            }
+        }
+    }
+}
+
 /// Attention of a part's tokens, whose queries lie in `wide`, to a layer of the cache; `y` gets (n, heads·head_dim).
 ///
 /// A lone token is cut by heads. The caller sees to it that several tokens never cross the end of a ring: they would
@@ -181,16 +192,8 @@ pub(crate) fn attend<F: Fit, E: Executor>(
     let config = run.model.config();
     let Layer { index, shape, .. } = *layer;
     let n = tokens.tokens.len;
-    let window = config.attention.window_of(index);
-    let (kv_len, mask) = match layer.text_len {
-        Some(len) if Of::<F>::encoder() || Of::<F>::translates() => (len, Mask::Full),
-        _ => layer.places.seen(window, tokens.tokens.first, n),
-    };
-    let sinks = match run.model.vector(Role::AttnSinks, Some(index))? {
-        Some(Vector::F32(sinks)) => sinks,
-        // The parser lets no other format through.
-        _ => &[],
-    };
+    let (kv_len, mask) = layer.seen(run, tokens.tokens);
+    let sinks = run.sinks(index)?;
     let (q_dim, stride) = (config.q_dim(), layer.q_stride);
     let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
     let group_dim = group.saturating_mul(config.head_dim);

@@ -18,49 +18,49 @@ use crate::run::{Run, part, part_mut};
 use crate::source::{Heard, cross_attention};
 use crate::spread::Spread;
 use crate::tensors::Role;
+use crate::watch::{Attends, Watcher};
 use crate::workspace::Activations;
 
 const ATTN_NORM: (Role, Role) = (Role::AttnNormGain, Role::AttnNormBias);
 const FFN_NORM: (Role, Role) = (Role::FfnNormGain, Role::FfnNormBias);
 
-/// Runs `ids` at the positions from `first` on: writes their keys and values into the cache and leaves the residual
-/// stream, (n, dim), in `activations.x`.
+/// Tokens that are run at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'a> {
+    /// Position of the first.
+    pub(crate) first: usize,
+    pub(crate) ids: &'a [u32],
+    /// An encoder's types of them; none for all of type 0.
+    pub(crate) types: &'a [u32],
+}
+
+/// Runs a text through the layers of its family: writes the tokens' keys and values into the cache and leaves the
+/// residual stream, (n, dim), in `activations.x`.
 ///
 /// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next
 /// one's alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
-pub(crate) fn forward<F: Fit, E: Executor>(
-    run: Run<'_, F>,
-    spread: Spread<'_, E>,
-    first: usize,
-    ids: &[u32],
-    kv: &mut KvCache<'_>,
-    source: Option<&mut Heard<'_, '_>>,
-    activations: &mut Activations<'_>,
-) -> Result<(), SessionError> {
-    stack(run, spread, first, ids, &[], kv, source, activations)
-}
-
-/// The layers of every family. An encoder runs a whole text at once, `types` are its tokens', and one layer's cache is
-/// enough, since a layer's keys are not looked at again. A decoder that has a source attends to it in every layer.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "tokens and their place, two caches, buffers: a struct would only rename them"
-)]
+///
+/// Where every token sees every other, a whole text is run at once, and one layer's cache is enough, since a layer's
+/// keys are not looked at again. A decoder that has a source attends to it in every layer. What is watched runs as one
+/// part.
 pub(crate) fn stack<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,
-    first: usize,
-    ids: &[u32],
-    types: &[u32],
+    text: Text<'_>,
     kv: &mut KvCache<'_>,
     mut source: Option<&mut Heard<'_, '_>>,
+    mut watcher: Option<&mut Watcher<'_>>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
     let (shape, places) = (*kv.shape(), kv.places());
-    let text_len = run.reads().then_some(ids.len());
+    let text_len = run.reads().then_some(text.ids.len());
+    let attends = match run.source {
+        true => Attends::Source,
+        false => Attends::Text,
+    };
     let layers = run.layers();
-    let mut all = activations.part(config, first, ids, types)?;
+    let mut all = activations.part(config, text)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
     cuts.over(all.lend(), |mut part| {
@@ -76,7 +76,7 @@ pub(crate) fn stack<F: Fit, E: Executor>(
             Some(heard) if Of::<F>::translates() => Some(heard.layer(layer)?),
             _ => None,
         };
-        cuts.over(all.lend(), |mut part| {
+        let blocks = |mut part: Part<'_>, mut watcher: Option<&mut Watcher<'_>>| {
             let keys = Layer {
                 index: layer,
                 shape: &shape,
@@ -85,10 +85,14 @@ pub(crate) fn stack<F: Fit, E: Executor>(
                 q_stride: config.qkv_dim(),
                 cache: cache.as_kv(),
             };
+            if let Some(watcher) = &mut watcher {
+                watcher.rows(run, &keys, &part, attends)?;
+            }
             attend(run, inner, &keys, &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
             if let Some(heard) = &heard {
-                cross_attention(run, inner, &heard.as_layer(config, layer), &mut part)?;
+                let source = heard.as_layer(config, layer);
+                cross_attention(run, inner, &source, watcher, &mut part)?;
             }
             feed_forward(run, inner, layer, &mut part)?;
             let next = layer.saturating_add(1);
@@ -96,7 +100,11 @@ pub(crate) fn stack<F: Fit, E: Executor>(
                 before_attention(run, inner, next, &mut part)?;
             }
             Ok(())
-        })?;
+        };
+        match watcher.as_deref_mut() {
+            Some(watcher) => blocks(all.lend(), Some(watcher))?,
+            None => cuts.over(all.lend(), |part| blocks(part, None))?,
+        }
     }
     Ok(())
 }
@@ -173,7 +181,7 @@ pub(crate) fn block_input<'a, F: Fit>(
     Ok(y)
 }
 
-/// Logits, (vocab), of token `index` of the batch that [`forward`] ran last.
+/// Logits, (vocab), of token `index` of the batch that [`stack`] ran last.
 pub(crate) fn logits<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,

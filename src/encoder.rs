@@ -5,7 +5,7 @@
 use core::marker::PhantomData;
 
 use crate::config::Output;
-use crate::decoder::stack;
+use crate::decoder::{Text, stack};
 use crate::error::SessionError;
 use crate::executor::{Executor, Sequential};
 use crate::heads;
@@ -16,6 +16,7 @@ use crate::options::EncoderOptions;
 use crate::position::set_frequencies;
 use crate::run::Run;
 use crate::spread::Spread;
+use crate::watch::{AttentionRow, Watcher};
 use crate::weights::Model;
 use crate::workspace::Workspace;
 
@@ -146,7 +147,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         for (index, kind) in types.iter_mut().enumerate() {
             *kind = if index < wrapped.second_at { 0 } else { one };
         }
-        self.run_batch(wrapped.len)?;
+        self.run_batch(wrapped.len, None)?;
         Ok(wrapped.len)
     }
 
@@ -155,6 +156,28 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
     /// # Errors
     /// [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Type`], [`SessionError::Text`].
     pub fn run_tokens(&mut self, ids: &[u32], types: &[u32]) -> Result<(), SessionError> {
+        self.take_tokens(ids, types)?;
+        self.run_batch(ids.len(), None)
+    }
+
+    /// As [`Encoder::run_tokens`], on one core, and hands the weights of attention to `each`: layer by layer, token by
+    /// token, head by head. `weights` is room for a row, as many as there are tokens.
+    ///
+    /// # Errors
+    /// As [`Encoder::run_tokens`], and [`SessionError::Memory`] for too little room.
+    pub fn watch(
+        &mut self,
+        ids: &[u32],
+        types: &[u32],
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        self.take_tokens(ids, types)?;
+        let each = &mut each;
+        self.run_batch(ids.len(), Some(&mut Watcher { weights, each }))
+    }
+
+    fn take_tokens(&mut self, ids: &[u32], types: &[u32]) -> Result<(), SessionError> {
         self.len = 0;
         let Workspace {
             batch,
@@ -175,7 +198,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         for (index, slot) in all_types.iter_mut().enumerate() {
             *slot = types.get(index).copied().unwrap_or(0);
         }
-        self.run_batch(need)
+        Ok(())
     }
 
     /// Vectors of the last text's tokens, (n, dim); empty before the first run.
@@ -275,7 +298,11 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
     }
 
     /// Checks and runs the first `n` tokens of the batch.
-    fn run_batch(&mut self, n: usize) -> Result<(), SessionError> {
+    fn run_batch(
+        &mut self,
+        n: usize,
+        watcher: Option<&mut Watcher<'_>>,
+    ) -> Result<(), SessionError> {
         let config = self.model.config();
         let reading = config.reading().ok_or(SessionError::Family)?;
         let run: Run<'_, F> = Run {
@@ -285,7 +312,8 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
             source: false,
             fit: PhantomData,
         };
-        let spread = Spread::new(&self.executor, self.parts);
+        let parts = if watcher.is_some() { 1 } else { self.parts };
+        let spread = Spread::new(&self.executor, parts);
         let Workspace {
             kv,
             activations,
@@ -309,7 +337,9 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
             return Err(SessionError::Type { types: kinds, have });
         }
         self.executor.enter(|| {
-            stack(run, spread, 0, ids, types, kv, None, activations)?;
+            let first = 0;
+            let text = Text { first, ids, types };
+            stack(run, spread, text, kv, None, watcher, activations)?;
             heads::output(run, spread, reading, n, activations, logits)
         })?;
         self.len = n;

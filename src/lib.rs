@@ -45,6 +45,7 @@ mod source;
 mod spread;
 mod tensors;
 pub mod tokenizer;
+mod watch;
 mod weights;
 mod workspace;
 
@@ -69,6 +70,7 @@ pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;
 pub use tensors::{Role, TensorKind, TensorShape};
 pub use tokenizer::Tokenizer;
+pub use watch::{Attends, AttentionRow};
 pub use weights::{Aligned, Model, TensorInfo};
 
 /// The README's examples compile and run.

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::config::{Position, Source};
 use crate::error::SessionError;
 use crate::kernels::ops::attention::Precision;
-use crate::kernels::{Backend, ShapeError};
+use crate::kernels::{Backend, ShapeError, Vector};
 use crate::needs::{Fit, Of};
 use crate::tensors::Role;
 use crate::weights::Model;
@@ -31,7 +31,7 @@ impl<F> Clone for Run<'_, F> {
 
 impl<F> Copy for Run<'_, F> {}
 
-impl<F: Fit> Run<'_, F> {
+impl<'m, F: Fit> Run<'m, F> {
     /// The same through the layers of a source.
     pub(crate) fn of_source(self) -> Self {
         Self {
@@ -61,6 +61,15 @@ impl<F: Fit> Run<'_, F> {
     pub(crate) fn reads(&self) -> bool {
         let encodes = Of::<F>::encoder() && self.model.config().reading().is_some();
         encodes || self.is_of_source().is_some()
+    }
+
+    /// The sinks of a layer's query heads; none where it has none.
+    pub(crate) fn sinks(&self, layer: usize) -> Result<&'m [f32], SessionError> {
+        Ok(match self.model.vector(Role::AttnSinks, Some(layer))? {
+            Some(Vector::F32(sinks)) => sinks,
+            // The parser lets no other format through.
+            _ => &[],
+        })
     }
 
     fn is_of_source(&self) -> Option<&Source> {

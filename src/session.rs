@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::decoder::{forward, logits};
+use crate::decoder::{Text, logits, stack};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
@@ -14,6 +14,7 @@ use crate::run::{Run, copy_inside, floats};
 use crate::sampler::Sampler;
 use crate::source::{self, Heard};
 use crate::spread::Spread;
+use crate::watch::{AttentionRow, Watcher};
 use crate::weights::Model;
 use crate::workspace::Workspace;
 
@@ -188,7 +189,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         let tokenizer = self.model.tokenizer();
         let Workspace { batch, encode, .. } = &mut self.workspace;
         let wrapped = tokenizer.encode_wrapped(text, None, encode, batch)?;
-        self.read_batch(wrapped.len)?;
+        self.read_batch(wrapped.len, None)?;
         Ok(wrapped.len)
     }
 
@@ -197,6 +198,27 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// # Errors
     /// [`SessionError::Family`], [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Text`].
     pub fn read_tokens(&mut self, ids: &[u32]) -> Result<(), SessionError> {
+        self.take_source(ids)?;
+        self.read_batch(ids.len(), None)
+    }
+
+    /// As [`Session::read_tokens`], on one core, and hands the weights of the source's attention to itself to `each`:
+    /// layer by layer, token by token, head by head. `weights` is room for a row, as many as there are tokens.
+    ///
+    /// # Errors
+    /// As [`Session::read_tokens`], and [`SessionError::Memory`] for too little room.
+    pub fn watch_source(
+        &mut self,
+        ids: &[u32],
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        self.take_source(ids)?;
+        let each = &mut each;
+        self.read_batch(ids.len(), Some(&mut Watcher { weights, each }))
+    }
+
+    fn take_source(&mut self, ids: &[u32]) -> Result<(), SessionError> {
         self.forget_source()?;
         let (need, have) = (ids.len(), self.source_len_max);
         let full = SessionError::ContextFull { need, have };
@@ -204,7 +226,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         for (slot, &id) in batch.iter_mut().zip(ids) {
             *slot = id;
         }
-        self.read_batch(need)
+        Ok(())
     }
 
     /// Appends a text and runs it, in batches. At the beginning, the model's begin-of-text token goes before it.
@@ -223,12 +245,12 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         }
         self.check_room(len)?;
         if let Some(id) = self.begin() {
-            self.append(&mut core::iter::once(Ok(id)))?;
+            self.append(&mut core::iter::once(Ok(id)), None)?;
         }
         // The iterator borrows this buffer for longer than a batch; the session has no other use of it.
         let encode = core::mem::take(&mut self.workspace.encode);
         let done = match tokenizer.encode(text, encode) {
-            Ok(mut ids) => self.append(&mut ids),
+            Ok(mut ids) => self.append(&mut ids, None),
             Err(error) => Err(error.into()),
         };
         self.workspace.encode = encode;
@@ -241,7 +263,43 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// [`SessionError::ContextFull`], [`SessionError::Token`].
     pub fn prompt_tokens(&mut self, ids: &[u32]) -> Result<(), SessionError> {
         self.check_tokens(ids)?;
-        self.append(&mut ids.iter().map(|&id| Ok(id)))
+        self.append(&mut ids.iter().map(|&id| Ok(id)), None)
+    }
+
+    /// As [`Session::prompt_tokens`], on one core, and hands the weights of attention to `each`: batch by batch, in it
+    /// layer by layer, token by token, head by head; in an encoder–decoder's layer first those to the text, then those
+    /// to the source. `weights` is room for a row, as many as there are positions in the context, or in the source.
+    ///
+    /// ```
+    /// # fn look(session: &mut attentive::Session<'_>) -> Result<(), attentive::SessionError> {
+    /// let mut row = vec![0.0; session.context_len()];
+    /// session.watch(&[1, 2, 3], &mut row, |row| {
+    ///     println!("layer {} head {}: token {} attends {:?}", row.layer, row.head, row.position, row.weights);
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::prompt_tokens`], [`SessionError::Memory`] for too little room, and [`SessionError::ContextFull`]
+    /// where a ring would have to turn: its keys are not in the order of their positions.
+    pub fn watch(
+        &mut self,
+        ids: &[u32],
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        self.check_tokens(ids)?;
+        let pending = usize::from(self.is_last_pending);
+        let before = self.position.saturating_add(pending);
+        let (need, have) = (before.saturating_add(ids.len()), self.context_len());
+        if need > have {
+            return Err(SessionError::ContextFull { need, have });
+        }
+        Watcher::check_room(need.max(self.source_len), weights)?;
+        let each = &mut each;
+        let mut watcher = Watcher { weights, each };
+        self.append(&mut ids.iter().map(|&id| Ok(id)), Some(&mut watcher))
     }
 
     /// Appends tokens and runs them; `each` gets the number of a token in `ids` and the logits, (vocab), after it.
@@ -264,7 +322,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             if n == 0 {
                 return Ok(());
             }
-            self.run_batch(n)?;
+            self.run_batch(n, None)?;
             for index in 0..n {
                 self.set_logits(index)?;
                 each(done + index, self.workspace.logits);
@@ -349,8 +407,13 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     }
 
     /// Reads the first `n` tokens of the batch.
-    fn read_batch(&mut self, n: usize) -> Result<(), SessionError> {
-        let (run, spread) = (self.run(), Spread::new(&self.executor, self.parts));
+    fn read_batch(
+        &mut self,
+        n: usize,
+        watcher: Option<&mut Watcher<'_>>,
+    ) -> Result<(), SessionError> {
+        let parts = if watcher.is_some() { 1 } else { self.parts };
+        let (run, spread) = (self.run(), Spread::new(&self.executor, parts));
         let Workspace {
             cross,
             activations,
@@ -372,7 +435,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             return Err(SessionError::NotLinked);
         }
         self.executor
-            .enter(|| source::read(run, spread, ids, cross, activations))?;
+            .enter(|| source::read(run, spread, ids, cross, watcher, activations))?;
         self.source_len = n;
         Ok(())
     }
@@ -418,6 +481,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     fn append(
         &mut self,
         ids: &mut dyn Iterator<Item = Result<u32, TokenizeError>>,
+        mut watcher: Option<&mut Watcher<'_>>,
     ) -> Result<(), SessionError> {
         self.run_pending()?;
         let mut last = None;
@@ -426,7 +490,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             if n == 0 {
                 break;
             }
-            self.run_batch(n)?;
+            self.run_batch(n, watcher.as_deref_mut())?;
             last = n.checked_sub(1);
         }
         last.map_or(Ok(()), |index| self.set_logits(index))
@@ -441,7 +505,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         if let Some(slot) = self.workspace.batch.first_mut() {
             *slot = id;
         }
-        self.run_batch(1)?;
+        self.run_batch(1, None)?;
         self.is_last_pending = false;
         self.set_logits(0)
     }
@@ -471,9 +535,14 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     }
 
     /// Runs the first `n` tokens of the batch.
-    fn run_batch(&mut self, n: usize) -> Result<(), SessionError> {
-        let (run, position, len) = (self.run(), self.position, self.source_len);
-        let spread = Spread::new(&self.executor, self.parts);
+    fn run_batch(
+        &mut self,
+        n: usize,
+        watcher: Option<&mut Watcher<'_>>,
+    ) -> Result<(), SessionError> {
+        let (run, first, len) = (self.run(), self.position, self.source_len);
+        let parts = if watcher.is_some() { 1 } else { self.parts };
+        let spread = Spread::new(&self.executor, parts);
         let Workspace {
             kv,
             cross,
@@ -481,10 +550,16 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             batch,
             ..
         } = &mut self.workspace;
-        let ids = batch.get(..n).unwrap_or_default();
+        let text = Text {
+            first,
+            ids: batch.get(..n).unwrap_or_default(),
+            types: &[],
+        };
         let mut heard = cross.as_mut().map(|kv| Heard { kv, len });
-        self.executor
-            .enter(|| forward(run, spread, position, ids, kv, heard.as_mut(), activations))?;
+        self.executor.enter(|| {
+            let heard = heard.as_mut();
+            stack(run, spread, text, kv, heard, watcher, activations)
+        })?;
         self.position = self.position.saturating_add(n);
         Ok(())
     }
@@ -543,7 +618,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             *slot = token;
         }
         self.position = position;
-        self.run_batch(1)?;
+        self.run_batch(1, None)?;
         self.set_logits(0)
     }
 

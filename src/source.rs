@@ -3,7 +3,7 @@
 
 use crate::attention::{Layer, Slots, attend, remember};
 use crate::config::Config;
-use crate::decoder::{add_residual, block_input, stack};
+use crate::decoder::{Text, add_residual, block_input, stack};
 use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::layout::KvShape;
@@ -16,6 +16,7 @@ use crate::part::{Cuts, Part};
 use crate::run::{Run, part, part_mut};
 use crate::spread::Spread;
 use crate::tensors::Role;
+use crate::watch::{Attends, Watcher};
 use crate::workspace::Activations;
 
 const CROSS_NORM: (Role, Role) = (Role::CrossNormGain, Role::CrossNormBias);
@@ -68,11 +69,25 @@ pub(crate) fn read<F: Fit, E: Executor>(
     spread: Spread<'_, E>,
     ids: &[u32],
     kv: &mut KvCache<'_>,
+    watcher: Option<&mut Watcher<'_>>,
     activations: &mut Activations<'_>,
 ) -> Result<(), SessionError> {
-    stack(run.of_source(), spread, 0, ids, &[], kv, None, activations)?;
+    let text = Text {
+        first: 0,
+        ids,
+        types: &[],
+    };
+    stack(
+        run.of_source(),
+        spread,
+        text,
+        kv,
+        None,
+        watcher,
+        activations,
+    )?;
     let config = run.model.config();
-    let mut all = activations.part(config, 0, ids, &[])?;
+    let mut all = activations.part(config, text)?;
     let cuts = Cuts::new(config, spread, all.tokens);
     let inner = cuts.inner();
     if config.final_norm {
@@ -113,6 +128,7 @@ pub(crate) fn cross_attention<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,
     source: &Layer<'_>,
+    watcher: Option<&mut Watcher<'_>>,
     tokens: &mut Part<'_>,
 ) -> Result<(), SessionError> {
     let config = run.model.config();
@@ -123,6 +139,9 @@ pub(crate) fn cross_attention<F: Fit, E: Executor>(
     let roles = (Role::CrossQWeight, Role::CrossQBias);
     let scratch = &mut *tokens.scratch;
     linear(run, spread, roles, Some(layer), input, n, queries, scratch)?;
+    if let Some(watcher) = watcher {
+        watcher.rows(run, source, tokens, Attends::TextToSource)?;
+    }
     attend(run, spread, source, tokens)?;
     let heads = part(tokens.y, 0, n.saturating_mul(config.q_dim()))?;
     let out = part_mut(tokens.wide, 0, n.saturating_mul(config.dim))?;

@@ -1,6 +1,7 @@
 //! A session's memory: one aligned slice, split once into named buffers.
 
 use crate::config::{Config, Output, Reading};
+use crate::decoder::Text;
 use crate::error::SessionError;
 use crate::file::ALIGN;
 use crate::kernels::ops::attention::attention_scratch_len;
@@ -209,14 +210,13 @@ pub(crate) struct Activations<'m> {
 }
 
 impl Activations<'_> {
-    /// What the tokens `ids`, at the positions from `first` on, take of each buffer, and all of the scratch.
+    /// What a text's tokens take of each buffer, and all of the scratch.
     pub(crate) fn part<'a>(
         &'a mut self,
         config: &Config,
-        first: usize,
-        ids: &'a [u32],
-        types: &'a [u32],
+        text: Text<'a>,
     ) -> Result<Part<'a>, SessionError> {
+        let Text { first, ids, types } = text;
         let len = ids.len();
         Ok(Part {
             tokens: Tokens { first, len },

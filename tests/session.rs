@@ -5,6 +5,8 @@ mod common;
 mod encoder;
 #[path = "translator/mod.rs"]
 mod translator;
+#[path = "watch/mod.rs"]
+mod watch;
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};

@@ -2,6 +2,22 @@
 
 use attentive::{Config, Ffn, Norm, NormPlace, Output, Pooling, Position, Role, RotaryStyle};
 
+/// A row of attention's weights: whether to a source, layer, position, head, weights.
+pub(crate) type Row = (bool, usize, usize, usize, Vec<f64>);
+
+std::thread_local! {
+    static ROWS: std::cell::RefCell<Vec<Row>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// The rows of everything that this thread ran since it was asked last.
+pub(crate) fn take_rows() -> Vec<Row> {
+    ROWS.take()
+}
+
+fn keep_row(row: Row) {
+    ROWS.with_borrow_mut(|rows| rows.push(row));
+}
+
 /// Row-major values of a tensor.
 pub(crate) type Weights<'a> = &'a dyn Fn(Role, Option<usize>) -> Vec<f64>;
 
@@ -291,6 +307,8 @@ fn attention(
                     .collect();
                 let sink = sinks.get(head).map_or(0.0, |sink| sink.exp());
                 let sum: f64 = sink + scores.iter().sum::<f64>();
+                let weights = scores.iter().map(|p| p / sum).collect();
+                keep_row((false, at.expect("a layer"), t, head, weights));
                 for d in 0..head_dim {
                     out.push(
                         scores
@@ -322,9 +340,9 @@ fn cross_attention(
     };
     let queries = project([Role::CrossQWeight, Role::CrossQBias], input);
     let keys = project([Role::CrossKvWeight, Role::CrossKvBias], source);
-    let head = |q: &[f64], head: usize| -> Vec<f64> {
-        let from = head / (config.heads / config.kv_heads) * head_dim;
-        let q = &q[head * head_dim..][..head_dim];
+    let head = |t: usize, q: &[f64], index: usize| -> Vec<f64> {
+        let from = index / (config.heads / config.kv_heads) * head_dim;
+        let q = &q[index * head_dim..][..head_dim];
         let score = |row: &Vec<f64>| -> f64 {
             let dot: f64 = q.iter().zip(&row[from..]).map(|(q, k)| q * k).sum();
             let score = dot / (head_dim as f64).sqrt();
@@ -335,14 +353,17 @@ fn cross_attention(
         };
         let weights: Vec<f64> = keys.iter().map(score).collect();
         let sum: f64 = weights.iter().sum();
+        let shares = weights.iter().map(|w| w / sum).collect();
+        keep_row((true, at.expect("a layer"), t, index, shares));
         let value = |d: usize| {
             let pairs = weights.iter().zip(&keys);
             pairs.map(|(w, row)| w / sum * row[kv_dim + from + d]).sum()
         };
         (0..head_dim).map(value).collect()
     };
-    let rows = queries.iter().map(|q| {
-        let out: Vec<f64> = (0..config.heads).flat_map(|index| head(q, index)).collect();
+    let rows = queries.iter().enumerate().map(|(t, q)| {
+        let heads = 0..config.heads;
+        let out: Vec<f64> = heads.flat_map(|index| head(t, q, index)).collect();
         let roles = [Role::CrossOutWeight, Role::CrossOutBias];
         linear(config, weights, at, roles, &out)
     });

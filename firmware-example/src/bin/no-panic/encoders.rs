@@ -17,6 +17,10 @@ pub(crate) fn read(
     let mut encoder = Encoder::new(model, &options, memory, backend)?;
     black_box(encoder.run_text(black_box("a text"), black_box(Some("another")))?);
     encoder.run_tokens(black_box(&[1, 2]), black_box(&[0, 1]))?;
+    let (ids, types) = (black_box(&[1, 2]), black_box(&[0, 1]));
+    encoder.watch(ids, types, black_box(&mut [0.0; 8]), |row| {
+        black_box(row);
+    })?;
     black_box((encoder.len(), encoder.is_empty(), encoder.hidden()));
     black_box(encoder.embedding().is_ok());
     black_box(encoder.classes().is_ok());

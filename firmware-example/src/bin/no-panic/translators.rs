@@ -26,5 +26,14 @@ pub(crate) fn translate(
         length_penalty: black_box(0.5),
     };
     black_box(session.search(&options)?);
+    let mut row = [0.0; 16];
+    let row = black_box(&mut row);
+    session.watch(black_box(&[1, 2]), row, |row| {
+        black_box(row);
+    })?;
+    let source = session.watch_source(black_box(&[1, 2]), row, |row| {
+        black_box(row);
+    });
+    black_box(source.is_ok());
     Ok(())
 }

@@ -27,6 +27,7 @@ mod seldom;
 mod tile;
 mod values;
 mod walk;
+mod weights;
 mod width;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tests;
 
 pub use append::{append, append_linked};
 pub use plan::attention_scratch_len;
+pub use weights::attention_weights;
 
 use crate::backend::compiled_here;
 use crate::isa::{Isa, Kernel};

@@ -297,6 +297,91 @@ fn equals_the_oracle() {
     }
 }
 
+/// The weights' sum of values is attention's output, and no weight is where the mask lets none be.
+#[test]
+fn weights_give_the_output() {
+    let mut random = Rng(12);
+    for _ in 0..if cfg!(miri) { 2 } else { 150 } {
+        let mut case = Case::random(&mut random);
+        // Sharper than that, a score's rounding moves its weight.
+        case.spread = case.spread.min(5.0);
+        let inputs = case.inputs(&mut random);
+        let [q, k, v] = &inputs;
+        // The query is not rounded, whatever the cache.
+        let rows = |x: &[f32]| -> Vec<f32> {
+            let heads = x.chunks(case.head_dim).map(|x| rounded(case.dtype, x));
+            heads.collect::<Vec<_>>().concat()
+        };
+        let (k_rounded, v_rounded) = (rows(k), rows(v));
+        let shape = case.shape();
+        let mut expected = vec![0.0; q.len()];
+        let (kv_heads, head_dim) = (case.kv_heads, case.head_dim);
+        reference::attention::attention(
+            &shape,
+            kv_heads,
+            head_dim,
+            q,
+            &k_rounded,
+            &v_rounded,
+            &mut expected,
+        );
+        let kv_shape = KvShape::new(kv_heads, head_dim, case.capacity).unwrap();
+        let mut cache = Cache::poisoned(kv_shape, case.dtype);
+        let (n, width) = (shape.kv_len, kv_heads * head_dim);
+        let kv = cache.kv_mut();
+        append(Backend::SCALAR, &kv_shape, kv, 0, n, k, v, width).unwrap();
+        let row = shape.q_heads * head_dim;
+        let v_max = v.iter().fold(0f32, |m, x| m.max(x.abs()));
+        for token in [0, shape.q_len / 2, shape.q_len - 1] {
+            for head in [0, shape.q_heads - 1] {
+                let mut weights = vec![f32::NAN; n + 2];
+                let kv = cache.kv_mut();
+                attention_weights(
+                    &kv_shape,
+                    &shape,
+                    q,
+                    row,
+                    kv.as_kv(),
+                    token,
+                    head,
+                    &mut weights,
+                )
+                .unwrap();
+                assert!(weights[n..].iter().all(|x| x.is_nan()));
+                let weights = &weights[..n];
+                let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+                let sinks = !shape.sinks.is_empty();
+                assert!(sum < 1.0 + 1e-5 && (sinks || sum > 1.0 - 1e-5), "{sum}");
+                for (key, weight) in weights.iter().enumerate() {
+                    let seen = shape.visible(token);
+                    let sees = match shape.mask {
+                        Mask::Full => true,
+                        Mask::Causal => key < seen,
+                        Mask::Window { len, keep } => {
+                            key < seen && (key + len >= seen || key < keep)
+                        }
+                    };
+                    assert!(sees && *weight >= 0.0 || *weight == 0.0);
+                }
+                let kv_head = head / (shape.q_heads / kv_heads);
+                for dim in 0..head_dim {
+                    let value = |key: usize| v_rounded[(key * kv_heads + kv_head) * head_dim + dim];
+                    let pairs = weights.iter().enumerate();
+                    let got: f64 = pairs
+                        .map(|(key, w)| f64::from(*w) * f64::from(value(key)))
+                        .sum();
+                    let want = expected[token * row + head * head_dim + dim];
+                    let error = (got - want).abs();
+                    assert!(
+                        error < 2e-4 * f64::from(v_max),
+                        "{got} for {want}: {case:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// A row's bits depend neither on the rows that share its tiles nor on how a prompt is cut: generation after a prompt
 /// gives what one long prompt gives.
 #[test]
