@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod eval;
 pub mod files;
 pub mod import;
+pub mod look;
 pub mod mapped;
 pub mod metrics;
 pub mod network;

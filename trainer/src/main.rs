@@ -31,6 +31,8 @@ enum Command {
     Import(cli::import::Request),
     /// Turn texts into vectors, or compare them
     Embed(cli::embed::Request),
+    /// Draw what each token of a text attends to, in every layer and head
+    Attention(cli::attention::Request),
     /// Talk with a model that was trained to converse
     Chat(cli::chat::Request),
 }
@@ -57,6 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Generate(request) => cli::generate::run(request),
         Command::Import(request) => cli::import::run(request),
         Command::Embed(request) => cli::embed::run(request),
+        Command::Attention(request) => cli::attention::run(request),
         Command::Chat(request) => cli::chat::run(request),
     }
 }

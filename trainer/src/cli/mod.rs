@@ -1,5 +1,6 @@
 //! The subcommands.
 
+pub(crate) mod attention;
 pub(crate) mod chat;
 pub(crate) mod embed;
 pub(crate) mod eval;
@@ -141,6 +142,10 @@ fn decoder(bytes: &[u8]) -> Result<Model<'_>> {
     ensure!(
         model.config().reading().is_none(),
         "this model is an encoder, which writes no text; `attentive embed` takes it if it gives embeddings"
+    );
+    ensure!(
+        model.config().source().is_none(),
+        "this model is an encoder–decoder, which writes what follows from a source, and this command gives it none"
     );
     Ok(model)
 }
