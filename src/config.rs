@@ -19,6 +19,19 @@ pub enum Architecture {
     EncoderDecoder(Source),
 }
 
+/// What an encoder–decoder reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Input {
+    /// Tokens, with the decoder's embeddings.
+    Tokens,
+    /// Frames of sound, of which a stem of two convolutions makes half as many vectors (Radford et al. 2022).
+    Frames {
+        /// Elements of a frame: 1 to [`Source::BINS_MAX`].
+        bins: usize,
+    },
+}
+
 /// What an encoder–decoder's encoder has of its own. Tokens, dimensions, blocks and norms are those of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -29,13 +42,32 @@ pub struct Source {
     pub len: usize,
     /// Positions. Rotary ones are the decoder's, or there are none on either side.
     pub position: Position,
+    /// What it reads.
+    pub input: Input,
 }
 
 impl Source {
+    /// Most elements of a frame.
+    pub const BINS_MAX: usize = 1 << 10;
+
+    /// Elements of a frame; 0 for tokens.
+    pub const fn bins(&self) -> usize {
+        match self.input {
+            Input::Tokens => 0,
+            Input::Frames { bins } => bins,
+        }
+    }
+
     const fn check(&self, config: &Config) -> Result<(), ConfigError> {
         let ranges = [
             ("source_layers", 1, Config::LAYERS_MAX, self.layers),
             ("source_len", 1, Config::CONTEXT_MAX, self.len),
+            (
+                "bins",
+                matches!(self.input, Input::Frames { .. }) as usize,
+                Self::BINS_MAX,
+                self.bins(),
+            ),
         ];
         if let Err(error) = check_ranges(&ranges) {
             return Err(error);

@@ -282,6 +282,18 @@ pub enum SessionError {
         /// Beams asked for.
         have: usize,
     },
+    /// The model reads something else.
+    Input {
+        /// What it reads.
+        need: &'static str,
+    },
+    /// Frames that are no whole frames, or none.
+    Frames {
+        /// Elements of a frame.
+        bins: usize,
+        /// Elements there.
+        have: usize,
+    },
     /// An encoder–decoder that has read nothing yet.
     NoSource,
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
@@ -378,6 +390,10 @@ impl fmt::Display for SessionError {
                 f.write_str("a search needs beams: open the session with with_beams")
             }
             Self::Beams { most, have } => write!(f, "{have} beams are more than {most}"),
+            Self::Input { need } => write!(f, "this model reads {need}"),
+            Self::Frames { bins, have } => {
+                write!(f, "{have} elements are not frames of {bins}, one at least")
+            }
             Self::NoSource => f.write_str("nothing to attend to: read a source first"),
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")

@@ -6,8 +6,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use crate::config::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
-    Reading, RotaryStyle, Source, Window,
+    Architecture, Attention, Biases, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
+    Position, Reading, RotaryStyle, Source, Window,
 };
 use crate::error::{ConfigError, WeightsError};
 use crate::kernels::layout::{WeightFormat, weight_lens};
@@ -457,7 +457,11 @@ pub(crate) struct SourceRecord {
     layers: u32,
     len: u32,
     position: u8,
-    reserved: [u8; 55],
+    input: u8,
+    reserved: [u8; 2],
+    /// Of a frame; 0 for tokens.
+    bins: u32,
+    reserved_end: [u8; 48],
 }
 
 impl SourceRecord {
@@ -466,8 +470,8 @@ impl SourceRecord {
     /// `base` is that of the decoder's positions.
     const fn decode(bytes: [u8; Self::LEN], base: f32) -> Result<Source, ConfigError> {
         let r: Self = transmute!(bytes);
-        let mut unknown = 0;
-        let mut reserved: &[u8] = &r.reserved;
+        let mut unknown = r.reserved[0] | r.reserved[1];
+        let mut reserved: &[u8] = &r.reserved_end;
         while let Some((byte, rest)) = reserved.split_first() {
             unknown |= *byte;
             reserved = rest;
@@ -477,6 +481,13 @@ impl SourceRecord {
                 field: "source_position",
             });
         };
+        let input = match (r.input, r.bins) {
+            (0, 0) => Input::Tokens,
+            (1, bins) => Input::Frames {
+                bins: bins as usize,
+            },
+            _ => return Err(ConfigError::Unknown { field: "input" }),
+        };
         if unknown != 0 {
             return Err(ConfigError::Unknown { field: "source" });
         }
@@ -484,6 +495,7 @@ impl SourceRecord {
             layers: r.layers as usize,
             len: r.len as usize,
             position,
+            input,
         })
     }
 
@@ -493,7 +505,13 @@ impl SourceRecord {
             layers: source.layers as u32,
             len: source.len as u32,
             position: position_code(&source.position).0,
-            reserved: [0; 55],
+            input: match source.input {
+                Input::Tokens => 0,
+                Input::Frames { .. } => 1,
+            },
+            reserved: [0; 2],
+            bins: source.bins() as u32,
+            reserved_end: [0; 48],
         };
         transmute!(record)
     }

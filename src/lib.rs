@@ -43,6 +43,7 @@ mod sampler;
 mod session;
 mod source;
 mod spread;
+mod stem;
 mod tensors;
 pub mod tokenizer;
 mod watch;
@@ -53,8 +54,8 @@ pub use attentive_kernels as kernels;
 
 pub use beam::{BeamOptions, Hypothesis};
 pub use config::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position,
-    Reading, RotaryStyle, Source, Window,
+    Architecture, Attention, Biases, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
+    Position, Reading, RotaryStyle, Source, Window,
 };
 pub use encoder::{Answer, Encoder};
 pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};

@@ -72,6 +72,11 @@ impl<'m, F: Fit> Run<'m, F> {
         })
     }
 
+    /// Whether the stream holds what a stem made, instead of tokens to embed.
+    pub(crate) fn has_stem(&self) -> bool {
+        self.is_of_source().is_some_and(|source| source.bins() > 0)
+    }
+
     fn is_of_source(&self) -> Option<&Source> {
         match Of::<F>::translates() && self.source {
             true => self.model.config().source(),

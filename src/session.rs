@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use crate::config::Source;
 use crate::decoder::{Text, logits, stack};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
@@ -14,6 +15,7 @@ use crate::run::{Run, copy_inside, floats};
 use crate::sampler::Sampler;
 use crate::source::{self, Heard};
 use crate::spread::Spread;
+use crate::stem::stem;
 use crate::watch::{AttentionRow, Watcher};
 use crate::weights::Model;
 use crate::workspace::Workspace;
@@ -182,10 +184,10 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
     /// After an error nothing is read, and there is no text.
     ///
     /// # Errors
-    /// [`SessionError::Family`], [`SessionError::Tokenizer`], which a source of more than
+    /// [`SessionError::Family`], [`SessionError::Input`], [`SessionError::Tokenizer`], which a source of more than
     /// [`SessionOptions::source_len`] tokens is too: it is never cut.
     pub fn read(&mut self, text: &str) -> Result<usize, SessionError> {
-        self.forget_source()?;
+        self.forget_source(0)?;
         let tokenizer = self.model.tokenizer();
         let Workspace { batch, encode, .. } = &mut self.workspace;
         let wrapped = tokenizer.encode_wrapped(text, None, encode, batch)?;
@@ -218,8 +220,41 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.read_batch(ids.len(), Some(&mut Watcher { weights, each }))
     }
 
+    /// Reads frames of sound, (n, bins), of which the model makes ⌈n / 2⌉ vectors, and begins anew: the text that
+    /// follows attends to them.
+    ///
+    /// # Errors
+    /// [`SessionError::Family`], [`SessionError::Input`], [`SessionError::Frames`], [`SessionError::ContextFull`] where
+    /// there are more than twice [`SessionOptions::source_len`]. Nothing is read then, and there is no text.
+    pub fn read_frames(&mut self, frames: &[f32]) -> Result<(), SessionError> {
+        let bins = self
+            .model
+            .config()
+            .source()
+            .map_or(0, |source| source.bins());
+        self.forget_source(bins.max(1))?;
+        let have = frames.len();
+        let n = have.checked_div(bins).unwrap_or(0);
+        if n == 0 || n.saturating_mul(bins) != have {
+            return Err(SessionError::Frames { bins, have });
+        }
+        let (tokens, have) = (n.div_ceil(2), self.source_len_max);
+        if tokens > have {
+            let need = tokens;
+            return Err(SessionError::ContextFull { need, have });
+        }
+        if !Of::<F>::translates() {
+            return Err(SessionError::NotLinked);
+        }
+        let (run, spread) = (self.run(), Spread::new(&self.executor, self.parts));
+        let activations = &mut self.workspace.activations;
+        self.executor
+            .enter(|| stem(run.of_source(), spread, frames, bins, activations))?;
+        self.read_batch(tokens, None)
+    }
+
     fn take_source(&mut self, ids: &[u32]) -> Result<(), SessionError> {
-        self.forget_source()?;
+        self.forget_source(0)?;
         let (need, have) = (ids.len(), self.source_len_max);
         let full = SessionError::ContextFull { need, have };
         let batch = self.workspace.batch.get_mut(..need).ok_or(full)?;
@@ -397,12 +432,15 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.model
     }
 
-    fn forget_source(&mut self) -> Result<(), SessionError> {
+    /// Begins anew, with a source whose frames have so many elements; 0 for tokens.
+    fn forget_source(&mut self, bins: usize) -> Result<(), SessionError> {
         self.source_len = 0;
         self.reset();
-        match self.model.config().source() {
-            Some(_) => Ok(()),
+        match self.model.config().source().map(Source::bins) {
             None => Err(SessionError::Family),
+            Some(of_model) if of_model == bins => Ok(()),
+            Some(0) => Err(SessionError::Input { need: "tokens" }),
+            Some(_) => Err(SessionError::Input { need: "frames" }),
         }
     }
 

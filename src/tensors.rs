@@ -22,6 +22,14 @@ pub enum Role {
     EmbeddingNormBias = 5,
     /// (source's len, dim), of an encoder–decoder whose source has learned positions.
     SourcePositionEmbedding = 6,
+    /// Windows of three frames, one after the other: (dim, 3·bins), of a source of sound.
+    Conv1Weight = 7,
+    /// (dim).
+    Conv1Bias = 8,
+    /// Windows of three vectors: (dim, 3·dim).
+    Conv2Weight = 9,
+    /// (dim).
+    Conv2Bias = 10,
     /// (dim).
     AttnNormGain = 16,
     /// (dim).
@@ -87,13 +95,17 @@ pub enum Role {
 }
 
 /// Tensors before the layers, in file order.
-const BEFORE: [Role; 6] = [
+const BEFORE: [Role; 10] = [
     Role::TokenEmbedding,
     Role::PositionEmbedding,
     Role::TypeEmbedding,
     Role::EmbeddingNormGain,
     Role::EmbeddingNormBias,
     Role::SourcePositionEmbedding,
+    Role::Conv1Weight,
+    Role::Conv1Bias,
+    Role::Conv2Weight,
+    Role::Conv2Bias,
 ];
 /// Tensors of a layer, in file order, which is the order of use.
 const LAYER: [Role; 21] = [
@@ -272,6 +284,8 @@ impl Config {
     const fn translates_with(&self, source: &Source, role: Role) -> bool {
         match role {
             Role::SourcePositionEmbedding => matches!(source.position, Position::Learned),
+            Role::Conv1Weight | Role::Conv1Bias => source.bins() > 0,
+            Role::Conv2Weight | Role::Conv2Bias => source.bins() > 0,
             Role::CrossNormGain | Role::CrossQWeight => true,
             Role::CrossKvWeight | Role::CrossOutWeight => true,
             Role::CrossNormBias => self.biases.norm,
@@ -319,6 +333,11 @@ impl Config {
                 Some(source) => (source.len, self.dim),
                 None => return None,
             },
+            Role::Conv1Weight => match self.source() {
+                Some(source) => (self.dim, 3 * source.bins()),
+                None => return None,
+            },
+            Role::Conv2Weight => (self.dim, 3 * self.dim),
             Role::UpWeight => (self.up_dim(), self.dim),
             Role::DownWeight => (self.dim, self.hidden_dim),
             Role::QkvBias => (0, self.qkv_dim()),
@@ -339,6 +358,8 @@ impl Config {
             | Role::CrossOutBias
             | Role::SourceNormGain
             | Role::SourceNormBias
+            | Role::Conv1Bias
+            | Role::Conv2Bias
             | Role::FinalNormGain
             | Role::FinalNormBias => (0, self.dim),
         };

@@ -10,6 +10,7 @@ use crate::kv_cache::{KvCache, take};
 use crate::options::{EncoderOptions, SessionOptions, WhenFull};
 use crate::part::{LINE, Part};
 use crate::run::{Tokens, part_mut};
+use crate::stem::WINDOW;
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 use crate::weights::Model;
 
@@ -78,7 +79,15 @@ impl Sizes {
         };
         // A source is run at once.
         let n = max(options.prefill_len, options.source_len);
-        let widest_input = max(config.y_dim(), config.hidden_dim);
+        // A stem's windows lie in y, what its first convolution makes of twice as many frames in wide.
+        let (windows, between) = match config.source() {
+            Some(source) if source.bins() > 0 => (
+                WINDOW * max(source.bins(), config.dim),
+                n.saturating_mul(2).saturating_mul(config.dim),
+            ),
+            _ => (0, 0),
+        };
+        let widest_input = max(max(config.y_dim(), config.hidden_dim), windows);
         let mut scratch = max(
             attention_scratch_len(&kv, options.kv, config.heads, n),
             matmul_scratch_len(widest_input, n),
@@ -109,8 +118,8 @@ impl Sizes {
             },
             cross_bytes,
             x: n.saturating_mul(config.dim),
-            y: n.saturating_mul(config.y_dim()),
-            wide: n.saturating_mul(config.wide_dim()),
+            y: max(n.saturating_mul(config.y_dim()), windows),
+            wide: max(n.saturating_mul(config.wide_dim()), between),
             logits: match config.reading() {
                 Some(reading) => output_len(reading, config, n),
                 None => config.vocab_len,

@@ -353,6 +353,10 @@ fn an_impossible_source_is_refused() {
     };
     refused(position, &[3], rotary);
     refused(reserved, &[1], unknown("source"));
+    let (input, bins) = (137, 140);
+    refused(input, &[1], out_of_range("bins", 1024, 0));
+    refused(input, &[2], unknown("input"));
+    refused(bins, &[1], unknown("input"));
     // A decoder with the record, an encoder with it, an encoder–decoder without it or with that of an encoder.
     refused(44, &[1], unknown("encoder"));
     refused(44, &[2], unknown("encoder"));

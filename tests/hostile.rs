@@ -7,8 +7,8 @@ use attentive::kernels::layout::WeightFormat;
 use attentive::tokenizer::Split;
 use common::hostile::{exercise, repair_checksum};
 use common::{
-    BERT, ORIGINAL, Random, Variant, pack_bpe, pack_bpe_variant, pack_unigram_full, pack_variant,
-    pack_word_piece, ranked_bpe, variants,
+    BERT, ORIGINAL, Random, Variant, listener, pack_bpe, pack_bpe_variant, pack_unigram_full,
+    pack_variant, pack_word_piece, ranked_bpe, variants,
 };
 
 #[test]
@@ -29,7 +29,7 @@ fn changed_files_with_sound_checksums_never_panic() {
     };
     let mut random = Random(9);
     let (mut passed, mut refused) = (0, 0);
-    let of_families = [BERT, ORIGINAL].map(|config| Variant {
+    let of_families = [BERT, ORIGINAL, listener(10)].map(|config| Variant {
         name: "another family",
         config,
     });

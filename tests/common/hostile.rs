@@ -93,6 +93,7 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
         let _ = session.read(text);
         let _ = session.read_tokens(&[u32::MAX]);
         let _ = session.read_tokens(&[0, 1, 2]);
+        let _ = session.read_frames(&[0.5; 60]);
         let _ = session.prompt(text);
         let _ = session.prompt_tokens(&[0, u32::MAX]);
         let _ = session.prompt_tokens(&[0, 1, 2]);

@@ -10,7 +10,7 @@ use attentive::pack::{
 };
 use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Output, Pooling,
+    Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
     Position, Reading, RotaryStyle, Source, TensorKind, Window,
 };
 
@@ -210,6 +210,7 @@ pub(crate) const ORIGINAL: Config = Config {
         layers: 3,
         len: 40,
         position: Position::Sinusoidal,
+        input: Input::Tokens,
     }),
     kv_heads: 4,
     norm: Norm::Layer,
@@ -225,6 +226,25 @@ pub(crate) const ORIGINAL: Config = Config {
     begin_of_text: Some(7),
     ..LLAMA
 };
+
+/// Whisper, tiny: it hears.
+pub(crate) const fn listener(bins: usize) -> Config {
+    Config {
+        architecture: Architecture::EncoderDecoder(Source {
+            layers: 2,
+            len: 40,
+            position: Position::Learned,
+            input: Input::Frames { bins },
+        }),
+        norm_place: NormPlace::Pre,
+        final_norm: true,
+        ffn: Ffn::GeluErf,
+        position: Position::Learned,
+        embedding_scale: 1.0,
+        biases: Biases::ALL_BUT_OUTPUT,
+        ..ORIGINAL
+    }
+}
 
 /// A window of nine keys and the first two, in every layer.
 pub(crate) const WINDOW: Window = Window {

@@ -42,12 +42,61 @@ pub(crate) fn translate(
     ids: &[u32],
 ) -> Vec<Vec<f64>> {
     let heard = stack(config, weights, Side::Source, source, &[]);
+    answer(config, weights, &heard, ids)
+}
+
+/// The same for a source of frames.
+pub(crate) fn transcribe(
+    config: &Config,
+    weights: Weights<'_>,
+    frames: &[Vec<f64>],
+    ids: &[u32],
+) -> Vec<Vec<f64>> {
+    let roles = [Role::Conv1Weight, Role::Conv1Bias];
+    let between = convolve(config, weights, roles, frames, 1);
+    let roles = [Role::Conv2Weight, Role::Conv2Bias];
+    let vectors = convolve(config, weights, roles, &between, 2);
+    let none = vec![0; vectors.len()];
+    let heard = stack(config, weights, Side::Sound(&vectors), &none, &[]);
+    answer(config, weights, &heard, ids)
+}
+
+/// GELU of a convolution over three rows, zeros beyond both ends; every `stride`th place.
+fn convolve(
+    config: &Config,
+    weights: Weights<'_>,
+    roles: [Role; 2],
+    input: &[Vec<f64>],
+    stride: usize,
+) -> Vec<Vec<f64>> {
+    let (kernel, bias) = (weights(roles[0], None), weights(roles[1], None));
+    let cols = input[0].len();
+    let element = |place: usize, row: usize| -> f64 {
+        let mut sum = bias[row];
+        for (offset, weights) in kernel[row * 3 * cols..][..3 * cols]
+            .chunks(cols)
+            .enumerate()
+        {
+            let from = (place + offset).checked_sub(1).and_then(|at| input.get(at));
+            if let Some(from) = from {
+                sum += weights.iter().zip(from).map(|(w, x)| w * x).sum::<f64>();
+            }
+        }
+        0.5 * sum * (1.0 + libm::erf(sum / 2f64.sqrt()))
+    };
+    let places = (0..input.len()).step_by(stride);
+    let row = |place| (0..config.dim).map(|row| element(place, row)).collect();
+    places.map(row).collect()
+}
+
+/// Logits after each token of a text that attends to `heard`.
+fn answer(config: &Config, weights: Weights<'_>, heard: &[Vec<f64>], ids: &[u32]) -> Vec<Vec<f64>> {
     let role = if config.tied {
         Role::TokenEmbedding
     } else {
         Role::OutputWeight
     };
-    stack(config, weights, Side::Own(Some(&heard)), ids, &[])
+    stack(config, weights, Side::Own(Some(heard)), ids, &[])
         .iter()
         .map(|row| linear(config, weights, None, [role, Role::OutputBias], row))
         .collect()
@@ -60,6 +109,8 @@ enum Side<'a> {
     Own(Option<&'a [Vec<f64>]>),
     /// Those that read a source.
     Source,
+    /// The same, behind a stem that made these vectors.
+    Sound(&'a [Vec<f64>]),
 }
 
 /// Hidden vectors of an encoder, (n, dim), and its output.
@@ -110,9 +161,9 @@ fn stack(
     ids: &[u32],
     types: &[u32],
 ) -> Vec<Vec<f64>> {
-    let reads = matches!(side, Side::Source);
+    let reads = matches!(side, Side::Source | Side::Sound(_));
     let (layers, final_norm, positions) = match (side, config.source()) {
-        (Side::Source, Some(source)) => (
+        (Side::Source | Side::Sound(_), Some(source)) => (
             config.layers..config.layers + source.layers,
             [Role::SourceNormGain, Role::SourceNormBias],
             (source.position, Role::SourcePositionEmbedding),
@@ -129,7 +180,10 @@ fn stack(
     for (position, &id) in ids.iter().enumerate() {
         let row = &embedding[id as usize * dim..][..dim];
         let scale = f64::from(config.embedding_scale);
-        x.push(row.iter().map(|e| e * scale).collect());
+        x.push(match side {
+            Side::Sound(vectors) => vectors[position].clone(),
+            _ => row.iter().map(|e| e * scale).collect(),
+        });
         add_position(config, weights, positions, position, &mut x[position]);
         if config.has(Role::TypeEmbedding) {
             let kind = types.get(position).copied().unwrap_or(0) as usize;

@@ -4,13 +4,14 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::pack::TokenizerParts;
 use attentive::{
-    Architecture, Attention, BeamOptions, Biases, Block, Config, Executor, Ffn, Hypothesis, Model,
-    NormPlace, Position, Role, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
-    Source, WhenFull, Window,
+    Architecture, Attention, BeamOptions, Biases, Block, Config, Executor, Ffn, Hypothesis, Input,
+    Model, NormPlace, Position, Role, Sampler, SamplerOptions, Session, SessionError,
+    SessionOptions, Source, WhenFull, Window,
 };
 
 use crate::common::{
-    LLAMA, ORIGINAL, pack_variant, pack_with, pack_word_piece, random_values, reference,
+    LLAMA, ORIGINAL, Random, listener, pack_variant, pack_with, pack_word_piece, random_values,
+    reference,
 };
 use crate::{largest_error, random_ids};
 
@@ -24,6 +25,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             layers: 2,
             len: 40,
             position: Position::Learned,
+            input: Input::Tokens,
         }),
         norm_place: NormPlace::Pre,
         final_norm: true,
@@ -38,6 +40,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             layers: 1,
             len: 64,
             position: LLAMA.position,
+            input: Input::Tokens,
         }),
         attention: Attention {
             soft_cap: Some(3.0),
@@ -51,6 +54,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             layers: 1,
             len: 64,
             position: Position::None,
+            input: Input::Tokens,
         }),
         ..whisper
     };
@@ -124,6 +128,77 @@ fn translators_equal_the_oracle() {
             }
         }
     }
+}
+
+#[test]
+fn listeners_equal_the_oracle() {
+    for (bins, frames) in [(1, 1usize), (10, 2), (80, 3), (10, 33), (30, 79), (10, 80)] {
+        let config = listener(bins);
+        let weights = values(&config);
+        let mut random = Random(frames as u64);
+        let sound: Vec<Vec<f32>> = (0..frames)
+            .map(|_| (0..bins).map(|_| random.symmetric()).collect())
+            .collect();
+        let exact: Vec<Vec<f64>> = sound
+            .iter()
+            .map(|frame| frame.iter().map(|x| f64::from(*x)).collect())
+            .collect();
+        let ids = random_ids(&config, 9, 4);
+        let want = reference::transcribe(&config, &weights, &exact, &ids);
+        for (format, bound) in [(WeightFormat::F32, 3e-5), (WeightFormat::I8Group32, 0.1)] {
+            let blocks = pack_variant(&config, format, 5);
+            let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+            for backend in Backend::available() {
+                for source_len in [frames.div_ceil(2), 40] {
+                    let options = options(source_len);
+                    let bytes = model.session_bytes(&options);
+                    let mut memory = vec![Block::ZERO; Block::len_for(bytes)];
+                    let memory = Block::bytes_mut(&mut memory);
+                    let session = Session::new(&model, &options, memory, backend);
+                    let mut session = session.expect("a session");
+                    session.read_frames(&sound.concat()).expect("frames");
+                    let mut got = Vec::new();
+                    let done = session.score(&ids, |_, logits| got.push(logits.to_vec()));
+                    done.expect("scores");
+                    let error = largest_error(&got, &want);
+                    let backend = backend.name();
+                    assert!(
+                        error < bound,
+                        "{bins} {frames} {format:?} {backend}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_sound_is_refused() {
+    let blocks = pack_variant(&listener(10), WeightFormat::F32, 5);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    with_session(&model, &options(7), |session| {
+        let frames = SessionError::Input { need: "frames" };
+        assert_eq!(session.read("a text"), Err(frames));
+        assert_eq!(session.read_tokens(&[1]), Err(frames));
+        for have in [0, 9, 11] {
+            let error = SessionError::Frames { bins: 10, have };
+            assert_eq!(session.read_frames(&vec![0.0; have]), Err(error));
+        }
+        assert_eq!(session.read_frames(&[0.5; 140]), Ok(()));
+        let full = SessionError::ContextFull { need: 8, have: 7 };
+        assert_eq!(session.read_frames(&[0.5; 150]), Err(full));
+        assert_eq!(session.prompt_tokens(&[1]), Err(SessionError::NoSource));
+    });
+    let blocks = pack_variant(&ORIGINAL, WeightFormat::F32, 5);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    with_session(&model, &options(7), |session| {
+        let tokens = SessionError::Input { need: "tokens" };
+        assert_eq!(session.read_frames(&[0.5; 10]), Err(tokens));
+    });
+    for bins in [0, 1025] {
+        assert!(listener(bins).check().is_err());
+    }
+    assert_eq!(listener(1024).check(), Ok(()));
 }
 
 /// Three cores that are one. Everything is worth cutting.

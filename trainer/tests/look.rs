@@ -6,8 +6,8 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{
-    Architecture, Attends, Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position,
-    Session, SessionOptions, Source, TensorKind,
+    Architecture, Attends, Attention, Biases, Block, Config, Ffn, Input, Model, Norm, NormPlace,
+    Position, Session, SessionOptions, Source, TensorKind,
 };
 use attentive_trainer::look::svg::{self, Choice};
 use attentive_trainer::look::{Maps, Texts, collect, page};
@@ -230,6 +230,7 @@ fn translator() -> Vec<Block> {
             layers: 3,
             len: 32,
             position: Position::Sinusoidal,
+            input: Input::Tokens,
         }),
         vocab_len: 260,
         dim: 16,

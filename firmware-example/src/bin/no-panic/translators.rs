@@ -20,6 +20,7 @@ pub(crate) fn translate(
     let mut session = Session::new(model, &options, memory, backend)?;
     black_box(session.read(black_box("a source")).is_ok());
     black_box(session.read_tokens(black_box(&[1, 2])).is_ok());
+    black_box(session.read_frames(black_box(&[0.5; 20])).is_ok());
     session.prompt(black_box("It"))?;
     let options = BeamOptions {
         tokens: black_box(3),
