@@ -23,6 +23,7 @@ pub mod progress;
 pub mod provenance;
 pub mod quantize;
 pub mod random;
+pub mod speech;
 pub mod task;
 pub mod train;
 pub mod vocabulary;

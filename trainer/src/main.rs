@@ -27,10 +27,13 @@ enum Command {
     Inspect(cli::inspect::Request),
     /// Continue a text
     Generate(cli::generate::Request),
-    /// Turn a published model (GGUF, or a directory of Hugging Face's bert) into a weights file
+    /// Turn a published model (GGUF, or a directory of Hugging Face's bert or of CTranslate2's whisper) into a weights
+    /// file
     Import(cli::import::Request),
     /// Turn texts into vectors, or compare them
     Embed(cli::embed::Request),
+    /// Write down what is said
+    Transcribe(cli::transcribe::Request),
     /// Draw what each token of a text attends to, in every layer and head
     Attention(cli::attention::Request),
     /// Talk with a model that was trained to converse
@@ -59,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Generate(request) => cli::generate::run(request),
         Command::Import(request) => cli::import::run(request),
         Command::Embed(request) => cli::embed::run(request),
+        Command::Transcribe(request) => cli::transcribe::run(request),
         Command::Attention(request) => cli::attention::run(request),
         Command::Chat(request) => cli::chat::run(request),
     }

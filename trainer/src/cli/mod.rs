@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 pub(crate) mod quantize;
 mod speech;
 pub(crate) mod train;
+pub(crate) mod transcribe;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;

@@ -5,10 +5,12 @@
 
 pub mod bert;
 pub mod blocks;
+pub mod ctranslate2;
 pub mod gguf;
 pub mod llama;
 pub mod tokenizer_json;
 pub mod vocabulary;
+pub mod whisper;
 
 use crate::chat::Chat;
 use crate::import::gguf::Gguf;

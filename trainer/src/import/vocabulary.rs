@@ -1,4 +1,4 @@
-//! The tokenizer of a GGUF file: byte-level BPE in the printable alphabet of GPT-2.
+//! The tokenizer of a GGUF file, or a `tokenizer.json`: byte-level BPE in the printable alphabet of GPT-2.
 
 use crate::import::gguf::{Gguf, Value};
 use anyhow::{Context, Result, bail, ensure};
@@ -81,6 +81,80 @@ impl Vocabulary {
         }
         Ok(Self {
             split: *split,
+            pieces,
+            merges,
+            specials,
+        })
+    }
+
+    /// Reads a `tokenizer.json` of byte-level BPE that cuts words as GPT-2 does.
+    ///
+    /// # Errors
+    /// Another kind of tokenizer, or tables that contradict each other.
+    pub fn from_tokenizer_json(json: &serde_json::Value) -> Result<Self> {
+        let model = &json["model"];
+        let kind = model["type"].as_str().unwrap_or("none");
+        ensure!(
+            kind == "BPE",
+            "the model's type is {kind:?}; supported is \"BPE\""
+        );
+        let cuts = &json["pre_tokenizer"];
+        let plain = cuts["type"] == "ByteLevel" && cuts["use_regex"] != false;
+        ensure!(
+            plain && cuts["add_prefix_space"] != true && json["normalizer"].is_null(),
+            "the pre-tokenizer is {cuts}, the normalizer {}; supported is ByteLevel by its expression alone",
+            json["normalizer"]
+        );
+        let vocab = model["vocab"]
+            .as_object()
+            .context("the model has no vocab")?;
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        let mut put = |id: &serde_json::Value, piece: Vec<u8>| {
+            let id = id
+                .as_u64()
+                .filter(|id| *id < attentive::Config::VOCAB_MAX as u64);
+            let id = id.context("a token's id is no number, or too large")? as usize;
+            if id >= pieces.len() {
+                pieces.resize(id + 1, Vec::new());
+            }
+            pieces[id] = piece;
+            Ok::<_, anyhow::Error>(id as u32)
+        };
+        let mut ids = HashMap::new();
+        for (token, id) in vocab {
+            let special = token.starts_with("<|") && token.ends_with("|>");
+            let piece = if special {
+                token.as_bytes().to_vec()
+            } else {
+                bytes(token)?
+            };
+            ids.insert(token.as_str(), put(id, piece)?);
+        }
+        let mut specials = Vec::new();
+        for added in json["added_tokens"].as_array().into_iter().flatten() {
+            let content = added["content"]
+                .as_str()
+                .context("an added token has no content")?;
+            specials.push(put(&added["id"], content.as_bytes().to_vec())?);
+        }
+        specials.sort_unstable();
+        let mut merges = Vec::new();
+        for (rank, merge) in model["merges"].as_array().into_iter().flatten().enumerate() {
+            let pair = match (merge.as_str(), merge.as_array().map(Vec::as_slice)) {
+                (Some(text), _) => text.split_once(' '),
+                (_, Some([left, right])) => left.as_str().zip(right.as_str()),
+                _ => None,
+            };
+            let (left, right) =
+                pair.with_context(|| format!("merge {rank}, {merge}, is not two tokens"))?;
+            let id = |token: &str| {
+                let id = ids.get(token).copied();
+                id.with_context(|| format!("merge {rank} names {token:?}, which is no token"))
+            };
+            merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
+        }
+        Ok(Self {
+            split: Split::Gpt2,
             pieces,
             merges,
             specials,

@@ -1,0 +1,260 @@
+//! Speech to text: sound of any file and rate, half a minute at a time, through a model that hears.
+
+use crate::import::vocabulary::Vocabulary;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::frontend::{Mel, MelSpec};
+use attentive::{Executor, Model, Session};
+use hound::{SampleFormat, WavReader};
+use rubato::{FftFixedIn, Resampler};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Samples a second that models hear.
+pub const RATE: u32 = MelSpec::WHISPER.sample_rate;
+
+/// Frames of a window, half a minute.
+pub const FRAMES: usize = 3000;
+
+/// Zeros that the reference puts behind a recording before it makes frames.
+const SILENCE: usize = 160;
+
+/// The tokens that steer a model that hears; the `speech` table of a file's provenance record.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Speech {
+    /// Begins a text.
+    pub start: u32,
+    /// Ends a text.
+    pub end: u32,
+    /// What was said is written down as it was said.
+    pub transcribe: u32,
+    /// What was said is written down in English.
+    pub translate: u32,
+    /// The text has no times.
+    pub no_timestamps: u32,
+    /// Never written.
+    pub suppress: Vec<u32>,
+    /// Not written first.
+    pub suppress_first: Vec<u32>,
+    /// The tokens of languages by their codes.
+    pub languages: BTreeMap<String, u32>,
+}
+
+/// The part of a record that this module reads.
+#[derive(Deserialize)]
+struct Record {
+    speech: Option<Speech>,
+}
+
+impl Speech {
+    /// The table of a file, if its record has it.
+    pub fn of(model: &Model<'_>) -> Option<Self> {
+        let record: Record = toml::from_str(model.provenance()).ok()?;
+        record.speech
+    }
+
+    /// From a tokenizer and CTranslate2's `config.json`.
+    ///
+    /// # Errors
+    /// A token that is missing.
+    pub fn new(vocabulary: &Vocabulary, config: &Value) -> Result<Self> {
+        let token = |text: &str| {
+            let id =
+                (0..vocabulary.len() as u32).find(|id| vocabulary.text(Some(*id)) == Some(text));
+            id.with_context(|| format!("tokenizer.json has no token {text}"))
+        };
+        let list = |key: &str| -> Vec<u32> {
+            let ids = config[key].as_array().into_iter().flatten();
+            // −1 stands for a list that the reference makes anew.
+            ids.filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+                .collect()
+        };
+        let mut languages = BTreeMap::new();
+        for id in list("lang_ids") {
+            let text = vocabulary.text(Some(id)).unwrap_or_default();
+            let code = text
+                .strip_prefix("<|")
+                .and_then(|text| text.strip_suffix("|>"));
+            let code = code.with_context(|| format!("lang_ids has {id}, which is {text:?}"))?;
+            languages.insert(code.to_owned(), id);
+        }
+        ensure!(!languages.is_empty(), "config.json has no lang_ids");
+        Ok(Self {
+            start: token("<|startoftranscript|>")?,
+            end: token("<|endoftext|>")?,
+            transcribe: token("<|transcribe|>")?,
+            translate: token("<|translate|>")?,
+            no_timestamps: token("<|notimestamps|>")?,
+            suppress: list("suppress_ids"),
+            suppress_first: list("suppress_ids_begin"),
+            languages,
+        })
+    }
+
+    /// The language that the model believes to hear.
+    ///
+    /// # Errors
+    /// What the session refuses.
+    pub fn language<E: Executor>(&self, session: &mut Session<'_, E>) -> Result<(&str, f32)> {
+        session
+            .prompt_tokens(&[self.start])
+            .map_err(|error| anyhow!("{error}"))?;
+        let logits = session.logits();
+        let logit = |id: u32| {
+            logits
+                .get(id as usize)
+                .copied()
+                .unwrap_or(f32::NEG_INFINITY)
+        };
+        let best = self
+            .languages
+            .iter()
+            .max_by(|a, b| logit(*a.1).total_cmp(&logit(*b.1)));
+        let (code, id) = best.context("the model knows no language")?;
+        let sum: f32 = self
+            .languages
+            .values()
+            .map(|other| (logit(*other) - logit(*id)).exp())
+            .sum();
+        session.reset();
+        Ok((code, 1.0 / sum))
+    }
+
+    /// Writes down what the session has read: always the most probable token of those that may stand there.
+    ///
+    /// # Errors
+    /// What the session refuses.
+    pub fn write<E: Executor>(
+        &self,
+        session: &mut Session<'_, E>,
+        language: u32,
+        task: u32,
+    ) -> Result<Vec<u32>> {
+        let prompt = [self.start, language, task, self.no_timestamps];
+        session
+            .prompt_tokens(&prompt)
+            .map_err(|error| anyhow!("{error}"))?;
+        // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
+        let most = session.context_len() / 2;
+        let mut ids: Vec<u32> = Vec::new();
+        while ids.len() < most {
+            let may_stand = |id: u32| {
+                let first = ids.is_empty() && self.suppress_first.contains(&id);
+                // Tokens behind the last of those that steer are times.
+                let steers = id > self.end && id != self.end;
+                !(first || steers || self.suppress.contains(&id))
+            };
+            let mut best: Option<(u32, f32)> = None;
+            for (id, &logit) in (0u32..).zip(session.logits()) {
+                if best.is_none_or(|(_, most)| logit > most) && may_stand(id) {
+                    best = Some((id, logit));
+                }
+            }
+            let (id, _) = best.context("no token may stand there")?;
+            if id == self.end {
+                break;
+            }
+            ids.push(id);
+            session
+                .prompt_tokens(&[id])
+                .map_err(|error| anyhow!("{error}"))?;
+        }
+        Ok(ids)
+    }
+}
+
+/// Sound of one channel at [`RATE`], in ±1.
+///
+/// # Errors
+/// A file that is no WAV or holds no sound.
+pub fn read_wav(path: &Path) -> Result<Vec<f32>> {
+    let context = || format!("reading {}", path.display());
+    let mut reader = WavReader::open(path).with_context(context)?;
+    let spec = reader.spec();
+    let samples: Vec<f32> = match spec.sample_format {
+        SampleFormat::Float => reader.samples::<f32>().collect::<Result<_, _>>(),
+        SampleFormat::Int => {
+            let most = f32::from(2u8).powi(i32::from(spec.bits_per_sample) - 1);
+            let samples = reader.samples::<i32>();
+            samples
+                .map(|sample| sample.map(|sample| sample as f32 / most))
+                .collect()
+        }
+    }
+    .with_context(context)?;
+    let channels = usize::from(spec.channels.max(1));
+    let mono: Vec<f32> = samples
+        .chunks_exact(channels)
+        .map(|frame| frame.iter().sum::<f32>() / channels as f32)
+        .collect();
+    ensure!(!mono.is_empty(), "{} holds no sound", path.display());
+    ensure!(
+        mono.iter().all(|sample| sample.is_finite()),
+        "{} holds samples that are no numbers",
+        path.display()
+    );
+    resampled(mono, spec.sample_rate).with_context(|| path.display().to_string())
+}
+
+/// At [`RATE`], by the Fourier transform.
+fn resampled(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>> {
+    if rate == RATE {
+        return Ok(samples);
+    }
+    ensure!(rate > 0, "a rate of 0 samples a second");
+    let len = (samples.len() as u64 * u64::from(RATE)).div_ceil(u64::from(rate)) as usize;
+    let resampler = FftFixedIn::<f32>::new(rate as usize, RATE as usize, 1024, 2, 1);
+    let mut resampler =
+        resampler.map_err(|error| anyhow!("from {rate} samples a second: {error}"))?;
+    let delay = resampler.output_delay();
+    let mut out = Vec::with_capacity(len + delay + 1024);
+    let mut rest = samples.as_slice();
+    while out.len() < len + delay {
+        let n = resampler.input_frames_next();
+        let made = match rest.split_at_checked(n) {
+            Some((chunk, after)) => {
+                rest = after;
+                resampler.process(&[chunk], None)
+            }
+            None => {
+                let last = [core::mem::take(&mut rest)];
+                let last = Some(last.as_slice()).filter(|last| !last[0].is_empty());
+                resampler.process_partial(last, None)
+            }
+        };
+        let made = made.map_err(|error| anyhow!("resampling: {error}"))?;
+        match made.first() {
+            Some(made) if !made.is_empty() => out.extend_from_slice(made),
+            _ => bail!("resampling gave nothing"),
+        }
+    }
+    Ok(out[delay..][..len].to_vec())
+}
+
+/// The frames of a whole recording, as the reference makes them, in windows of [`FRAMES`], the last filled up with
+/// zeros.
+///
+/// # Errors
+/// A recording that is too short.
+pub fn windows(samples: &[f32]) -> Result<Vec<Vec<f32>>> {
+    let spec = MelSpec::WHISPER;
+    let mut memory = vec![0.0; spec.floats()];
+    let mut mel = Mel::new(spec, &mut memory).map_err(|error| anyhow!("{error:?}"))?;
+    let mut samples = samples.to_vec();
+    samples.resize(samples.len() + SILENCE, 0.0);
+    let mut frames = vec![0.0; spec.frames(samples.len()) * spec.bins];
+    mel.whisper(&samples, &mut frames)
+        .map_err(|_| anyhow!("the recording is shorter than a window of 25 ms"))?;
+    let window = |frames: &[f32]| {
+        let mut window = frames.to_vec();
+        window.resize(FRAMES * spec.bins, 0.0);
+        window
+    };
+    // The reference leaves out the last frame, which is half silence.
+    let len = frames.len().saturating_sub(spec.bins).max(spec.bins);
+    Ok(frames[..len]
+        .chunks(FRAMES * spec.bins)
+        .map(window)
+        .collect())
+}
