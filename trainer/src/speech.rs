@@ -204,9 +204,11 @@ fn resampled(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>> {
     }
     ensure!(rate > 0, "a rate of 0 samples a second");
     let len = (samples.len() as u64 * u64::from(RATE)).div_ceil(u64::from(rate)) as usize;
-    let resampler = FftFixedIn::<f32>::new(rate as usize, RATE as usize, 1024, 2, 1);
-    let mut resampler =
-        resampler.map_err(|error| anyhow!("from {rate} samples a second: {error}"))?;
+    // Transforms of an even number of samples on both sides: their delay is half of that, and a whole number.
+    let unit = 2 * (rate / common_divisor(rate, RATE)) as usize;
+    let chunk = 512usize.next_multiple_of(unit);
+    let made = FftFixedIn::<f32>::new(rate as usize, RATE as usize, 2 * chunk, 2, 1);
+    let mut resampler = made.map_err(|error| anyhow!("from {rate} samples a second: {error}"))?;
     let delay = resampler.output_delay();
     let mut out = Vec::with_capacity(len + delay + 1024);
     let mut rest = samples.as_slice();
@@ -230,6 +232,10 @@ fn resampled(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>> {
         }
     }
     Ok(out[delay..][..len].to_vec())
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// The frames of a whole recording, as the reference makes them, in windows of [`FRAMES`], the last filled up with
