@@ -25,6 +25,7 @@ pub mod quantize;
 pub mod random;
 pub mod speech;
 pub mod task;
+pub mod texts;
 pub mod train;
 pub mod vocabulary;
 

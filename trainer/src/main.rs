@@ -32,6 +32,10 @@ enum Command {
     Import(cli::import::Request),
     /// Turn texts into vectors, or compare them
     Embed(cli::embed::Request),
+    /// Tell which class a text is of, or which tag each of its tokens has
+    Classify(cli::classify::Request),
+    /// Find the answer to a question in a text
+    Answer(cli::answer::Request),
     /// Write down what is said
     Transcribe(cli::transcribe::Request),
     /// Draw what each token of a text attends to, in every layer and head
@@ -62,6 +66,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Generate(request) => cli::generate::run(request),
         Command::Import(request) => cli::import::run(request),
         Command::Embed(request) => cli::embed::run(request),
+        Command::Classify(request) => cli::classify::run(request),
+        Command::Answer(request) => cli::answer::run(request),
         Command::Transcribe(request) => cli::transcribe::run(request),
         Command::Attention(request) => cli::attention::run(request),
         Command::Chat(request) => cli::chat::run(request),

@@ -106,8 +106,18 @@ fn write(directory: &Path, config: &str, tensors: &Tensors) {
     );
 }
 
-/// The vector of tokens, from the definition.
+/// The mean of the tokens' vectors, of unit length.
 fn oracle(tensors: &Tensors, ids: &[usize]) -> Vec<f64> {
+    let x = hidden(tensors, ids, &vec![0; ids.len()]);
+    let mean: Vec<f64> = (0..DIM)
+        .map(|i| x.iter().skip(i).step_by(DIM).sum::<f64>())
+        .collect();
+    let length = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
+    mean.iter().map(|x| x / length).collect()
+}
+
+/// The vectors of tokens, from the definition.
+fn hidden(tensors: &Tensors, ids: &[usize], kinds: &[usize]) -> Vec<f64> {
     let get = |name: &str| -> Vec<f64> {
         let (_, values) = &tensors[name];
         values.iter().map(|x| f64::from(*x)).collect()
@@ -141,7 +151,7 @@ fn oracle(tensors: &Tensors, ids: &[usize]) -> Vec<f64> {
         .iter()
         .enumerate()
         .flat_map(|(at, id)| (0..DIM).map(move |i| (at, *id, i)))
-        .map(|(at, id, i)| words[id * DIM + i] + places[at * DIM + i] + types[i])
+        .map(|(at, id, i)| words[id * DIM + i] + places[at * DIM + i] + types[kinds[at] * DIM + i])
         .collect();
     norm(&mut x, "embeddings.LayerNorm");
     let [q, k, v] =
@@ -172,11 +182,7 @@ fn oracle(tensors: &Tensors, ids: &[usize]) -> Vec<f64> {
     inner.iter_mut().for_each(|x| *x = gelu(*x));
     add(&mut x, linear(&inner, HIDDEN, "output.dense"));
     norm(&mut x, "encoder.layer.0.output.LayerNorm");
-    let mean: Vec<f64> = (0..DIM)
-        .map(|i| x.iter().skip(i).step_by(DIM).sum::<f64>())
-        .collect();
-    let length = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
-    mean.iter().map(|x| x / length).collect()
+    x
 }
 
 /// Vectors of texts.
@@ -217,6 +223,236 @@ fn a_directory_equals_the_oracle() {
         .collect();
     write(&directory, CONFIG, &tensors);
     assert_eq!(embed(&import(&directory), 12, &texts), plain);
+}
+
+/// Adds a linear map with made-up numbers.
+fn with_linear(tensors: &mut Tensors, name: &str, rows: usize) {
+    let mut random = Random::new(rows as u64 + 40);
+    let mut draw = |len: usize| -> Vec<f32> {
+        (0..len)
+            .map(|_| random.below(2001) as f32 / 1000.0 - 1.0)
+            .collect()
+    };
+    tensors.insert(
+        format!("{name}.weight"),
+        (vec![rows, DIM], draw(rows * DIM)),
+    );
+    tensors.insert(format!("{name}.bias"), (vec![rows], draw(rows)));
+}
+
+/// That map of one vector.
+fn linear(tensors: &Tensors, name: &str, x: &[f64]) -> Vec<f64> {
+    let (_, weight) = &tensors[&format!("{name}.weight")];
+    let (_, bias) = &tensors[&format!("{name}.bias")];
+    let dot = |w: &[f32]| -> f64 { w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum() };
+    let rows = weight.chunks(DIM).zip(bias);
+    rows.map(|(w, b)| dot(w) + f64::from(*b)).collect()
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+    logits.iter().map(|x| x.exp() / sum).collect()
+}
+
+/// A head's directory: the encoder under its long name, no modules.
+fn write_head(directory: &Path, kind: &str, tensors: &Tensors) {
+    let head = format!(
+        r#""architectures": ["{kind}"], "id2label": {{"0": "no", "1": "yes", "2": "maybe"}}, "#
+    );
+    write(
+        directory,
+        &CONFIG.replace("\"model_type\"", &format!("{head}\"model_type\"")),
+        tensors,
+    );
+    std::fs::remove_file(directory.join("modules.json")).expect("it was there");
+}
+
+#[test]
+fn heads_equal_the_oracle() {
+    let directory = common::directory("bert-heads");
+    let mut tensors: Tensors = tensors()
+        .into_iter()
+        .map(|(name, tensor)| (format!("bert.{name}"), tensor))
+        .collect();
+    with_linear(&mut tensors, "bert.pooler.dense", DIM);
+    let plain: Tensors = tensors
+        .iter()
+        .map(|(name, tensor)| (name.trim_start_matches("bert.").to_owned(), tensor.clone()))
+        .collect();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+            .current_dir(&directory)
+            .args(args)
+            .output()
+            .expect("it starts");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let json = |args: &[&str]| -> serde_json::Value {
+        let (status, out, error) = run(args);
+        assert_eq!(status, Some(0), "{args:?}: {error}");
+        serde_json::from_str(&out).expect("JSON")
+    };
+    let near = |have: &serde_json::Value, need: f64| {
+        let have = have.as_f64().expect("a number");
+        assert!((have - need).abs() < 1e-4, "{have} for {need}");
+    };
+    let names = ["no", "yes", "maybe"];
+    let best = |logits: &[f64]| {
+        (0..logits.len())
+            .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+            .expect("one")
+    };
+
+    // Classes, of a pair: [CLS] the house [SEP] burns [SEP].
+    with_linear(&mut tensors, "classifier", 3);
+    write_head(&directory, "BertForSequenceClassification", &tensors);
+    assert_eq!(run(&["import", ".", "--out", "classes.attn"]).0, Some(0));
+    let got = json(&[
+        "classify",
+        "classes.attn",
+        "--text",
+        "the house",
+        "--second",
+        "burns",
+    ]);
+    let x = hidden(&plain, &[2, 5, 6, 3, 8, 3], &[0, 0, 0, 0, 1, 1]);
+    let pooled: Vec<f64> = linear(&tensors, "bert.pooler.dense", &x[..DIM])
+        .iter()
+        .map(|x| x.tanh())
+        .collect();
+    let logits = linear(&tensors, "classifier", &pooled);
+    assert_eq!(got["label"], names[best(&logits)]);
+    for (name, share) in names.iter().zip(softmax(&logits)) {
+        near(&got["probabilities"][name], share);
+    }
+    let several = run(&[
+        "classify",
+        "classes.attn",
+        "--text",
+        "the",
+        "--text",
+        "house",
+    ]);
+    assert_eq!(several.1.lines().count(), 2);
+
+    // Tags of each token.
+    write_head(&directory, "BertForTokenClassification", &tensors);
+    assert_eq!(run(&["import", ".", "--out", "tags.attn"]).0, Some(0));
+    let got = json(&["classify", "tags.attn", "--text", "the houses"]);
+    let x = hidden(&plain, &[2, 5, 6, 7, 3], &[0; 5]);
+    for (tag, (token, x)) in got["tags"].as_array().expect("tags").iter().zip(
+        ["[CLS]", "the", "house", "##s", "[SEP]"]
+            .iter()
+            .zip(x.chunks(DIM)),
+    ) {
+        let logits = linear(&tensors, "classifier", x);
+        assert_eq!(
+            (&tag["token"], &tag["tag"]),
+            (&(*token).into(), &names[best(&logits)].into())
+        );
+        near(&tag["probability"], softmax(&logits)[best(&logits)]);
+    }
+
+    // Answers: [CLS] burns [SEP] the house house [SEP].
+    with_linear(&mut tensors, "qa_outputs", 2);
+    write_head(&directory, "BertForQuestionAnswering", &tensors);
+    assert_eq!(run(&["import", ".", "--out", "spans.attn"]).0, Some(0));
+    let ids = [2, 8, 3, 5, 6, 6, 3];
+    let x = hidden(&plain, &ids, &[0, 0, 0, 1, 1, 1, 1]);
+    let logits: Vec<Vec<f64>> = x
+        .chunks(DIM)
+        .map(|x| linear(&tensors, "qa_outputs", x))
+        .collect();
+    for most in [1, 2, 30] {
+        let spans =
+            (3..7).flat_map(|first| (first..7.min(first + most)).map(move |last| (first, last)));
+        let score = |(first, last): (usize, usize)| logits[first][0] + logits[last][1];
+        let span = spans
+            .max_by(|a, b| score(*a).total_cmp(&score(*b)))
+            .expect("one");
+        let most = most.to_string();
+        let got = json(&[
+            "answer",
+            "spans.attn",
+            "--question",
+            "burns",
+            "--passage",
+            "the house house",
+            "--tokens",
+            &most,
+            "--json",
+        ]);
+        near(&got["score"], score(span));
+        assert_eq!(
+            (&got["first"], &got["last"]),
+            (&(span.0 - 3).into(), &(span.1 - 3).into())
+        );
+    }
+    let refused = |args: &[&str], word: &str| {
+        let (status, out, error) = run(args);
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{args:?}: {error}");
+        assert!(error.contains(word), "{args:?}: no {word:?} in {error}");
+    };
+    refused(
+        &["classify", "spans.attn", "--text", "the"],
+        "neither classes nor tags",
+    );
+    refused(&["classify", "classes.attn"], "--text");
+    refused(&["classify", "classes.attn", "--text", " "], "empty");
+    refused(
+        &["classify", "classes.attn", "--text", &"the ".repeat(20)],
+        "tokens",
+    );
+    refused(
+        &[
+            "answer",
+            "classes.attn",
+            "--question",
+            "x",
+            "--passage",
+            "y",
+        ],
+        "finds no answers",
+    );
+    refused(
+        &["answer", "spans.attn", "--question", " ", "--passage", "y"],
+        "question is empty",
+    );
+    refused(
+        &["answer", "spans.attn", "--question", "the", "--passage", ""],
+        "passage is empty",
+    );
+    refused(
+        &[
+            "answer",
+            "spans.attn",
+            "--question",
+            "the",
+            "--passage",
+            &"the ".repeat(20),
+        ],
+        "tokens",
+    );
+    refused(&["embed", "spans.attn", "--text", "the"], "embedding");
+    let decoder = common::root().join("models/austen-1m-int8.attn");
+    let decoder = decoder.to_str().expect("a path in UTF-8");
+    refused(&["classify", decoder, "--text", "the"], "is a decoder");
+    refused(
+        &["answer", decoder, "--question", "x", "--passage", "y"],
+        "is a decoder",
+    );
+    // A head that is missing.
+    tensors.remove("qa_outputs.bias");
+    write_head(&directory, "BertForQuestionAnswering", &tensors);
+    refused(
+        &["import", ".", "--out", "none.attn"],
+        "qa_outputs.bias is missing",
+    );
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The subcommands.
 
+pub(crate) mod answer;
 pub(crate) mod attention;
 pub(crate) mod chat;
+pub(crate) mod classify;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
+mod reader;
 mod speech;
 pub(crate) mod train;
 pub(crate) mod transcribe;

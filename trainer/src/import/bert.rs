@@ -25,6 +25,9 @@ struct Record<'a> {
     name: &'a str,
     command: &'a str,
     architecture: &'a str,
+    /// Of classes or tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
 }
 
 /// Turns the directory into a weights file. `source` is its name and `command` what was typed, for the record.
@@ -57,6 +60,10 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         name: source,
         command,
         architecture: "bert",
+        labels: match config.reading().map(|reading| reading.output) {
+            Some(Output::Classes(count) | Output::Tags(count)) => labels(&json, count)?,
+            _ => Vec::new(),
+        },
     })
     .context("writing the record")?;
     vocabulary.with_parts(|tokenizer| {
@@ -135,14 +142,18 @@ fn config(json: &Value, dir: &Path) -> Result<Config> {
             "config.json has hidden_act {other:?}; supported are gelu, gelu_new, gelu_pytorch_tanh, relu, silu"
         ),
     };
-    let (pooling, output) = output(dir)?;
+    let Head {
+        pooling,
+        pooler,
+        output,
+    } = head(json, dir)?;
     let eps = json["layer_norm_eps"].as_f64();
     let config = Config {
         architecture: Architecture::Encoder(Reading {
             types: number("type_vocab_size")?,
             embedding_norm: true,
             pooling,
-            pooler: false,
+            pooler,
             output,
         }),
         vocab_len: number("vocab_size")?,
@@ -172,11 +183,51 @@ fn config(json: &Value, dir: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// What the modules of sentence-transformers make of the tokens; without them, the tokens' vectors.
-fn output(dir: &Path) -> Result<(Pooling, Output)> {
+/// What comes of the tokens.
+struct Head {
+    pooling: Pooling,
+    pooler: bool,
+    output: Output,
+}
+
+/// Number of labels, which Hugging Face takes for 2 where nothing says otherwise.
+fn labels_len(json: &Value) -> usize {
+    let named = json["id2label"].as_object().map(serde_json::Map::len);
+    let number = json["num_labels"].as_u64().map(|n| n as usize);
+    named.or(number).unwrap_or(2)
+}
+
+/// The labels' names.
+fn labels(json: &Value, count: usize) -> Result<Vec<String>> {
+    let label = |index: usize| match &json["id2label"] {
+        Value::Null => Ok(format!("LABEL_{index}")),
+        names => {
+            let name = names[index.to_string()].as_str().map(str::to_owned);
+            name.with_context(|| format!("config.json has no id2label for {index}"))
+        }
+    };
+    (0..count).map(label).collect()
+}
+
+/// What the modules of sentence-transformers make of the tokens; without them the head that config.json names, and
+/// without that the tokens' vectors.
+fn head(json: &Value, dir: &Path) -> Result<Head> {
     let modules = dir.join("modules.json");
     if !modules.exists() {
-        return Ok((Pooling::None, Output::Hidden));
+        let (pooling, pooler, output) = match json["architectures"][0].as_str().unwrap_or_default()
+        {
+            "BertForSequenceClassification" => {
+                (Pooling::First, true, Output::Classes(labels_len(json)))
+            }
+            "BertForTokenClassification" => (Pooling::None, false, Output::Tags(labels_len(json))),
+            "BertForQuestionAnswering" => (Pooling::None, false, Output::Span),
+            _ => (Pooling::None, false, Output::Hidden),
+        };
+        return Ok(Head {
+            pooling,
+            pooler,
+            output,
+        });
     }
     let modules = read_json(&modules)?;
     let (mut pooling, mut unit) = (Pooling::None, false);
@@ -210,7 +261,11 @@ fn output(dir: &Path) -> Result<(Pooling, Output)> {
         }
     }
     ensure!(pooling != Pooling::None, "modules.json has no Pooling");
-    Ok((pooling, Output::Embedding { unit }))
+    Ok(Head {
+        pooling,
+        pooler: false,
+        output: Output::Embedding { unit },
+    })
 }
 
 /// A tensor of the model, row-major: one of the file, or queries, keys and values one after the other.
@@ -229,6 +284,15 @@ fn values(
         ]
     };
     let one = |name: &str| vec![(name.to_owned(), shape.rows)];
+    let head = match config.reading().map(|reading| reading.output) {
+        Some(Output::Span) => "qa_outputs",
+        _ => "classifier",
+    };
+    // A head stands beside the encoder, not in it.
+    let prefix = match shape.role {
+        Role::HeadWeight | Role::HeadBias => "",
+        _ => prefix,
+    };
     let parts = match shape.role {
         Role::TokenEmbedding => one("embeddings.word_embeddings.weight"),
         Role::PositionEmbedding => one("embeddings.position_embeddings.weight"),
@@ -247,6 +311,10 @@ fn values(
         Role::DownBias => one("output.dense.bias"),
         Role::FfnNormGain => one("output.LayerNorm.weight"),
         Role::FfnNormBias => one("output.LayerNorm.bias"),
+        Role::PoolerWeight => one("pooler.dense.weight"),
+        Role::PoolerBias => one("pooler.dense.bias"),
+        Role::HeadWeight => one(&format!("{head}.weight")),
+        Role::HeadBias => one(&format!("{head}.bias")),
         _ => bail!("bert has no {}", name(shape)),
     };
     let place = shape.layer.map(|layer| format!("encoder.layer.{layer}."));

@@ -3,6 +3,7 @@
 pub mod page;
 pub mod svg;
 
+use crate::texts::Wrapped;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::{
@@ -168,7 +169,8 @@ fn encoder(
     backend: Backend,
 ) -> Result<Vec<Maps>> {
     let config = model.config();
-    let (ids, types) = wrapped(model, text, second, config.context_len)?;
+    let wrapped = Wrapped::new(model, text, second, config.context_len)?;
+    let Wrapped { ids, types, .. } = wrapped;
     let options = EncoderOptions::new(ids.len());
     let labels = labels(model, &ids);
     let mut maps = Maps::new(Attends::Text, config.layers, config.heads, &labels, &labels)?;
@@ -189,7 +191,7 @@ fn translator(model: &Model<'_>, texts: &Texts<'_>, backend: Backend) -> Result<
                  it should not search for it")
     })?;
     let source_len = config.source().map_or(1, |source| source.len);
-    let (source, _) = wrapped(model, source, None, source_len)?;
+    let source = Wrapped::new(model, source, None, source_len)?.ids;
     let target = match texts.text {
         Some(text) => tokens(model, config.begin_of_text, text)?,
         None => {
@@ -269,24 +271,6 @@ fn tokens(model: &Model<'_>, begin: Option<u32>, text: &str) -> Result<Vec<u32>>
     let ids = ids.map_err(|error| anyhow!("{error}"))?;
     ensure!(!ids.is_empty(), "the text has no token");
     Ok(ids)
-}
-
-/// The tokens of one text or two with those around them, and their types.
-fn wrapped(
-    model: &Model<'_>,
-    text: &str,
-    second: Option<&str>,
-    most: usize,
-) -> Result<(Vec<u32>, Vec<u32>)> {
-    let mut scratch = [0; attentive::tokenizer::ENCODE_SCRATCH_LEN];
-    let mut ids = vec![0; most];
-    let tokenizer = model.tokenizer();
-    let wrapped = tokenizer.encode_wrapped(text, second, &mut scratch, &mut ids);
-    let wrapped = wrapped.map_err(|error| anyhow!("{error}"))?;
-    ids.truncate(wrapped.len);
-    let one = u32::from(tokenizer.template().types);
-    let types = (0..wrapped.len).map(|index| if index < wrapped.second_at { 0 } else { one });
-    Ok((ids, types.collect()))
 }
 
 /// Tokens as people read them: bytes that are no UTF-8 as `\xNN`, spaces and line ends made visible.
