@@ -3,6 +3,7 @@
 //! The layers are the decoder's (`decoder::stack`) with another mask; `heads` makes something of what they leave.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use crate::config::Output;
 use crate::decoder::{Text, stack};
@@ -243,14 +244,18 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         self.output("spans", is, self.len.saturating_mul(2))
     }
 
-    /// The span of at most `len_max` tokens whose two logits have the greatest sum, of equals the first; among the
-    /// tokens from `from` on, which is where the second text begins. `None` where there is none.
+    /// The span of at most `len_max` tokens whose two logits have the greatest sum, of equals the first; among those
+    /// `tokens`, such as the second text's. `None` where there is none.
     ///
     /// # Errors
     /// As [`Encoder::embedding`].
-    pub fn span(&self, from: usize, len_max: usize) -> Result<Option<Answer>, SessionError> {
+    pub fn span(
+        &self,
+        tokens: Range<usize>,
+        len_max: usize,
+    ) -> Result<Option<Answer>, SessionError> {
         let (logits, _) = self.span_logits()?.as_chunks::<2>();
-        Ok(heads::best_span(logits, from, len_max))
+        Ok(heads::best_span(logits, tokens, len_max))
     }
 
     /// Tokens of the last text; 0 before the first.

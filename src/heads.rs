@@ -1,5 +1,7 @@
 //! What comes of an encoder's tokens: a pooled vector, classes, tags, spans.
 
+use core::ops::Range;
+
 use crate::config::{Output, Pooling, Reading};
 use crate::encoder::Answer;
 use crate::error::SessionError;
@@ -116,9 +118,14 @@ fn normalize(x: &mut [f32]) {
 }
 
 /// See [`Encoder::span`](crate::Encoder::span): linear in the tokens times `len_max`.
-pub(crate) fn best_span(logits: &[[f32; 2]], from: usize, len_max: usize) -> Option<Answer> {
+pub(crate) fn best_span(
+    logits: &[[f32; 2]],
+    tokens: Range<usize>,
+    len_max: usize,
+) -> Option<Answer> {
+    let logits = logits.get(..tokens.end).unwrap_or(logits);
     let mut best: Option<Answer> = None;
-    for (first, &[start, _]) in logits.iter().enumerate().skip(from) {
+    for (first, &[start, _]) in logits.iter().enumerate().skip(tokens.start) {
         let ends = logits.iter().enumerate().skip(first).take(len_max);
         for (last, &[_, end]) in ends {
             let score = start + end;

@@ -117,7 +117,7 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
             let _ = encoder.run_tokens(&[0, 1, 2], &[0, u32::MAX, 1]);
             let _ = encoder.run_tokens(&[0, 1, 2], &[]);
             assert!(encoder.hidden().len() == 3 * model.config().dim || encoder.is_empty());
-            let _ = encoder.span(0, 3);
+            let _ = encoder.span(0..9, 3);
         }
     }
     true

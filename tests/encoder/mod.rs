@@ -197,7 +197,7 @@ fn texts_are_wrapped_and_errors_are_clear() {
     let memory = Block::bytes_mut(&mut memory);
     let mut encoder = Encoder::new(&model, &options, memory, Backend::SCALAR).expect("an encoder");
     let need = "spans";
-    assert_eq!(encoder.span(0, 3), Err(SessionError::Output { need }));
+    assert_eq!(encoder.span(0..9, 3), Err(SessionError::Output { need }));
     assert_eq!(encoder.run_text("the", Some("text")), Ok(5));
     assert_eq!(encoder.tokens(), [2, 5, 3, 6, 3]);
     let whole = encoder.span_logits().expect("logits").to_vec();
@@ -205,10 +205,12 @@ fn texts_are_wrapped_and_errors_are_clear() {
         .run_tokens(&[2, 5, 3, 6, 3], &[0, 0, 0, 1, 1])
         .expect("a run");
     assert_eq!(encoder.span_logits().expect("logits"), whole);
-    let Answer { first, last, score } = encoder.span(3, 1).expect("a span").expect("one");
+    let Answer { first, last, score } = encoder.span(3..5, 1).expect("a span").expect("one");
     let sums: Vec<f32> = whole.chunks(2).map(|pair| pair[0] + pair[1]).collect();
     assert!(first == last && first >= 3 && score == sums[3].max(sums[4]));
-    assert_eq!(encoder.span(5, 3), Ok(None));
+    assert_eq!(encoder.span(5..9, 3), Ok(None));
+    let only = encoder.span(3..4, 3).expect("a span").expect("one");
+    assert_eq!((only.first, only.last), (3, 3));
     let need = "classes";
     assert_eq!(encoder.classes(), Err(SessionError::Output { need }));
     let empty = SessionError::Text { types: 0, have: 0 };

@@ -69,11 +69,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let run = encoder.run_tokens(&ids, &types);
     run.map_err(|error| anyhow!("{error}"))?;
     // Behind the passage stands the token that ends it.
-    let most = request.tokens.max(1);
-    let found = encoder
-        .span(second_at, most)
-        .map_err(|error| anyhow!("{error}"))?;
-    let found = found.filter(|answer| answer.first < ids.len());
+    let ending = usize::from(model.tokenizer().template().last.is_some());
+    let passage = second_at..ids.len().saturating_sub(ending);
+    let found = encoder.span(passage, request.tokens.max(1));
+    let found = found.map_err(|error| anyhow!("{error}"))?;
     let answer = found.context("the passage has no token")?;
     let of_answer = &ids[answer.first..=answer.last];
     let parts = model.tokenizer().decode(of_answer);
