@@ -33,6 +33,9 @@ pub struct Speech {
     pub translate: u32,
     /// The text has no times.
     pub no_timestamps: u32,
+    /// Nobody speaks; some models have another name for it, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_speech: Option<u32>,
     /// Never written.
     pub suppress: Vec<u32>,
     /// Not written first.
@@ -59,11 +62,11 @@ impl Speech {
     /// # Errors
     /// A token that is missing.
     pub fn new(vocabulary: &Vocabulary, config: &Value) -> Result<Self> {
-        let token = |text: &str| {
-            let id =
-                (0..vocabulary.len() as u32).find(|id| vocabulary.text(Some(*id)) == Some(text));
-            id.with_context(|| format!("tokenizer.json has no token {text}"))
+        let find = |text: &str| {
+            (0..vocabulary.len() as u32).find(|id| vocabulary.text(Some(*id)) == Some(text))
         };
+        let token =
+            |text: &str| find(text).with_context(|| format!("tokenizer.json has no token {text}"));
         let list = |key: &str| -> Vec<u32> {
             let ids = config[key].as_array().into_iter().flatten();
             // −1 stands for a list that the reference makes anew.
@@ -86,6 +89,7 @@ impl Speech {
             transcribe: token("<|transcribe|>")?,
             translate: token("<|translate|>")?,
             no_timestamps: token("<|notimestamps|>")?,
+            no_speech: find("<|nospeech|>").or_else(|| find("<|nocaptions|>")),
             suppress: list("suppress_ids"),
             suppress_first: list("suppress_ids_begin"),
             languages,
@@ -130,20 +134,25 @@ impl Speech {
         session: &mut Session<'_, E>,
         language: u32,
         task: u32,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<Written> {
         let prompt = [self.start, language, task, self.no_timestamps];
+        let mut silence = 0.0;
         session
-            .prompt_tokens(&prompt)
+            .score(&prompt, |index, logits| {
+                if let (0, Some(id)) = (index, self.no_speech) {
+                    silence = log_share(logits, id, |_| true).exp();
+                }
+            })
             .map_err(|error| anyhow!("{error}"))?;
         // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
         let most = session.context_len() / 2;
         let mut ids: Vec<u32> = Vec::new();
+        let mut total = 0.0;
         while ids.len() < most {
             let may_stand = |id: u32| {
                 let first = ids.is_empty() && self.suppress_first.contains(&id);
-                // Tokens behind the last of those that steer are times.
-                let steers = id > self.end && id != self.end;
-                !(first || steers || self.suppress.contains(&id))
+                // Behind the token that ends a text follow those that steer, then times.
+                !(first || id > self.end || self.suppress.contains(&id))
             };
             let mut best: Option<(u32, f32)> = None;
             for (id, &logit) in (0u32..).zip(session.logits()) {
@@ -152,6 +161,7 @@ impl Speech {
                 }
             }
             let (id, _) = best.context("no token may stand there")?;
+            total += log_share(session.logits(), id, may_stand);
             if id == self.end {
                 break;
             }
@@ -160,8 +170,43 @@ impl Speech {
                 .prompt_tokens(&[id])
                 .map_err(|error| anyhow!("{error}"))?;
         }
-        Ok(ids)
+        let mean = total / (ids.len() + 1) as f64;
+        Ok(Written { ids, mean, silence })
     }
+}
+
+/// What was written down of a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The tokens, without the one that ends them.
+    pub ids: Vec<u32>,
+    /// Their mean logarithmic probability, with that of the end.
+    pub mean: f64,
+    /// The probability that nobody speaks.
+    pub silence: f64,
+}
+
+impl Written {
+    /// Whether the model believes that nobody speaks, and not in what it wrote: the bounds are Whisper's own.
+    pub fn is_silence(&self) -> bool {
+        self.silence > 0.6 && self.mean < -1.0
+    }
+}
+
+/// The logarithm of a token's share among those that count.
+fn log_share(logits: &[f32], id: u32, counts: impl Fn(u32) -> bool) -> f64 {
+    let all = || (0u32..).zip(logits).filter(|(id, _)| counts(*id));
+    let highest = all()
+        .map(|(_, logit)| *logit)
+        .fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = all()
+        .map(|(_, logit)| f64::from(logit - highest).exp())
+        .sum();
+    let logit = logits
+        .get(id as usize)
+        .copied()
+        .unwrap_or(f32::NEG_INFINITY);
+    f64::from(logit - highest) - sum.ln()
 }
 
 /// Sound of one channel at [`RATE`], in ±1.

@@ -4,10 +4,10 @@ mod common;
 
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::{Backend, Vector};
-use attentive::{Block, Input, Model, Role};
+use attentive::{Block, Input, Model, Role, Session, SessionOptions};
 use attentive_trainer::import::whisper;
 use attentive_trainer::package::Formats;
-use attentive_trainer::speech::{RATE, Speech, read_wav, windows};
+use attentive_trainer::speech::{RATE, Speech, Written, read_wav, windows};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde_json::json;
 use std::fs;
@@ -311,6 +311,7 @@ fn every_tensor_is_in_its_place() {
         }
     }
     let speech = Speech::of(&model).expect("a table");
+    assert_eq!(speech.no_speech, Some(262));
     assert_eq!(
         (speech.start, speech.end, speech.no_timestamps),
         (257, 256, 263)
@@ -320,6 +321,63 @@ fn every_tensor_is_in_its_place() {
         (vec![65], vec![32, 256])
     );
     assert_eq!(speech.languages.get("es"), Some(&259));
+}
+
+/// Against sums over all logits in f64.
+#[test]
+fn what_is_written_has_its_probability() {
+    let directory = directory("whisper-written");
+    let blocks = whisper::import(&directory, "tiny", "a command", Formats::F32).expect("a file");
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let speech = Speech::of(&model).expect("a table");
+    let options = SessionOptions::new(12).with_source_len(1500);
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let session = Session::new(&model, &options, memory, Backend::detect());
+    let mut session = session.expect("a session");
+    let window = windows(&[0.1; 4000]).expect("frames").remove(0);
+    session.read_frames(&window).expect("frames");
+    let written = speech
+        .write(&mut session, 258, speech.transcribe)
+        .expect("a text");
+    let prompt = [257, 258, speech.transcribe, 263];
+    session.reset();
+    let mut all: Vec<Vec<f64>> = Vec::new();
+    let ids = [&prompt[..], &written.ids].concat();
+    let done = session.score(&ids, |_, logits| {
+        all.push(logits.iter().map(|x| f64::from(*x)).collect());
+    });
+    done.expect("scores");
+    let share = |logits: &[f64], id: u32, counts: &dyn Fn(usize) -> bool| {
+        let powers = logits.iter().enumerate().filter(|(id, _)| counts(*id));
+        logits[id as usize].exp() / powers.map(|(_, x)| x.exp()).sum::<f64>()
+    };
+    assert!((written.silence - share(&all[0], 262, &|_| true)).abs() < 1e-6);
+    let ends = written.ids.len() < 6;
+    let texts = written.ids.iter().copied().chain(ends.then_some(256));
+    let logs = texts.enumerate().map(|(place, id)| {
+        let first = place == 0;
+        let counts = |id: usize| id <= 256 && id != 65 && !(first && [32, 256].contains(&id));
+        let most = (0..all[3 + place].len()).filter(|id| counts(*id));
+        let best = most.max_by(|a, b| all[3 + place][*a].total_cmp(&all[3 + place][*b]));
+        assert_eq!(best, Some(id as usize));
+        share(&all[3 + place], id, &counts).ln()
+    });
+    let mean = logs.sum::<f64>() / (written.ids.len() + 1) as f64;
+    assert!(
+        (written.mean - mean).abs() < 1e-5,
+        "{} {mean}",
+        written.mean
+    );
+    let silent = |silence, mean| {
+        Written {
+            ids: Vec::new(),
+            mean,
+            silence,
+        }
+        .is_silence()
+    };
+    assert!(silent(0.7, -1.1) && !silent(0.5, -1.1) && !silent(0.7, -0.9));
 }
 
 fn attentive(directory: &Path, args: &[&str]) -> (Option<i32>, String, String) {

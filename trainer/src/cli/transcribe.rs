@@ -96,7 +96,11 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
                 }
             };
             spoken = Some(id);
-            for id in speech.write(&mut session, id, task)? {
+            let written = speech.write(&mut session, id, task)?;
+            if written.is_silence() {
+                continue;
+            }
+            for id in written.ids {
                 text.extend_from_slice(model.tokenizer().piece(id));
             }
         }
