@@ -10,8 +10,8 @@ use attentive::pack::{
 };
 use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
-    Position, Reading, RotaryStyle, Source, TensorKind, Window,
+    Architecture, Attention, Biases, Block, Config, Executor, Ffn, Input, Norm, NormPlace, Output,
+    Pooling, Position, Reading, RotaryStyle, Source, TensorKind, Window,
 };
 
 /// A configuration with a name for messages.
@@ -262,6 +262,28 @@ pub(crate) const fn with(window: Window, soft_cap: Option<f32>, sinks: bool) -> 
             sinks,
         },
         ..LLAMA
+    }
+}
+
+/// Three cores that are one. Everything is worth cutting.
+pub(crate) struct InTurn;
+
+impl Executor for InTurn {
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        let b = b();
+        (a(), b)
+    }
+
+    fn grain(&self) -> usize {
+        1
     }
 }
 

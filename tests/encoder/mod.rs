@@ -3,11 +3,11 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::{
-    Answer, Architecture, Block, Config, Encoder, EncoderOptions, Executor, Model, Output, Pooling,
-    Reading, Session, SessionError, SessionOptions,
+    Answer, Architecture, Block, Config, Encoder, EncoderOptions, Model, Output, Pooling, Reading,
+    Session, SessionError, SessionOptions,
 };
 
-use crate::common::{BERT, LLAMA, pack_variant, pack_word_piece, random_values, reference};
+use crate::common::{BERT, InTurn, LLAMA, pack_variant, pack_word_piece, random_values, reference};
 use crate::{largest_error, random_ids};
 
 const READING: Reading = match BERT.architecture {
@@ -132,28 +132,6 @@ fn a_text_stands_for_itself() {
                 assert!(tight == later, "{name} {kv:?} {}: before", backend.name());
             }
         }
-    }
-}
-
-/// Three cores that are one. Everything is worth cutting.
-struct InTurn;
-
-impl Executor for InTurn {
-    fn width(&self) -> usize {
-        3
-    }
-
-    fn join<A: Send, B: Send>(
-        &self,
-        a: impl FnOnce() -> A + Send,
-        b: impl FnOnce() -> B + Send,
-    ) -> (A, B) {
-        let b = b();
-        (a(), b)
-    }
-
-    fn grain(&self) -> usize {
-        1
     }
 }
 

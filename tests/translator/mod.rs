@@ -4,14 +4,14 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::pack::TokenizerParts;
 use attentive::{
-    Architecture, Attention, BeamOptions, Biases, Block, Config, Executor, Ffn, Hypothesis, Input,
-    Model, NormPlace, Position, Role, Sampler, SamplerOptions, Session, SessionError,
-    SessionOptions, Source, WhenFull, Window,
+    Architecture, Attention, BeamOptions, Biases, Block, Config, Ffn, Hypothesis, Input, Model,
+    NormPlace, Position, Role, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
+    Source, WhenFull, Window,
 };
 
 use crate::common::{
-    LLAMA, ORIGINAL, Random, listener, pack_variant, pack_with, pack_word_piece, random_values,
-    reference,
+    InTurn, LLAMA, ORIGINAL, Random, listener, pack_variant, pack_with, pack_word_piece,
+    random_values, reference,
 };
 use crate::{largest_error, random_ids};
 
@@ -199,28 +199,6 @@ fn what_is_no_sound_is_refused() {
         assert!(listener(bins).check().is_err());
     }
     assert_eq!(listener(1024).check(), Ok(()));
-}
-
-/// Three cores that are one. Everything is worth cutting.
-struct InTurn;
-
-impl Executor for InTurn {
-    fn width(&self) -> usize {
-        3
-    }
-
-    fn join<A: Send, B: Send>(
-        &self,
-        a: impl FnOnce() -> A + Send,
-        b: impl FnOnce() -> B + Send,
-    ) -> (A, B) {
-        let b = b();
-        (a(), b)
-    }
-
-    fn grain(&self) -> usize {
-        1
-    }
 }
 
 /// To the bit: neither the room that a source leaves, nor the source before it, nor the batches of the text, nor the

@@ -1,12 +1,12 @@
 //! Hugging Face's architecture `bert`, a directory of `config.json`, `model.safetensors` and `tokenizer.json` or
 //! `vocab.txt`, as a model of the core. With the files of sentence-transformers the model gives embeddings.
 
+use crate::import::packed;
 use crate::import::tokenizer_json::TextVocabulary;
 use crate::mapped;
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::tokenizer::BertText;
 use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Output, Pooling,
@@ -66,26 +66,7 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         },
     })
     .context("writing the record")?;
-    vocabulary.with_parts(|tokenizer| {
-        let recipe = Recipe {
-            config: &config,
-            tokenizer,
-            provenance: &provenance,
-            format: &|shape| formats.of(shape),
-        };
-        let len = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
-        let mut file = vec![Block::ZERO; Block::len_for(len)];
-        let mut tensors = tensors.iter();
-        let written = recipe.write(Block::bytes_mut(&mut file), |mut tensor| {
-            let method = ScaleMethod::LeastSquares { importance: None };
-            match tensors.next() {
-                Some(values) => tensor.write(values, method),
-                None => Err(PackError::Values { need: 0, have: 0 }),
-            }
-        });
-        written.map_err(|error| anyhow!("packing: {error}"))?;
-        Ok(file)
-    })
+    vocabulary.with_parts(|tokenizer| packed(&config, tokenizer, &provenance, formats, &tensors))
 }
 
 fn read_json(path: &Path) -> Result<Value> {

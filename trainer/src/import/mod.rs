@@ -22,10 +22,38 @@ use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::{Backend, Vector};
-use attentive::pack::{PackError, Recipe, ScaleMethod, TensorMut};
-use attentive::{Block, Model, TensorKind, TensorShape};
+use attentive::pack::{PackError, Recipe, ScaleMethod, TensorMut, TokenizerParts};
+use attentive::{Block, Config, Model, TensorKind, TensorShape};
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// A weights file of floats, tensor by tensor in the order of the configuration, rounded to the formats.
+fn packed(
+    config: &Config,
+    tokenizer: TokenizerParts<'_>,
+    provenance: &str,
+    formats: Formats,
+    tensors: &[Vec<f32>],
+) -> Result<Vec<Block>> {
+    let recipe = Recipe {
+        config,
+        tokenizer,
+        provenance,
+        format: &|shape| formats.of(shape),
+    };
+    let len = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
+    let mut file = vec![Block::ZERO; Block::len_for(len)];
+    let mut tensors = tensors.iter();
+    let written = recipe.write(Block::bytes_mut(&mut file), |mut tensor| {
+        let method = ScaleMethod::LeastSquares { importance: None };
+        match tensors.next() {
+            Some(values) => tensor.write(values, method),
+            None => Err(PackError::Values { need: 0, have: 0 }),
+        }
+    });
+    written.map_err(|error| anyhow!("packing: {error}"))?;
+    Ok(file)
+}
 
 /// What an import makes.
 pub struct Imported {

@@ -1,13 +1,13 @@
 //! Whisper, from a directory of CTranslate2: `model.bin`, `config.json` and `tokenizer.json`.
 
 use crate::import::ctranslate2::Ct2;
+use crate::import::packed;
 use crate::import::vocabulary::Vocabulary;
 use crate::mapped;
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use crate::speech::Speech;
 use anyhow::{Context, Result, anyhow, ensure};
-use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Position, Role,
     Source, TensorKind, TensorShape,
@@ -75,26 +75,7 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         speech,
     };
     let provenance = toml::to_string(&record).context("writing the record")?;
-    vocabulary.with_parts(|tokenizer| {
-        let recipe = Recipe {
-            config: &config,
-            tokenizer,
-            provenance: &provenance,
-            format: &|shape| formats.of(shape),
-        };
-        let len = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
-        let mut file = vec![Block::ZERO; Block::len_for(len)];
-        let mut tensors = tensors.iter();
-        let written = recipe.write(Block::bytes_mut(&mut file), |mut tensor| {
-            let method = ScaleMethod::LeastSquares { importance: None };
-            match tensors.next() {
-                Some(values) => tensor.write(values, method),
-                None => Err(PackError::Values { need: 0, have: 0 }),
-            }
-        });
-        written.map_err(|error| anyhow!("packing: {error}"))?;
-        Ok(file)
-    })
+    vocabulary.with_parts(|tokenizer| packed(&config, tokenizer, &provenance, formats, &tensors))
 }
 
 fn config(weights: &Ct2<'_>, speech: &Speech) -> Result<Config> {
