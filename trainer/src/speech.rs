@@ -9,10 +9,14 @@ use rubato::{FftFixedIn, Resampler};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Samples a second that models hear.
 pub const RATE: u32 = MelSpec::WHISPER.sample_rate;
+
+/// Samples a second that files may have: what recorders make; beyond, a header is damaged and would cost gigabytes.
+const RATES: RangeInclusive<u32> = 1_000..=768_000;
 
 /// Frames of a window, half a minute.
 pub const FRAMES: usize = 3000;
@@ -247,7 +251,12 @@ fn resampled(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>> {
     if rate == RATE {
         return Ok(samples);
     }
-    ensure!(rate > 0, "a rate of 0 samples a second");
+    ensure!(
+        RATES.contains(&rate),
+        "a rate of {rate} samples a second; supported are {} to {}",
+        RATES.start(),
+        RATES.end()
+    );
     let len = (samples.len() as u64 * u64::from(RATE)).div_ceil(u64::from(rate)) as usize;
     // Transforms of an even number of samples on both sides: their delay is half of that, and a whole number.
     let unit = 2 * (rate / common_divisor(rate, RATE)) as usize;

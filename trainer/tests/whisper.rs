@@ -497,6 +497,7 @@ fn sound_of_any_rate_is_the_same_sound() {
         (48_000, 2, SampleFormat::Int),
         (8_000, 1, SampleFormat::Int),
         (11_025, 1, SampleFormat::Float),
+        (767_999, 1, SampleFormat::Int),
     ] {
         write_tone(&path, rate, channels, format, 0.7);
         let samples = read_wav(&path).expect("sound");
@@ -550,6 +551,19 @@ fn the_command_writes_or_says_why_not() {
     fs::write(path("none.wav"), "no sound").expect("written");
     fs::write(path("empty.wav"), "").expect("written");
     write_tone(&path("short.wav"), 16_000, 1, SampleFormat::Int, 0.0);
+    for rate in [999, 768_001, 100_000_007] {
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: rate,
+            bits_per_sample: 16,
+            sample_format: SampleFormat::Int,
+        };
+        let mut writer = WavWriter::create(path("odd.wav"), spec).expect("created");
+        (0..1600i16).for_each(|x| writer.write_sample(x).expect("written"));
+        writer.finalize().expect("written");
+        let words = [&format!("{rate} samples a second")[..], "1000 to 768000"];
+        refused(&directory, &["transcribe", "tiny.attn", "odd.wav"], &words);
+    }
     let decoder = common::root().join("models/austen-1m-int8.attn");
     let decoder = decoder.to_str().expect("a path");
     let transcribe = |args: &[&'static str]| [&["transcribe", "tiny.attn"], args].concat();
