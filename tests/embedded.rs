@@ -8,10 +8,11 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::kernels::ops::attention::Precision;
 use attentive::{
-    Anything, Arena, Block, Config, Fit, Model, Needs, Sequential, Session, SessionError,
-    SessionOptions, include_weights,
+    Anything, Architecture, Arena, Block, Config, Encoder, EncoderOptions, Fit, Input, Model,
+    Needs, Output, Pooling, Reading, Sequential, Session, SessionError, SessionOptions, Source,
+    include_weights,
 };
-use common::{LLAMA, pack_bpe_variant, pack_unigram_full, pack_word_piece};
+use common::{LLAMA, pack_bpe_variant, pack_unigram_full, pack_variant, pack_word_piece};
 
 static MODEL: Model<'static> = include_weights!("ui/tiny.attn");
 const OPTIONS: SessionOptions = SessionOptions::new(16);
@@ -82,6 +83,66 @@ fn what_is_not_linked_is_refused() {
         assert_eq!(open::<Both>(model, &options), Ok(all(model, &options)));
     }
     assert_eq!(open::<Both>(&MODEL, &halves), Err(SessionError::NotLinked));
+}
+
+/// Models that are the embedded decoder's kind but for their family.
+#[test]
+fn families_that_are_not_linked_are_refused() {
+    let reading = Reading {
+        types: 0,
+        embedding_norm: false,
+        pooling: Pooling::Mean,
+        pooler: false,
+        output: Output::Embedding { unit: true },
+    };
+    let source = Source {
+        layers: 1,
+        len: 48,
+        position: LLAMA.position,
+        input: Input::Tokens,
+    };
+    let pack = |architecture| {
+        let config = Config {
+            architecture,
+            ..LLAMA
+        };
+        pack_variant(&config, WeightFormat::I8Row, 1)
+    };
+    let fits = |blocks: &[Block]| {
+        let model = Model::parse(Block::bytes(blocks)).expect("a model");
+        let mut memory = vec![Block::ZERO; 1 << 12];
+        let memory = Block::bytes_mut(&mut memory);
+        match model.config().reading() {
+            Some(_) => {
+                let options = EncoderOptions::new(16).with_kv(KvDtype::I8);
+                let encoder = Encoder::<Sequential, Austen>::fitted(
+                    &model,
+                    &options,
+                    memory,
+                    Backend::SCALAR,
+                );
+                encoder.err()
+            }
+            None => {
+                let source_len = 16 * usize::from(model.config().source().is_some());
+                let options = BYTES.with_source_len(source_len);
+                let session = Session::<Sequential, Austen>::fitted(
+                    &model,
+                    &options,
+                    memory,
+                    Backend::SCALAR,
+                );
+                session.err()
+            }
+        }
+    };
+    assert_eq!(fits(&pack(Architecture::Decoder)), None);
+    for architecture in [
+        Architecture::Encoder(reading),
+        Architecture::EncoderDecoder(source),
+    ] {
+        assert_eq!(fits(&pack(architecture)), Some(SessionError::NotLinked));
+    }
 }
 
 #[test]
