@@ -113,9 +113,15 @@ pub struct Reading {
     pub pooler: bool,
     /// What comes of it.
     pub output: Output,
+    /// Elements of a patch, for a model that reads patches of a picture or a spectrum instead of tokens (Dosovitskiy et
+    /// al. 2020): each is multiplied with a matrix, and its only token, 0, stands before the first. 0 for a model that
+    /// reads tokens. At most [`Reading::PATCH_MAX`].
+    pub patch: usize,
 }
 
 impl Reading {
+    /// Most elements of a patch.
+    pub const PATCH_MAX: usize = 1 << 14;
     /// Most types.
     pub const TYPES_MAX: usize = 256;
     /// Most classes or tags.
@@ -138,9 +144,13 @@ impl Reading {
         let ranges = [
             ("types", 0, Self::TYPES_MAX, self.types),
             ("classes", 1, Self::CLASSES_MAX, classes),
+            ("patch", 0, Self::PATCH_MAX, self.patch),
         ];
         if let Err(error) = check_ranges(&ranges) {
             return Err(error);
+        }
+        if self.patch > 0 && config.vocab_len != 1 {
+            return Err(ConfigError::Encoder { field: "vocab_len" });
         }
         let pools = !matches!(self.pooling, Pooling::None);
         let of_texts = matches!(self.output, Output::Embedding { .. } | Output::Classes(_));

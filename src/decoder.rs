@@ -206,12 +206,12 @@ pub(crate) fn logits<F: Fit, E: Executor>(
     linear(run, spread, roles, None, input, 1, logits, scratch)
 }
 
-/// x = embedding · scale + position, (n, dim), or x + position behind a stem; and the angles of the positions.
+/// x = embedding · scale + position, (n, dim), or x + position for what a stem made; and the angles of the positions.
 fn embed<F: Fit>(run: Run<'_, F>, tokens: &mut Part<'_>) -> Result<(), SessionError> {
     let config = run.model.config();
     let table = run.model.matrix(Role::TokenEmbedding, None)?;
     let rows = tokens.x.chunks_mut(config.dim.max(1));
-    let ids = if run.has_stem() { &[] } else { tokens.ids };
+    let ids = run.embedded(&tokens.tokens, tokens.ids);
     for (&id, x) in ids.iter().zip(rows) {
         dequantize_row_linked::<Of<F>>(run.backend, &table, id as usize, x)?;
         if config.embedding_scale != 1.0 {

@@ -12,11 +12,12 @@ use crate::executor::{Executor, Sequential};
 use crate::heads;
 use crate::kernels::Backend;
 use crate::kernels::ops::attention::Precision;
-use crate::needs::{self, Anything, Fit};
+use crate::needs::{self, Anything, Fit, Of};
 use crate::options::EncoderOptions;
 use crate::position::set_frequencies;
 use crate::run::Run;
 use crate::spread::Spread;
+use crate::stem::embed_patches;
 use crate::watch::{AttentionRow, Watcher};
 use crate::weights::Model;
 use crate::workspace::Workspace;
@@ -133,9 +134,11 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
     /// Reads a text, or two, with the tokens that the model expects around them, and returns the number of tokens.
     ///
     /// # Errors
-    /// [`SessionError::Tokenizer`], which a text of more than [`EncoderOptions::len`] tokens is too: it is never cut.
+    /// [`SessionError::Tokenizer`], which a text of more than [`EncoderOptions::len`] tokens is too: it is never cut;
+    /// [`SessionError::Input`].
     pub fn run_text(&mut self, text: &str, second: Option<&str>) -> Result<usize, SessionError> {
         self.len = 0;
+        self.wants_tokens()?;
         let tokenizer = self.model.tokenizer();
         let Workspace {
             batch,
@@ -155,7 +158,8 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
     /// Reads tokens. `types` are theirs; none for all of type 0.
     ///
     /// # Errors
-    /// [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Type`], [`SessionError::Text`].
+    /// [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Type`], [`SessionError::Text`],
+    /// [`SessionError::Input`].
     pub fn run_tokens(&mut self, ids: &[u32], types: &[u32]) -> Result<(), SessionError> {
         self.take_tokens(ids, types)?;
         self.run_batch(ids.len(), None)
@@ -178,8 +182,85 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         self.run_batch(ids.len(), Some(&mut Watcher { weights, each }))
     }
 
+    /// Reads patches, (n, [`Reading::patch`](crate::Reading::patch)): a picture's
+    /// ([`PatchSpec::cut`](crate::frontend::PatchSpec::cut)), or some frames of sound each. They become the tokens 1 to
+    /// n, behind the model's only token.
+    ///
+    /// # Errors
+    /// [`SessionError::Input`], [`SessionError::Patches`], [`SessionError::ContextFull`].
+    pub fn run_patches(&mut self, patches: &[f32]) -> Result<(), SessionError> {
+        let n = self.take_patches(patches)?;
+        self.run_batch(n, None)
+    }
+
+    /// As [`Encoder::run_patches`], on one core, and hands the weights of attention to `each` as [`Encoder::watch`]
+    /// does.
+    ///
+    /// # Errors
+    /// As [`Encoder::run_patches`], and [`SessionError::Memory`] for too little room.
+    pub fn watch_patches(
+        &mut self,
+        patches: &[f32],
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        let n = self.take_patches(patches)?;
+        let each = &mut each;
+        self.run_batch(n, Some(&mut Watcher { weights, each }))
+    }
+
+    /// Embeds patches; returns the number of tokens.
+    fn take_patches(&mut self, patches: &[f32]) -> Result<usize, SessionError> {
+        self.len = 0;
+        let patch = self.model.config().reading().map_or(0, |r| r.patch);
+        let have = patches.len();
+        let Some(n) = have.checked_div(patch) else {
+            return Err(SessionError::Input { need: "tokens" });
+        };
+        if n == 0 || n.saturating_mul(patch) != have {
+            return Err(SessionError::Patches { patch, have });
+        }
+        if !Of::<F>::encoder() {
+            return Err(SessionError::NotLinked);
+        }
+        let (need, have) = (n.saturating_add(1), self.len_max());
+        let full = SessionError::ContextFull { need, have };
+        let run = self.run();
+        let Workspace {
+            batch,
+            tokens: types,
+            activations,
+            ..
+        } = &mut self.workspace;
+        batch.get_mut(..need).ok_or(full)?.fill(0);
+        types.get_mut(..need).ok_or(full)?.fill(0);
+        let spread = Spread::new(&self.executor, self.parts);
+        self.executor
+            .enter(|| embed_patches(run, spread, patches, n, activations))?;
+        Ok(need)
+    }
+
+    fn run(&self) -> Run<'m, F> {
+        Run {
+            model: self.model,
+            backend: self.backend,
+            precision: self.precision,
+            source: false,
+            fit: PhantomData,
+        }
+    }
+
+    /// Refuses a model of patches.
+    fn wants_tokens(&self) -> Result<(), SessionError> {
+        match self.model.config().reading() {
+            Some(reading) if reading.patch > 0 => Err(SessionError::Input { need: "patches" }),
+            _ => Ok(()),
+        }
+    }
+
     fn take_tokens(&mut self, ids: &[u32], types: &[u32]) -> Result<(), SessionError> {
         self.len = 0;
+        self.wants_tokens()?;
         let Workspace {
             batch,
             tokens: all_types,
@@ -310,13 +391,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
     ) -> Result<(), SessionError> {
         let config = self.model.config();
         let reading = config.reading().ok_or(SessionError::Family)?;
-        let run: Run<'_, F> = Run {
-            model: self.model,
-            backend: self.backend,
-            precision: self.precision,
-            source: false,
-            fit: PhantomData,
-        };
+        let run = self.run();
         let parts = if watcher.is_some() { 1 } else { self.parts };
         let spread = Spread::new(&self.executor, parts);
         let Workspace {

@@ -294,6 +294,13 @@ pub enum SessionError {
         /// Elements there.
         have: usize,
     },
+    /// Patches that are no whole patches, or none.
+    Patches {
+        /// Elements of a patch.
+        patch: usize,
+        /// Elements there.
+        have: usize,
+    },
     /// An encoder–decoder that has read nothing yet.
     NoSource,
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
@@ -393,6 +400,9 @@ impl fmt::Display for SessionError {
             Self::Input { need } => write!(f, "this model reads {need}"),
             Self::Frames { bins, have } => {
                 write!(f, "{have} elements are not frames of {bins}, one at least")
+            }
+            Self::Patches { patch, have } => {
+                write!(f, "{have} elements are not patches of {patch}, one at least")
             }
             Self::NoSource => f.write_str("nothing to attend to: read a source first"),
             Self::RingNeedsRelativePositions => {

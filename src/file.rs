@@ -376,7 +376,9 @@ pub(crate) struct EncoderRecord {
     pooling: u8,
     output: u8,
     flags: u16,
-    reserved: [u32; 13],
+    /// Elements; 0 for tokens.
+    patch: u32,
+    reserved: [u32; 12],
 }
 
 const FLAG_EMBEDDING_NORM: u32 = 1 << 0;
@@ -419,6 +421,7 @@ impl EncoderRecord {
             pooling,
             pooler: flags & FLAG_POOLER != 0,
             output,
+            patch: r.patch as usize,
         })
     }
 
@@ -444,7 +447,8 @@ impl EncoderRecord {
             },
             output,
             flags: flags as u16,
-            reserved: [0; 13],
+            patch: reading.patch as u32,
+            reserved: [0; 12],
         };
         transmute!(record)
     }

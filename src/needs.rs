@@ -43,7 +43,9 @@ impl Needs {
         };
         let family = match &config.architecture {
             Architecture::Decoder => 0,
-            Architecture::Encoder(reading) if reading.pooler || reading.head_rows() > 0 => {
+            Architecture::Encoder(reading)
+                if reading.pooler || reading.head_rows() > 0 || reading.patch > 0 =>
+            {
                 ENCODER | BIASES
             }
             Architecture::Encoder(_) => ENCODER,

@@ -72,9 +72,17 @@ impl<'m, F: Fit> Run<'m, F> {
         })
     }
 
-    /// Whether the stream holds what a stem made, instead of tokens to embed.
-    pub(crate) fn has_stem(&self) -> bool {
-        self.is_of_source().is_some_and(|source| source.bins() > 0)
+    /// The tokens that have an embedding; in the place of the others, the stream holds what a stem made.
+    pub(crate) fn embedded<'a>(&self, tokens: &Tokens, ids: &'a [u32]) -> &'a [u32] {
+        let patches = Of::<F>::encoder()
+            && (self.model.config().reading()).is_some_and(|reading| reading.patch > 0);
+        let own = match (patches, self.is_of_source()) {
+            // A part of the batch may begin behind the one token.
+            (true, _) => usize::from(tokens.first == 0),
+            (_, Some(source)) if source.bins() > 0 => 0,
+            _ => usize::MAX,
+        };
+        ids.get(..own).unwrap_or(ids)
     }
 
     fn is_of_source(&self) -> Option<&Source> {

@@ -1,4 +1,6 @@
-//! The stem of a source of sound: two convolutions over its frames, the second of which keeps every other one, each
+//! What makes vectors of inputs that are not tokens.
+//!
+//! Patches are multiplied with a matrix. A source of sound has two convolutions over its frames, the second of which keeps every other one, each
 //! with a GELU (Radford et al. 2022, section 2.2).
 //!
 //! A convolution over three frames is a product with three rows that follow each other. A few windows at a time are
@@ -13,6 +15,21 @@ use crate::run::{Run, part, part_mut};
 use crate::spread::Spread;
 use crate::tensors::Role;
 use crate::workspace::Activations;
+
+/// Makes of `patches`, (n, elements), the residual stream of the tokens 1 to n, without positions.
+pub(crate) fn embed_patches<F: Fit, E: Executor>(
+    run: Run<'_, F>,
+    spread: Spread<'_, E>,
+    patches: &[f32],
+    n: usize,
+    activations: &mut Activations<'_>,
+) -> Result<(), SessionError> {
+    let dim = run.model.config().dim;
+    let Activations { x, scratch, .. } = activations;
+    let x = part_mut(x, dim, n.saturating_mul(dim))?;
+    let roles = (Role::PatchWeight, Role::PatchBias);
+    linear(run, spread, roles, None, patches, n, x, scratch)
+}
 
 /// Frames of a window.
 pub(crate) const WINDOW: usize = 3;

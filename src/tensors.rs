@@ -30,6 +30,10 @@ pub enum Role {
     Conv2Weight = 9,
     /// (dim).
     Conv2Bias = 10,
+    /// (dim, elements of a patch), of an encoder that reads patches.
+    PatchWeight = 11,
+    /// (dim).
+    PatchBias = 12,
     /// (dim).
     AttnNormGain = 16,
     /// (dim).
@@ -95,7 +99,7 @@ pub enum Role {
 }
 
 /// Tensors before the layers, in file order.
-const BEFORE: [Role; 10] = [
+const BEFORE: [Role; 12] = [
     Role::TokenEmbedding,
     Role::PositionEmbedding,
     Role::TypeEmbedding,
@@ -106,6 +110,8 @@ const BEFORE: [Role; 10] = [
     Role::Conv1Bias,
     Role::Conv2Weight,
     Role::Conv2Bias,
+    Role::PatchWeight,
+    Role::PatchBias,
 ];
 /// Tensors of a layer, in file order, which is the order of use.
 const LAYER: [Role; 21] = [
@@ -302,6 +308,7 @@ impl Config {
             Role::TypeEmbedding => reading.types > 0,
             Role::EmbeddingNormGain => reading.embedding_norm,
             Role::EmbeddingNormBias => reading.embedding_norm && self.biases.norm,
+            Role::PatchWeight | Role::PatchBias => reading.patch > 0,
             Role::PoolerWeight | Role::PoolerBias => reading.pooler,
             Role::HeadWeight | Role::HeadBias => reading.head_rows() > 0,
             _ => false,
@@ -312,12 +319,13 @@ impl Config {
         let Some(role) = role else {
             return None;
         };
-        let (types, head) = match self.reading() {
-            Some(reading) => (reading.types, reading.head_rows()),
-            None => (0, 0),
+        let (types, head, patch) = match self.reading() {
+            Some(reading) => (reading.types, reading.head_rows(), reading.patch),
+            None => (0, 0, 0),
         };
         let (rows, cols) = match role {
             Role::TypeEmbedding => (types, self.dim),
+            Role::PatchWeight => (self.dim, patch),
             Role::PoolerWeight => (self.dim, self.dim),
             Role::HeadWeight => (head, self.dim),
             Role::HeadBias => (0, head),
@@ -346,6 +354,7 @@ impl Config {
             Role::OutputBias => (0, self.vocab_len),
             Role::EmbeddingNormGain
             | Role::EmbeddingNormBias
+            | Role::PatchBias
             | Role::PoolerBias
             | Role::AttnNormGain
             | Role::AttnNormBias

@@ -87,7 +87,11 @@ impl Sizes {
             ),
             _ => (0, 0),
         };
-        let widest_input = max(max(config.y_dim(), config.hidden_dim), windows);
+        let patch = match config.reading() {
+            Some(reading) => reading.patch,
+            None => 0,
+        };
+        let widest_input = max(max(config.y_dim(), config.hidden_dim), max(windows, patch));
         let mut scratch = max(
             attention_scratch_len(&kv, options.kv, config.heads, n),
             matmul_scratch_len(widest_input, n),

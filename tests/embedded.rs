@@ -94,6 +94,7 @@ fn families_that_are_not_linked_are_refused() {
         pooling: Pooling::Mean,
         pooler: false,
         output: Output::Embedding { unit: true },
+        patch: 0,
     };
     let source = Source {
         layers: 1,

@@ -118,6 +118,8 @@ pub(crate) fn exercise(file: &[u8], text: &str) -> bool {
             let _ = encoder.run_tokens(&[0, 1, 2], &[]);
             assert!(encoder.hidden().len() == 3 * model.config().dim || encoder.is_empty());
             let _ = encoder.span(0..9, 3);
+            let patch = model.config().reading().map_or(0, |r| r.patch.min(1 << 12));
+            let _ = encoder.run_patches(&vec![0.5; 3 * patch]);
         }
     }
     true

@@ -191,6 +191,7 @@ pub(crate) const BERT: Config = Config {
         pooling: Pooling::Mean,
         pooler: false,
         output: Output::Embedding { unit: true },
+        patch: 0,
     }),
     kv_heads: 4,
     norm: Norm::Layer,

@@ -111,6 +111,8 @@ enum Side<'a> {
     Source,
     /// The same, behind a stem that made these vectors.
     Sound(&'a [Vec<f64>]),
+    /// An encoder's, behind its first token.
+    Patches(&'a [Vec<f64>]),
 }
 
 /// Hidden vectors of an encoder, (n, dim), and its output.
@@ -120,8 +122,26 @@ pub(crate) fn encode(
     ids: &[u32],
     types: &[u32],
 ) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let reading = config.reading().expect("an encoder");
     let x = stack(config, weights, Side::Own(None), ids, types);
+    output(config, weights, x)
+}
+
+/// The same for an encoder of patches.
+pub(crate) fn encode_patches(
+    config: &Config,
+    weights: Weights<'_>,
+    patches: &[Vec<f64>],
+) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let roles = [Role::PatchWeight, Role::PatchBias];
+    let embedded = |patch: &Vec<f64>| linear(config, weights, None, roles, patch);
+    let vectors: Vec<Vec<f64>> = patches.iter().map(embedded).collect();
+    let ids = vec![0; vectors.len() + 1];
+    let x = stack(config, weights, Side::Patches(&vectors), &ids, &[]);
+    output(config, weights, x)
+}
+
+fn output(config: &Config, weights: Weights<'_>, x: Vec<Vec<f64>>) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let reading = config.reading().expect("an encoder");
     let head = [Role::HeadWeight, Role::HeadBias];
     let of_tokens = || -> Vec<f64> {
         let rows = x.iter().map(|row| linear(config, weights, None, head, row));
@@ -182,6 +202,7 @@ fn stack(
         let scale = f64::from(config.embedding_scale);
         x.push(match side {
             Side::Sound(vectors) => vectors[position].clone(),
+            Side::Patches(vectors) if position > 0 => vectors[position - 1].clone(),
             _ => row.iter().map(|e| e * scale).collect(),
         });
         add_position(config, weights, positions, position, &mut x[position]);

@@ -2,12 +2,15 @@
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
+use attentive::pack::TokenizerParts;
 use attentive::{
-    Answer, Architecture, Block, Config, Encoder, EncoderOptions, Model, Output, Pooling, Reading,
-    Session, SessionError, SessionOptions,
+    Answer, Architecture, Block, Config, ConfigError, Encoder, EncoderOptions, Model, NormPlace,
+    Output, Pooling, Reading, Session, SessionError, SessionOptions,
 };
 
-use crate::common::{BERT, InTurn, LLAMA, pack_variant, pack_word_piece, random_values, reference};
+use crate::common::{
+    BERT, InTurn, LLAMA, Random, pack_variant, pack_with, pack_word_piece, random_values, reference,
+};
 use crate::{largest_error, random_ids};
 
 const READING: Reading = match BERT.architecture {
@@ -38,6 +41,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             pooling: Pooling::First,
             pooler: false,
             output: Output::Embedding { unit: false },
+            patch: 0,
         }),
         end_of_text: None,
         ..LLAMA
@@ -156,6 +160,126 @@ fn parts_give_the_bits_of_the_whole_text() {
             }
         }
     }
+}
+
+/// A vision transformer, tiny.
+fn sees(patch: usize, pooling: Pooling) -> Config {
+    Config {
+        architecture: Architecture::Encoder(Reading {
+            types: 0,
+            embedding_norm: false,
+            pooling,
+            pooler: false,
+            output: Output::Classes(5),
+            patch,
+        }),
+        vocab_len: 1,
+        norm_place: NormPlace::Pre,
+        final_norm: true,
+        context_len: 50,
+        ..BERT
+    }
+}
+
+#[test]
+fn patches_equal_the_oracle() {
+    // 200 is wider than anything else in the model.
+    for (patch, pooling) in [
+        (9, Pooling::First),
+        (200, Pooling::Mean),
+        (1, Pooling::Mean),
+    ] {
+        let config = sees(patch, pooling);
+        let weights = |role, layer: Option<usize>| -> Vec<f64> {
+            let index = config.tensor_index(role, layer).expect("a tensor");
+            let shape = config.tensor(index).expect("a shape");
+            let values = random_values(&shape, 5);
+            values.into_iter().map(f64::from).collect()
+        };
+        for n in [1, 2, 15, 16, 49] {
+            let mut random = Random(n as u64);
+            let patches: Vec<f32> = (0..n * patch).map(|_| random.symmetric()).collect();
+            let exact: Vec<Vec<f64>> = patches
+                .chunks(patch)
+                .map(|patch| patch.iter().map(|x| f64::from(*x)).collect())
+                .collect();
+            let (want_hidden, want) = reference::encode_patches(&config, &weights, &exact);
+            for (format, bound) in [(WeightFormat::F32, 3e-5), (WeightFormat::I8Row, 0.15)] {
+                let none = TokenizerParts::None;
+                let blocks = pack_with(&config, format, none, |shape| random_values(shape, 5));
+                let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+                for backend in Backend::available() {
+                    let run = |parts| {
+                        let options = EncoderOptions::new(50).with_parts(parts);
+                        let bytes = model.encoder_bytes(&options);
+                        let mut memory = vec![Block::ZERO; Block::len_for(bytes)];
+                        let memory = Block::bytes_mut(&mut memory);
+                        let encoder = Encoder::new(&model, &options, memory, backend);
+                        let mut encoder = encoder.expect("an encoder").with_executor(InTurn);
+                        encoder.run_patches(&patches).expect("a run");
+                        assert_eq!(encoder.len(), n + 1);
+                        let classes = encoder.classes().expect("classes").to_vec();
+                        (encoder.hidden().to_vec(), classes)
+                    };
+                    let (hidden, got) = run(1);
+                    assert!((hidden.clone(), got.clone()) == run(3), "parts");
+                    let error = largest_error(&[hidden], &[want_hidden.concat()])
+                        .max(largest_error(&[got], std::slice::from_ref(&want)));
+                    let backend = backend.name();
+                    assert!(error < bound, "{patch} n={n} {format:?} {backend}: {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_patch_is_refused() {
+    let config = sees(9, Pooling::First);
+    let pack = |config| {
+        pack_with(config, WeightFormat::F32, TokenizerParts::None, |shape| {
+            random_values(shape, 5)
+        })
+    };
+    let blocks = pack(&config);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let options = EncoderOptions::new(4);
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut encoder = Encoder::new(&model, &options, memory, Backend::SCALAR).expect("an encoder");
+    for have in [0, 8, 10] {
+        let error = SessionError::Patches { patch: 9, have };
+        assert_eq!(encoder.run_patches(&vec![0.5; have]), Err(error));
+    }
+    let full = SessionError::ContextFull { need: 5, have: 4 };
+    assert_eq!(encoder.run_patches(&[0.5; 36]), Err(full));
+    let need = SessionError::Input { need: "patches" };
+    assert_eq!(encoder.run_tokens(&[0], &[]), Err(need));
+    assert_eq!(encoder.run_text("0", None), Err(need));
+    assert!(encoder.is_empty());
+    assert_eq!(encoder.run_patches(&[0.5; 27]), Ok(()));
+    let mut rows = 0;
+    let mut weights = [0.0; 4];
+    let watched = encoder.watch_patches(&[0.5; 27], &mut weights, |row| {
+        let sum: f32 = row.weights.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+        rows += 1;
+    });
+    assert_eq!(watched, Ok(()));
+    assert_eq!(rows, config.layers * config.heads * 4);
+    let vocab_len = ConfigError::Encoder { field: "vocab_len" };
+    let wide = Config {
+        vocab_len: 2,
+        ..config
+    };
+    assert_eq!(wide.check(), Err(vocab_len));
+    let blocks = pack_variant(&BERT, WeightFormat::F32, 5);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut encoder = Encoder::new(&model, &options, memory, Backend::SCALAR).expect("an encoder");
+    let need = SessionError::Input { need: "tokens" };
+    assert_eq!(encoder.run_patches(&[0.5; 27]), Err(need));
 }
 
 #[test]

@@ -136,6 +136,7 @@ fn config(json: &Value, dir: &Path) -> Result<Config> {
             pooling,
             pooler,
             output,
+            patch: 0,
         }),
         vocab_len: number("vocab_size")?,
         dim,
