@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use attentive::TensorKind;
-use attentive_trainer::batches::Batches;
+use attentive_trainer::batches::{Batches, Samples};
 use attentive_trainer::optimizer::{Adam, StepSize, clip};
 use attentive_trainer::parallel;
 use attentive_trainer::params::Params;
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let steps: u64 = args.next().map_or(Ok(8), |n| n.parse())?;
     let task = Task::read(Path::new(&path))?;
     let training = &task.training;
-    let config = task.model.config(0)?;
+    let config = task.config(Some(0))?;
     let mut params = Params::random(config, training.seed);
     let mut adam = Adam::new(params.zeros());
     let mut random = Random::new(training.seed);
@@ -39,8 +39,8 @@ fn main() -> Result<()> {
     let mut best = f64::INFINITY;
     for step in 0..steps {
         let start = Instant::now();
-        let micro = batches.step(step, training.batch, training.micro_batch);
-        let (_, mut gradients) = parallel::gradients(&params, &micro, training.seq_len, threads)?;
+        let micro = batches.step(step, training.batch, training.micro_batch)?;
+        let (_, mut gradients) = parallel::gradients(&params, &micro, threads)?;
         clip(&mut gradients, 1.0 / count as f32, training.clip);
         let size = StepSize {
             number: step + 1,

@@ -1,4 +1,4 @@
-//! Training sequences in random order, each epoch cut at another place.
+//! Sequences to train on: those of a stream of tokens in random order, each epoch cut at another place.
 //!
 //! Which sequences a step sees follows from the seed and the step's number alone, so that a resumed run needs no more
 //! than that number.
@@ -16,13 +16,59 @@ pub struct Batches<'a> {
     starts: Vec<usize>,
 }
 
-/// Inputs and their successors, several sequences one after the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Several sequences, one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Tokens.
+    /// Tokens; of a model of patches, its only token for each place.
     pub inputs: Vec<u32>,
-    /// The token after each.
+    /// A decoder's: the token after each. An encoder's: the class of each sequence.
     pub targets: Vec<u32>,
+    /// Tokens of each sequence.
+    pub lens: Vec<usize>,
+    /// Of all tokens but the first of each sequence, (n, elements), for a model of patches.
+    pub patches: Vec<f32>,
+    /// What is dropped; nothing where the batch is only measured.
+    pub dropout: Option<Dropout>,
+}
+
+/// Dropout of a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Share of the elements.
+    pub rate: f32,
+    /// Decides which.
+    pub seed: u64,
+}
+
+impl Batch {
+    /// Whole sequences of `seq_len` tokens, without targets.
+    ///
+    /// # Errors
+    /// When they are not whole.
+    pub fn of(tokens: &[u32], seq_len: usize) -> Result<Self> {
+        ensure!(
+            seq_len > 0 && tokens.len().is_multiple_of(seq_len),
+            "{} tokens are not whole sequences of {seq_len}",
+            tokens.len()
+        );
+        Ok(Self {
+            inputs: tokens.to_vec(),
+            lens: vec![seq_len; tokens.len() / seq_len],
+            ..Self::default()
+        })
+    }
+}
+
+/// What a step of the training sees.
+pub trait Samples {
+    /// Sequences of an epoch.
+    fn per_epoch(&self) -> usize;
+
+    /// The `count` sequences of step `step` (from 0), in micro-batches of `micro`.
+    ///
+    /// # Errors
+    /// When a sequence is not what the model reads.
+    fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>>;
 }
 
 impl<'a> Batches<'a> {
@@ -46,29 +92,6 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// Sequences of an epoch.
-    pub fn per_epoch(&self) -> usize {
-        // The cut moves by up to a sequence.
-        (self.tokens.len() - 1) / self.seq_len - 1
-    }
-
-    /// The `count` sequences of step `step` (from 0), in micro-batches of `micro`.
-    pub fn step(&mut self, step: u64, count: usize, micro: usize) -> Vec<Batch> {
-        let mut out = Vec::new();
-        for index in 0..count {
-            if index % micro == 0 {
-                out.push(Batch::default());
-            }
-            let start = self.start(step as usize * count + index);
-            if let Some(batch) = out.last_mut() {
-                let end = start + self.seq_len;
-                batch.inputs.extend(&self.tokens[start..end]);
-                batch.targets.extend(&self.tokens[start + 1..end + 1]);
-            }
-        }
-        out
-    }
-
     fn start(&mut self, number: usize) -> usize {
         let per_epoch = self.per_epoch();
         let epoch = number / per_epoch;
@@ -83,6 +106,30 @@ impl<'a> Batches<'a> {
     }
 }
 
+impl Samples for Batches<'_> {
+    fn per_epoch(&self) -> usize {
+        // The cut moves by up to a sequence.
+        (self.tokens.len() - 1) / self.seq_len - 1
+    }
+
+    fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>> {
+        let mut out = Vec::new();
+        for index in 0..count {
+            if index % micro == 0 {
+                out.push(Batch::default());
+            }
+            let start = self.start(step as usize * count + index);
+            if let Some(batch) = out.last_mut() {
+                let end = start + self.seq_len;
+                batch.inputs.extend(&self.tokens[start..end]);
+                batch.targets.extend(&self.tokens[start + 1..end + 1]);
+                batch.lens.push(self.seq_len);
+            }
+        }
+        Ok(out)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,11 +138,11 @@ mod tests {
     fn a_step_is_a_function_of_its_number() {
         let tokens: Vec<u32> = (0..1000).collect();
         let mut batches = Batches::new(&tokens, 10, 7).unwrap();
-        let third = batches.step(3, 8, 4);
-        let last = batches.step(40, 8, 4);
+        let third = batches.step(3, 8, 4).unwrap();
+        let last = batches.step(40, 8, 4).unwrap();
         let mut again = Batches::new(&tokens, 10, 7).unwrap();
-        assert_eq!(again.step(40, 8, 4), last);
-        assert_eq!(again.step(3, 8, 4), third);
+        assert_eq!(again.step(40, 8, 4).unwrap(), last);
+        assert_eq!(again.step(3, 8, 4).unwrap(), third);
         assert_eq!(third.len(), 2);
         for batch in third {
             let next: Vec<u32> = batch.inputs.iter().map(|token| token + 1).collect();
@@ -108,7 +155,7 @@ mod tests {
         let tokens: Vec<u32> = (0..1001).collect();
         let mut batches = Batches::new(&tokens, 10, 7).unwrap();
         let per_epoch = batches.per_epoch();
-        let mut seen: Vec<u32> = batches.step(0, per_epoch, 1).concat_inputs();
+        let mut seen: Vec<u32> = batches.step(0, per_epoch, 1).unwrap().concat_inputs();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), per_epoch * 10);

@@ -36,11 +36,11 @@ pub struct Position {
     pub step: u64,
     /// Wall clock spent so far.
     pub seconds: f64,
-    /// Summed training loss and tokens since the last measurement.
+    /// Summed training loss and targets since the last measurement.
     pub since: (f64, u64),
     /// Wall clock at the last measurement.
     pub measured_at_seconds: f64,
-    /// Step and bits per byte of the best measurement.
+    /// Step and [`Measurement::cost`] of the best measurement.
     pub best: Option<(u64, f64)>,
     /// Measurements since the best one.
     pub stale: u32,
@@ -104,18 +104,18 @@ impl State {
         write_atomically(path, &bytes)
     }
 
-    /// Loads what [`State::save`] wrote, and the task it belongs to; `end_of_text` is the vocabulary's.
+    /// Loads what [`State::save`] wrote, and the task it belongs to; `end_of_text` is the vocabulary's, if there is one.
     ///
     /// # Errors
     /// When the file is damaged.
-    pub fn load(end_of_text: u32, path: &Path) -> Result<(Self, Task)> {
+    pub fn load(end_of_text: Option<u32>, path: &Path) -> Result<(Self, Task)> {
         let read = || -> Result<(Self, Task)> {
             let bytes = std::fs::read(path)?;
             let (_, header) = SafeTensors::read_metadata(&bytes)?;
             let metadata = header.metadata().as_ref().context("no metadata")?;
             let entry = |key: &str| metadata.get(key).with_context(|| format!("no {key}"));
             let task: Task = serde_json::from_str(entry(TASK)?)?;
-            let config = task.model.config(end_of_text)?;
+            let config = task.config(end_of_text)?;
             let position: Position = serde_json::from_str(entry(POSITION)?)?;
             let tensors = SafeTensors::deserialize(&bytes)?;
             let mut groups = Vec::new();

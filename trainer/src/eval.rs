@@ -1,10 +1,13 @@
-//! Bits per byte of a weights file on a text, as the core computes them.
+//! Bits per byte of a weights file on a text, and its right answers on examples, as the core computes them.
 
+use crate::examples::{Example, Thing};
+use crate::network::highest;
 use crate::package::session_memory;
+use crate::task::Pictures;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
-use attentive::{Block, Model, Session, SessionOptions};
+use attentive::{Block, Encoder, EncoderOptions, Model, Session, SessionOptions};
 use std::sync::Mutex;
 
 /// How a text is scored.
@@ -157,4 +160,76 @@ fn loss(logits: &[f32], target: usize) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
     sum.ln() - f64::from(logits[target] - most)
+}
+
+/// Right answers on examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accuracy {
+    /// Examples whose class has the highest logit.
+    pub right: usize,
+    /// All.
+    pub examples: usize,
+}
+
+impl Accuracy {
+    /// Share of the examples.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.examples.max(1) as f64
+    }
+}
+
+/// Runs an encoder on examples, side by side on `threads` threads. Texts are cut to [`EncoderOptions::len`] tokens.
+///
+/// # Errors
+/// When the model gives no classes, or an example is not what it reads.
+pub fn classes(
+    model: &Model<'_>,
+    examples: &[Example],
+    pictures: Option<&Pictures>,
+    options: &EncoderOptions,
+    backend: Backend,
+    threads: usize,
+) -> Result<Accuracy> {
+    let share = examples.len().div_ceil(threads.max(1)).max(1);
+    let work = |examples: &[Example]| -> Result<usize> {
+        let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(options))];
+        let encoder = Encoder::new(model, options, Block::bytes_mut(&mut memory), backend);
+        let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
+        let mut right = 0;
+        for example in examples {
+            let run = match (&example.thing, pictures) {
+                (Thing::Text(text), _) => {
+                    let mut tokens = encode(model, text)?;
+                    tokens.truncate(options.len);
+                    encoder.run_tokens(&tokens, &[])
+                }
+                (Thing::Picture(pixels), Some(pictures)) => {
+                    let spec = pictures.spec();
+                    let mut patches = vec![0.0; spec.patches() * spec.patch_len()];
+                    spec.cut(pixels, &mut patches)?;
+                    encoder.run_patches(&patches)
+                }
+                (Thing::Picture(_), None) => anyhow::bail!("pictures need to be cut"),
+            };
+            run.map_err(|error| anyhow!("{error}"))?;
+            let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
+            right += usize::from(highest(logits) == example.class as usize);
+        }
+        Ok(right)
+    };
+    let right: Result<Vec<usize>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = examples
+            .chunks(share)
+            .map(|examples| scope.spawn(move || work(examples)))
+            .collect();
+        let stopped = || anyhow!("a thread of the test stopped");
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().map_err(|_| stopped()).and_then(|right| right)
+        };
+        threads.into_iter().map(join).collect()
+    });
+    Ok(Accuracy {
+        right: right?.into_iter().sum(),
+        examples: examples.len(),
+    })
 }

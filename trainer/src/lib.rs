@@ -6,6 +6,7 @@ pub mod chat;
 pub mod checkpoint;
 pub mod corpus;
 pub mod eval;
+pub mod examples;
 pub mod files;
 pub mod import;
 pub mod look;

@@ -21,7 +21,7 @@ enum Command {
     Train(cli::train::Request),
     /// Turn floats into integers: calibrate, fine-tune, measure, write
     Quantize(cli::quantize::Request),
-    /// Measure bits per byte on the held-out text
+    /// Measure a model on what its training did not see
     Eval(cli::eval::Request),
     /// Show what a weights file holds
     Inspect(cli::inspect::Request),

@@ -13,20 +13,31 @@ pub struct Measurement {
     pub step: u64,
     /// Passes over the training part.
     pub epoch: f64,
-    /// Mean loss of the training tokens since the last measurement, in nats a token.
+    /// Mean loss of the training targets since the last measurement, in nats.
     pub train_loss: f64,
-    /// Mean loss of the validation part, in nats a token.
+    /// Mean loss of the validation part, in nats a target.
     pub validation_loss: f64,
     /// e to the validation loss.
     pub perplexity: f64,
-    /// Of the validation part.
-    pub bits_per_byte: f64,
-    /// Training tokens a second since the last measurement, measuring included.
-    pub tokens_per_s: f64,
+    /// Of the validation part, of a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    /// Share of the validation's targets that have the highest logit.
+    #[serde(default)]
+    pub accuracy: f64,
+    /// Training sequences a second since the last measurement, measuring included.
+    pub sequences_per_s: f64,
     /// At this step.
     pub learning_rate: f32,
     /// Wall clock so far.
     pub seconds: f64,
+}
+
+impl Measurement {
+    /// What is to be small: bits per byte, of classes the share of wrong ones.
+    pub fn cost(&self) -> f64 {
+        self.bits_per_byte.unwrap_or(1.0 - self.accuracy)
+    }
 }
 
 /// Writes one JSON object a line.
@@ -76,7 +87,7 @@ fn draw(name: &str, measurements: &[Measurement], svg: &mut String) -> DrawResul
     chart
         .configure_mesh()
         .x_desc("step")
-        .y_desc("loss, nats a token")
+        .y_desc("loss, nats a target")
         .draw()?;
     let train = measurements.iter().map(|m| (m.step, m.train_loss));
     let validation = measurements.iter().map(|m| (m.step, m.validation_loss));

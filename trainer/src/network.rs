@@ -1,11 +1,14 @@
-//! The decoder family on burn: the same models that the core runs, with gradients.
+//! The decoder and the encoder family on burn: the same models that the core runs, with gradients.
 
-use crate::ops::{AttentionShape, activation, attention, cross_entropy, embed, linear, norm};
+use crate::batches::{Batch, Dropout};
+use crate::ops::{
+    AttentionShape, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
+};
 use crate::params::{Params, shapes};
 use anyhow::{Context, Result, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::ops::position::sinusoidal;
-use attentive::{NormPlace, Position, Role, TensorKind};
+use attentive::{NormPlace, Output, Position, Reading, Role, TensorKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
 
@@ -53,38 +56,34 @@ impl Network {
         network
     }
 
-    /// Logits `(n, vocab_len)` of whole sequences: `tokens` holds them one after the other, `seq_len` each.
+    /// Logits of each token over the vocabulary, `(n, vocab_len)`, or of an encoder's sequences over the classes.
     ///
     /// # Errors
-    /// When the tokens are not whole sequences, one is outside the vocabulary, a sequence is longer than a learned
-    /// position table, or attention has a soft cap or sinks.
-    pub fn logits(&self, tokens: &[u32], seq_len: usize) -> Result<Tensor<2>> {
-        self.forward(tokens, seq_len, &mut |_, _, _| {})
+    /// When the lengths do not add up, a token is outside the vocabulary, a sequence is longer than a learned position
+    /// table, attention has a soft cap or sinks, or the model gives something else.
+    pub fn logits(&self, batch: &Batch) -> Result<Tensor<2>> {
+        self.forward(batch, &mut |_, _, _| {})
     }
 
     /// The same, showing the input of every matrix product to `observer`.
     ///
     /// # Errors
     /// As [`Network::logits`].
-    pub fn observed(&self, tokens: &[u32], seq_len: usize, observer: Observer<'_>) -> Result<()> {
-        self.forward(tokens, seq_len, &mut |role, layer, x| {
+    pub fn observed(&self, batch: &Batch, observer: Observer<'_>) -> Result<()> {
+        self.forward(batch, &mut |role, layer, x| {
             let values = x.clone().into_data().try_into_vec::<f32>();
             observer(role, layer, &values.unwrap_or_default());
         })?;
         Ok(())
     }
 
-    /// Summed loss over the tokens in nats, and its gradients in file order.
+    /// Summed loss over the targets in nats, and its gradients in file order.
     ///
     /// # Errors
     /// As [`Network::logits`].
-    pub fn gradients(
-        &self,
-        tokens: &[u32],
-        targets: &[u32],
-        seq_len: usize,
-    ) -> Result<(f64, Vec<Vec<f32>>)> {
-        let loss = self.loss_tensor(tokens, targets, seq_len)?;
+    pub fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Vec<f32>>)> {
+        let logits = self.logits(batch)?;
+        let loss = self.cross_entropy(logits, &batch.targets)?;
         let gradients = loss.backward();
         let mut out = Vec::with_capacity(self.matrices.len());
         for (matrix, vector) in self.matrices.iter().zip(&self.vectors) {
@@ -99,44 +98,49 @@ impl Network {
         Ok((scalar(loss)?, out))
     }
 
-    /// Summed loss over the tokens in nats.
+    /// Summed loss over the targets, and how many of them have the highest logit.
     ///
     /// # Errors
     /// As [`Network::logits`].
-    pub fn loss(&self, tokens: &[u32], targets: &[u32], seq_len: usize) -> Result<f64> {
-        scalar(self.loss_tensor(tokens, targets, seq_len)?)
+    pub fn loss(&self, batch: &Batch) -> Result<Loss> {
+        let logits = self.logits(batch)?;
+        let [_, width] = logits.dims();
+        let values = logits.clone().into_data().try_into_vec::<f32>();
+        let values = values.context("logits are f32")?;
+        let right = |(row, target): &(&[f32], &u32)| highest(row) == **target as usize;
+        let rows = values.chunks_exact(width).zip(&batch.targets);
+        Ok(Loss {
+            right: rows.filter(right).count(),
+            nats: scalar(self.cross_entropy(logits, &batch.targets)?)?,
+        })
     }
 
-    fn loss_tensor(&self, tokens: &[u32], targets: &[u32], seq_len: usize) -> Result<Tensor<1>> {
-        self.check(targets)?;
-        let logits = self.logits(tokens, seq_len)?;
-        Ok(cross_entropy(self.backend, logits, targets.into()))
-    }
-
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let vocab_len = self.config.vocab_len;
-        let outside = tokens.iter().find(|&&token| token as usize >= vocab_len);
+    fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32]) -> Result<Tensor<1>> {
+        let [rows, width] = logits.dims();
         ensure!(
-            outside.is_none(),
-            "token {outside:?} is outside the vocabulary of {vocab_len}"
+            rows == targets.len(),
+            "{rows} rows of logits have {} targets",
+            targets.len()
         );
-        Ok(())
+        inside(targets, width)?;
+        Ok(cross_entropy(self.backend, logits, targets.into()))
     }
 
     fn forward(
         &self,
-        tokens: &[u32],
-        seq_len: usize,
+        batch: &Batch,
         observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
     ) -> Result<Tensor<2>> {
+        let (tokens, lens) = (&batch.inputs, &batch.lens);
         ensure!(
-            seq_len > 0 && tokens.len().is_multiple_of(seq_len),
-            "{} tokens are not whole sequences of {seq_len}",
+            tokens.len() == lens.iter().sum::<usize>() && !lens.contains(&0),
+            "{} tokens are not sequences of {lens:?}",
             tokens.len()
         );
-        self.check(tokens)?;
-        let mut x = self.embedded(tokens, seq_len)?;
-        let shape = AttentionShape::new(&self.config, seq_len)?;
+        inside(tokens, self.config.vocab_len)?;
+        let mut drop = Drops::new(batch.dropout);
+        let mut x = drop.apply(self.embedded(batch, observe)?);
+        let shape = AttentionShape::new(&self.config, lens)?;
         let pre = self.config.norm_place == NormPlace::Pre;
         for layer in (0..self.config.layers).map(Some) {
             let attend = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
@@ -153,15 +157,18 @@ impl Network {
             let attn_norm = |x| self.norm(x, Role::AttnNormGain, Role::AttnNormBias, layer);
             let ffn_norm = |x| self.norm(x, Role::FfnNormGain, Role::FfnNormBias, layer);
             if pre {
-                x = x.clone() + attend(attn_norm(x)?, observe)?;
-                x = x.clone() + feed(ffn_norm(x)?, observe)?;
+                x = x.clone() + drop.apply(attend(attn_norm(x)?, observe)?);
+                x = x.clone() + drop.apply(feed(ffn_norm(x)?, observe)?);
             } else {
-                x = attn_norm(x.clone() + attend(x, observe)?)?;
-                x = ffn_norm(x.clone() + feed(x, observe)?)?;
+                x = attn_norm(x.clone() + drop.apply(attend(x, observe)?))?;
+                x = ffn_norm(x.clone() + drop.apply(feed(x, observe)?))?;
             }
         }
         if self.config.final_norm {
             x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None)?;
+        }
+        if let Some(reading) = self.config.reading() {
+            return self.classes(x, reading, lens, observe);
         }
         let output = match self.config.tied {
             true => Role::TokenEmbedding,
@@ -170,30 +177,93 @@ impl Network {
         self.linear(x, output, Role::OutputBias, None, observe)
     }
 
-    fn embedded(&self, tokens: &[u32], seq_len: usize) -> Result<Tensor<2>> {
+    /// Logits of an encoder's classes, `(sequences, classes)`.
+    fn classes(
+        &self,
+        x: Tensor<2>,
+        reading: &Reading,
+        lens: &[usize],
+        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+    ) -> Result<Tensor<2>> {
+        ensure!(
+            matches!(reading.output, Output::Classes(_)) && !reading.pooler && reading.types == 0,
+            "the trainer has gradients for encoders that tell classes apart, without types and without a pooler"
+        );
+        let pooled = pool(x, reading.pooling, lens);
+        self.linear(pooled, Role::HeadWeight, Role::HeadBias, None, observe)
+    }
+
+    fn embedded(
+        &self,
+        batch: &Batch,
+        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+    ) -> Result<Tensor<2>> {
         let table = self.matrix(Role::TokenEmbedding, None)?;
-        let x = embed(table, tokens.into(), self.config.embedding_scale);
-        match self.config.position {
+        let scale = self.config.embedding_scale;
+        let (tokens, lens) = (&batch.inputs, &batch.lens);
+        let x = match self.config.has(Role::PatchWeight) {
+            false => embed(table, tokens.as_slice().into(), scale),
+            true => {
+                // Row 0 is the token's, the others are those of the patches in their order.
+                let first = embed(table, [0].as_slice().into(), scale);
+                let patches = self.patches(batch, observe)?;
+                let mut patch = 0..;
+                let row = |at| {
+                    if at == 0 {
+                        Some(0)
+                    } else {
+                        patch.next().map(|p| p + 1)
+                    }
+                };
+                let rows: Option<Vec<u32>> = lens.iter().flat_map(|len| 0..*len).map(row).collect();
+                let rows = rows.context("a row for each token")?;
+                embed(Tensor::cat(vec![first, patches], 0), rows.into(), 1.0)
+            }
+        };
+        let places = || lens.iter().flat_map(|len| 0..*len);
+        let x = match self.config.position {
             Position::Learned => {
                 let most = self.config.context_len;
+                let longest = lens.iter().copied().max().unwrap_or(0);
                 ensure!(
-                    seq_len <= most,
-                    "{seq_len} tokens exceed the {most} learned positions"
+                    longest <= most,
+                    "{longest} tokens exceed the {most} learned positions"
                 );
-                let ids: Arc<[u32]> = (0..tokens.len()).map(|at| (at % seq_len) as u32).collect();
-                Ok(x + embed(self.matrix(Role::PositionEmbedding, None)?, ids, 1.0))
+                let ids: Arc<[u32]> = places().map(|at| at as u32).collect();
+                x + embed(self.matrix(Role::PositionEmbedding, None)?, ids, 1.0)
             }
             Position::Sinusoidal => {
                 let dim = self.config.dim;
                 let mut rows = vec![0.0; tokens.len() * dim];
-                for (at, row) in rows.chunks_exact_mut(dim).enumerate() {
-                    sinusoidal(at % seq_len, row);
+                for (at, row) in places().zip(rows.chunks_exact_mut(dim)) {
+                    sinusoidal(at, row);
                 }
                 let data = TensorData::new(rows, [tokens.len(), dim]);
-                Ok(x.clone() + Tensor::from_data(data, &x.device()))
+                x.clone() + Tensor::from_data(data, &x.device())
             }
-            Position::None | Position::Rotary { .. } => Ok(x),
+            Position::None | Position::Rotary { .. } => x,
+        };
+        match self.config.has(Role::EmbeddingNormGain) {
+            true => self.norm(x, Role::EmbeddingNormGain, Role::EmbeddingNormBias, None),
+            false => Ok(x),
         }
+    }
+
+    fn patches(
+        &self,
+        batch: &Batch,
+        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+    ) -> Result<Tensor<2>> {
+        let elements = self.config.reading().map_or(0, |reading| reading.patch);
+        let n = batch.inputs.len() - batch.lens.len();
+        ensure!(
+            batch.patches.len() == n * elements,
+            "{} elements are not {n} patches of {elements}",
+            batch.patches.len()
+        );
+        let data = TensorData::new(batch.patches.clone(), [n, elements]);
+        let x = Tensor::from_data(data, &Device::flex().autodiff());
+        self.linear(x, Role::PatchWeight, Role::PatchBias, None, observe)
     }
 
     /// x·wᵀ, and the bias where the model has one.
@@ -241,6 +311,59 @@ impl Network {
         let index = self.config.tensor_index(role, layer)?;
         self.vectors.get(index)?.clone()
     }
+}
+
+/// Of some targets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loss {
+    /// Summed, in nats.
+    pub nats: f64,
+    /// How many have the highest logit.
+    pub right: usize,
+}
+
+/// The place of the highest logit, of equals the first.
+pub fn highest(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Dropout at one place of the network after the other, each with a seed of its own.
+struct Drops {
+    dropout: Option<Dropout>,
+    places: u64,
+}
+
+impl Drops {
+    fn new(dropout: Option<Dropout>) -> Self {
+        Self { dropout, places: 0 }
+    }
+
+    fn apply(&mut self, x: Tensor<2>) -> Tensor<2> {
+        let Some(Dropout { rate, seed }) = self.dropout else {
+            return x;
+        };
+        self.places += 1;
+        dropout(
+            x,
+            rate,
+            seed ^ self.places.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        )
+    }
+}
+
+fn inside(tokens: &[u32], len: usize) -> Result<()> {
+    let outside = tokens.iter().find(|&&token| token as usize >= len);
+    ensure!(
+        outside.is_none(),
+        "token {outside:?} is outside the vocabulary of {len}"
+    );
+    Ok(())
 }
 
 fn scalar(loss: Tensor<1>) -> Result<f64> {

@@ -8,7 +8,7 @@ use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::pack::{choose_scales, choose_scales_and_minima};
-use attentive::pack::{PackError, Recipe, ScaleMethod};
+use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
 use half::f16;
 use memmap2::Mmap;
@@ -97,13 +97,13 @@ pub fn parameters(format: WeightFormat, scales: &[f16], at: usize) -> (f16, f16)
 /// When a weight does not fit its format, or the provenance is too long.
 pub fn pack(
     params: &Params,
-    vocabulary: &Vocabulary,
+    vocabulary: Option<&Vocabulary>,
     provenance: &Provenance,
     formats: Formats,
     scales: &Scales,
 ) -> Result<Vec<Block>> {
     let provenance = provenance.to_toml()?;
-    vocabulary.with_parts(|tokenizer| {
+    let pack = |tokenizer: TokenizerParts<'_>| {
         let format = |shape: &TensorShape| formats.of(shape);
         let recipe = Recipe {
             config: &params.config,
@@ -122,7 +122,11 @@ pub fn pack(
         });
         written.map_err(|error| anyhow!("packing: {error}"))?;
         Ok(file)
-    })
+    };
+    match vocabulary {
+        Some(vocabulary) => vocabulary.with_parts(pack),
+        None => pack(TokenizerParts::None),
+    }
 }
 
 /// Writes a packed model after checking that it reads back.

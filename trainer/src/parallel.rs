@@ -4,7 +4,7 @@
 //! does not depend on the number of threads or on which was faster.
 
 use crate::batches::Batch;
-use crate::network::Network;
+use crate::network::{Loss, Network};
 use crate::params::Params;
 use anyhow::{Context, Result};
 use attentive::kernels::Backend;
@@ -60,12 +60,9 @@ fn each<T: Send>(
 pub fn gradients(
     params: &Params,
     batches: &[Batch],
-    seq_len: usize,
     threads: usize,
 ) -> Result<(f64, Vec<Vec<f32>>)> {
-    let parts = each(params, batches, threads, true, |network, batch| {
-        network.gradients(&batch.inputs, &batch.targets, seq_len)
-    })?;
+    let parts = each(params, batches, threads, true, Network::gradients)?;
     let mut parts = parts.into_iter();
     let (mut loss, mut sum) = parts.next().context("a step without sequences")?;
     for (part_loss, part) in parts {
@@ -79,13 +76,14 @@ pub fn gradients(
     Ok((loss, sum))
 }
 
-/// Summed loss in nats.
+/// Summed loss.
 ///
 /// # Errors
 /// Those of [`Network::loss`].
-pub fn loss(params: &Params, batches: &[Batch], seq_len: usize, threads: usize) -> Result<f64> {
-    let parts = each(params, batches, threads, false, |network, batch| {
-        network.loss(&batch.inputs, &batch.targets, seq_len)
-    })?;
-    Ok(parts.into_iter().sum())
+pub fn loss(params: &Params, batches: &[Batch], threads: usize) -> Result<Loss> {
+    let parts = each(params, batches, threads, false, Network::loss)?;
+    Ok(parts.into_iter().fold(Loss::default(), |sum, part| Loss {
+        nats: sum.nats + part.nats,
+        right: sum.right + part.right,
+    }))
 }

@@ -30,7 +30,10 @@ impl Params {
         let tensors = shapes(&config).map(|shape| {
             let len = shape.rows * shape.cols;
             match shape.role {
-                Role::AttnNormGain | Role::FfnNormGain | Role::FinalNormGain => vec![1.0; len],
+                Role::AttnNormGain
+                | Role::FfnNormGain
+                | Role::FinalNormGain
+                | Role::EmbeddingNormGain => vec![1.0; len],
                 _ if shape.kind == TensorKind::Vector => vec![0.0; len],
                 Role::OutWeight | Role::DownWeight => random.normal(len, residual),
                 _ => random.normal(len, deviation),

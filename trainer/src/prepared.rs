@@ -1,35 +1,79 @@
-//! A task's text as tokens.
+//! A task's data as tokens and patches.
 
-use crate::batches::Batch;
+use crate::batches::{Batch, Batches, Samples};
 use crate::corpus::{self, Parts};
-use crate::task::Task;
+use crate::examples::{Encoded, Example, Examples, Shuffled, Thing};
+use crate::task::{Task, Training};
 use crate::vocabulary::Vocabulary;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-/// Tokens of the training part and of the validation part.
-pub struct Prepared {
-    /// The tokenizer.
-    pub vocabulary: Vocabulary,
-    /// All documents' training parts, each after [`END_OF_TEXT`](crate::vocabulary::END_OF_TEXT).
-    pub train: Vec<u32>,
-    /// Windows over each document's validation part.
-    pub validation: Vec<Batch>,
-    /// Bytes that the validation's targets stand for.
-    pub validation_bytes: usize,
-    /// Bytes of the cleaned training part.
-    pub train_bytes: usize,
+/// What a task's data is, in three parts.
+pub enum Corpus {
+    /// Documents, to continue.
+    Text(Vec<Parts>),
+    /// Examples, to tell apart.
+    Labelled(Examples),
 }
 
-/// Loads, cleans and splits the task's documents.
-///
-/// # Errors
-/// When they cannot be read or are too short to be split.
-pub fn parts(task: &Task) -> Result<Vec<Parts>> {
-    let data = &task.data;
-    let documents = corpus::load(&data.texts)?;
-    let split =
-        |document: &corpus::Document| document.split(data.validation_share, data.test_share);
-    documents.iter().map(split).collect()
+impl Corpus {
+    /// Loads, cleans and splits the task's data.
+    ///
+    /// # Errors
+    /// When it cannot be read or is too short to be split.
+    pub fn load(task: &Task) -> Result<Self> {
+        let data = &task.data;
+        let Some(texts) = &data.texts else {
+            return Ok(Self::Labelled(Examples::load(task)?));
+        };
+        let documents = corpus::load(texts)?;
+        let split =
+            |document: &corpus::Document| document.split(data.validation_share, data.test_share);
+        let parts: Result<_> = documents.iter().map(split).collect();
+        Ok(Self::Text(parts?))
+    }
+
+    /// Names of the classes.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Text(_) => None,
+            Self::Labelled(examples) => Some(examples.labels.clone()),
+        }
+    }
+
+    /// Texts to train a tokenizer on; none of pictures.
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Text(parts) => parts.iter().map(|part| part.train.as_str()).collect(),
+            Self::Labelled(examples) => examples.train.iter().filter_map(text_of).collect(),
+        }
+    }
+}
+
+fn text_of(example: &Example) -> Option<&str> {
+    match &example.thing {
+        Thing::Text(text) => Some(text),
+        Thing::Picture(_) => None,
+    }
+}
+
+/// What a model is trained on.
+enum Train {
+    /// All documents' training parts, each after [`END_OF_TEXT`](crate::vocabulary::END_OF_TEXT).
+    Tokens(Vec<u32>),
+    Examples(Encoded),
+}
+
+/// What is trained on and what is measured in between, as the model reads it.
+pub struct Prepared {
+    /// The tokenizer; none of pictures.
+    pub vocabulary: Option<Vocabulary>,
+    train: Train,
+    /// Windows over each document's validation part, or the examples of that part.
+    pub validation: Vec<Batch>,
+    /// Bytes that the validation's targets stand for; 0 of classes.
+    pub validation_bytes: usize,
+    /// A line about it.
+    pub summary: String,
 }
 
 impl Prepared {
@@ -37,23 +81,36 @@ impl Prepared {
     ///
     /// # Errors
     /// When the text is too small for the vocabulary, or the tokenizer fails.
-    pub fn new(task: &Task, parts: &[Parts], vocabulary: Option<Vocabulary>) -> Result<Self> {
+    pub fn new(task: &Task, corpus: &Corpus, vocabulary: Option<Vocabulary>) -> Result<Self> {
         let vocab_len = task.model.vocab_len;
-        let texts: Vec<&str> = parts.iter().map(|part| part.train.as_str()).collect();
+        let texts = corpus.texts();
         let vocabulary = match vocabulary {
-            Some(vocabulary) => vocabulary,
-            None => Vocabulary::train(&texts, vocab_len)?,
+            Some(vocabulary) => Some(vocabulary),
+            None if texts.is_empty() => None,
+            None => Some(Vocabulary::train(&texts, vocab_len)?),
         };
+        let tokens = vocabulary.as_ref().map_or(0, Vocabulary::len);
         ensure!(
-            vocabulary.len() <= vocab_len,
-            "the tokenizer has {} tokens, the model {vocab_len}",
-            vocabulary.len()
+            tokens <= vocab_len,
+            "the tokenizer has {tokens} tokens, the model {vocab_len}"
         );
+        match corpus {
+            Corpus::Text(parts) => {
+                let vocabulary = vocabulary.context("a text needs a tokenizer")?;
+                Self::of_text(task, parts, vocabulary)
+            }
+            Corpus::Labelled(examples) => Self::of_examples(task, examples, vocabulary),
+        }
+    }
+
+    fn of_text(task: &Task, parts: &[Parts], vocabulary: Vocabulary) -> Result<Self> {
         let seq_len = task.training.seq_len;
-        let train = train_tokens(parts, &vocabulary)?;
+        let mut train = Vec::new();
         let mut validation = Vec::new();
         let mut validation_bytes = 0;
         for part in parts {
+            train.push(vocabulary.end_of_text());
+            train.extend(vocabulary.encode(&part.train)?);
             let mut tokens = vec![vocabulary.end_of_text()];
             tokens.extend(vocabulary.encode(&part.validation)?);
             for batch in windows(&tokens, seq_len, task.training.micro_batch) {
@@ -66,27 +123,51 @@ impl Prepared {
             !validation.is_empty(),
             "no document's validation part has a whole sequence of {seq_len} tokens"
         );
+        let bytes: usize = parts.iter().map(|part| part.train.len()).sum();
+        let each = bytes as f64 / train.len() as f64;
+        let summary = format!("{} training tokens ({each:.2} bytes each)", train.len());
         Ok(Self {
-            vocabulary,
-            train,
+            vocabulary: Some(vocabulary),
+            train: Train::Tokens(train),
             validation,
             validation_bytes,
-            train_bytes: texts.iter().map(|text| text.len()).sum(),
+            summary,
         })
     }
-}
 
-/// Tokens of all documents' training parts, each after the token that ends a text.
-///
-/// # Errors
-/// When the tokenizer fails.
-pub fn train_tokens(parts: &[Parts], vocabulary: &Vocabulary) -> Result<Vec<u32>> {
-    let mut tokens = Vec::new();
-    for part in parts {
-        tokens.push(vocabulary.end_of_text());
-        tokens.extend(vocabulary.encode(&part.train)?);
+    fn of_examples(
+        task: &Task,
+        examples: &Examples,
+        vocabulary: Option<Vocabulary>,
+    ) -> Result<Self> {
+        let train = Encoded::new(task, &examples.train, vocabulary.as_ref())?;
+        let validation = Encoded::new(task, &examples.validation, vocabulary.as_ref())?;
+        let summary = format!(
+            "{} training examples of {} classes, {} tokens at most ({} cut)",
+            train.len(),
+            examples.labels.len(),
+            train.longest,
+            train.cut
+        );
+        Ok(Self {
+            validation: validation.batches(task.training.micro_batch)?,
+            train: Train::Examples(train),
+            vocabulary,
+            validation_bytes: 0,
+            summary,
+        })
     }
-    Ok(tokens)
+
+    /// The training part in the order of that seed.
+    ///
+    /// # Errors
+    /// When there is too little of it.
+    pub fn samples(&self, training: &Training, seed: u64) -> Result<Box<dyn Samples + '_>> {
+        Ok(match &self.train {
+            Train::Tokens(tokens) => Box::new(Batches::new(tokens, training.seq_len, seed)?),
+            Train::Examples(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
+        })
+    }
 }
 
 /// Successive windows without overlap, `micro` a batch; a rest shorter than a window is left out.
@@ -101,6 +182,7 @@ pub fn windows(tokens: &[u32], seq_len: usize, micro: usize) -> Vec<Batch> {
         if let Some(batch) = out.last_mut() {
             batch.inputs.extend(&tokens[start..start + seq_len]);
             batch.targets.extend(&tokens[start + 1..=start + seq_len]);
+            batch.lens.push(seq_len);
         }
     }
     out

@@ -1,20 +1,19 @@
 //! From a run's weights to measured weights files.
 
-use crate::corpus::Parts;
-use crate::eval::{self, Score, Windows};
+use crate::eval::{self, Accuracy, Score, Windows};
 use crate::package::{self, Formats, Scales};
 use crate::parallel;
 use crate::params::Params;
-use crate::prepared;
-use crate::provenance::{Provenance, Quantization, Test, rounded};
+use crate::prepared::{Corpus, Prepared};
+use crate::provenance::{ClassTest, Provenance, Quantization, Test, TextTest, rounded};
 use crate::quantize;
-use crate::task::Task;
+use crate::task::{Task, Training};
 use crate::train::Run;
 use crate::vocabulary::Vocabulary;
 use anyhow::{Result, anyhow};
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
-use attentive::{Block, Model, SessionOptions};
+use attentive::{Block, EncoderOptions, Model, SessionOptions};
 use std::path::{Path, PathBuf};
 
 /// int8 with a scale for each row, vectors as f16. A scale for each 32 columns is 0.01 % better on the default model,
@@ -39,22 +38,56 @@ const CALIBRATION: usize = 64;
 pub struct Source {
     /// Weights.
     pub params: Params,
-    /// Tokenizer.
-    pub vocabulary: Vocabulary,
+    /// Tokenizer, of texts.
+    pub vocabulary: Option<Vocabulary>,
     /// Record of the floats.
     pub provenance: Provenance,
-    /// The task, for its text.
+    /// The task, for its data.
     pub task: Task,
-    /// Its text.
-    pub parts: Vec<Parts>,
+    /// Its data.
+    pub corpus: Corpus,
 }
 
 /// A packed and measured model.
 pub struct Product {
     /// The file.
     pub file: Vec<Block>,
-    /// On the held-out text.
-    pub score: Score,
+    /// On what was held out.
+    pub quality: Quality,
+}
+
+/// How good a model is.
+#[derive(Clone, Copy, Debug)]
+pub enum Quality {
+    /// On a text.
+    Text(Score),
+    /// On examples.
+    Classes(Accuracy),
+}
+
+impl Quality {
+    /// Bits per byte, or the share of examples that are right.
+    pub fn figure(&self) -> f64 {
+        match self {
+            Self::Text(score) => score.bits_per_byte(),
+            Self::Classes(accuracy) => accuracy.share(),
+        }
+    }
+}
+
+impl std::fmt::Display for Quality {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(score) => {
+                let (bits, perplexity) = (score.bits_per_byte(), score.perplexity());
+                write!(f, "{bits:.4} bits/byte, perplexity {perplexity:.2}")
+            }
+            Self::Classes(Accuracy { right, examples }) => {
+                let percent = 100.0 * self.figure();
+                write!(f, "accuracy {percent:.2} % ({right} of {examples})")
+            }
+        }
+    }
 }
 
 impl Source {
@@ -63,11 +96,12 @@ impl Source {
     /// # Errors
     /// When the text cannot be read.
     pub fn of_run(run: Run) -> Result<Self> {
+        let corpus = Corpus::load(&run.task)?;
         Ok(Self {
             params: run.state.best_params(),
-            provenance: Provenance::of(&run.task, &run.state),
+            provenance: Provenance::of(&run.task, &run.state, corpus.labels()),
             vocabulary: run.vocabulary,
-            parts: prepared::parts(&run.task)?,
+            corpus,
             task: run.task,
         })
     }
@@ -77,26 +111,29 @@ impl Source {
         self.params.config.context_len
     }
 
-    /// Tokens of the training part.
+    /// The data as the model reads it.
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn train_tokens(&self) -> Result<Vec<u32>> {
-        prepared::train_tokens(&self.parts, &self.vocabulary)
+    pub fn prepared(&self) -> Result<Prepared> {
+        Prepared::new(&self.task, &self.corpus, self.vocabulary.clone())
     }
 
-    /// How much each column of each matrix matters, from activations on training text.
+    /// How much each column of each matrix matters, from activations on some of what it is trained on.
     ///
     /// # Errors
     /// Those of the forward pass.
-    pub fn importance(&self, tokens: &[u32]) -> Result<Vec<Option<Vec<f32>>>> {
-        let seq_len = self.task.training.seq_len;
-        let mut batches = crate::batches::Batches::new(tokens, seq_len, self.task.training.seed)?;
-        let batches = batches.step(0, CALIBRATION.min(batches.per_epoch()), 4);
-        quantize::importance(&self.params, &batches, seq_len)
+    pub fn importance(&self, prepared: &Prepared) -> Result<Vec<Option<Vec<f32>>>> {
+        let training = Training {
+            dropout: 0.0,
+            ..self.task.training.clone()
+        };
+        let mut samples = prepared.samples(&training, training.seed)?;
+        let batches = samples.step(0, CALIBRATION.min(samples.per_epoch()), 4)?;
+        quantize::importance(&self.params, &batches)
     }
 
-    /// Packs the weights and measures them on the held-out text through the core; the file records the result.
+    /// Packs the weights and measures them on what was held out through the core; the file records the result.
     ///
     /// # Errors
     /// When a weight does not fit its format.
@@ -106,22 +143,31 @@ impl Source {
         formats: Formats,
         scales: &Scales,
         quantization: Option<Quantization>,
-        f32_bits: Option<f64>,
+        f32_figure: Option<f64>,
     ) -> Result<Product> {
         let mut provenance = self.provenance.clone();
         provenance.quantization = quantization;
-        let draft = package::pack(params, &self.vocabulary, &provenance, formats, scales)?;
-        let score = measure(&draft, &self.parts, self.context())?;
-        let bits = score.bits_per_byte();
-        provenance.test = Some(Test {
-            bits_per_byte: rounded(bits),
-            bits_per_byte_f32: rounded(f32_bits.unwrap_or(bits)),
-            perplexity: rounded(score.perplexity()),
-            bytes: score.bytes as u64,
-            context: self.context() as u64,
+        let vocabulary = self.vocabulary.as_ref();
+        let draft = package::pack(params, vocabulary, &provenance, formats, scales)?;
+        let quality = measure(&draft, &self.task, &self.corpus, self.context())?;
+        let figure = quality.figure();
+        let floats = rounded(f32_figure.unwrap_or(figure));
+        provenance.test = Some(match quality {
+            Quality::Text(score) => Test::Text(TextTest {
+                bits_per_byte: rounded(figure),
+                bits_per_byte_f32: floats,
+                perplexity: rounded(score.perplexity()),
+                bytes: score.bytes as u64,
+                context: self.context() as u64,
+            }),
+            Quality::Classes(accuracy) => Test::Classes(ClassTest {
+                accuracy: rounded(figure),
+                accuracy_f32: floats,
+                examples: accuracy.examples as u64,
+            }),
         });
-        let file = package::pack(params, &self.vocabulary, &provenance, formats, scales)?;
-        Ok(Product { file, score })
+        let file = package::pack(params, vocabulary, &provenance, formats, scales)?;
+        Ok(Product { file, quality })
     }
 
     /// The f32 file.
@@ -133,15 +179,20 @@ impl Source {
         self.product(&self.params, Formats::F32, &scales, None, None)
     }
 
-    /// The int8 file by calibration.
+    /// The file with these formats by calibration.
     ///
     /// # Errors
     /// As [`Source::product`].
-    pub fn int8(&self, command: &str, f32_bits: f64) -> Result<Product> {
-        let importance = self.importance(&self.train_tokens()?)?;
-        let scales = package::scales(&self.params, INT8, &importance)?;
-        let record = record(command, INT8, 0);
-        self.product(&self.params, INT8, &scales, Some(record), Some(f32_bits))
+    pub fn calibrated(
+        &self,
+        formats: Formats,
+        importance: &[Option<Vec<f32>>],
+        f32_figure: f64,
+    ) -> Result<Product> {
+        let scales = package::scales(&self.params, formats, importance)?;
+        let record = record(&self.provenance.command, formats, 0);
+        let params = &self.params;
+        self.product(params, formats, &scales, Some(record), Some(f32_figure))
     }
 }
 
@@ -155,33 +206,47 @@ pub fn record(command: &str, formats: Formats, fine_tuning_steps: u64) -> Quanti
     }
 }
 
-/// Bits per byte and the like of a packed file on the test parts, with f32 keys and values.
-fn measure(file: &[Block], parts: &[Parts], context: usize) -> Result<Score> {
+/// Quality of a packed file on the test parts, with f32 keys and values.
+fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Result<Quality> {
     let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
-    let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
-    eval::test(
-        &model,
-        &texts,
-        Windows::halves(context),
-        &SessionOptions::new(context).with_kv(KvDtype::F32),
-        Backend::detect(),
-        parallel::threads(),
-    )
+    let (backend, threads) = (Backend::detect(), parallel::threads());
+    match corpus {
+        Corpus::Text(parts) => {
+            let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
+            let options = SessionOptions::new(context).with_kv(KvDtype::F32);
+            let windows = Windows::halves(context);
+            let score = eval::test(&model, &texts, windows, &options, backend, threads)?;
+            Ok(Quality::Text(score))
+        }
+        Corpus::Labelled(examples) => {
+            let pictures = task.data.pictures.as_ref();
+            let options = EncoderOptions::new(context);
+            let examples = &examples.test;
+            let accuracy = eval::classes(&model, examples, pictures, &options, backend, threads)?;
+            Ok(Quality::Classes(accuracy))
+        }
+    }
 }
 
-/// Writes the f32 and int8 files of a finished run and prints their paths.
+/// Writes the f32 and int8 files of a finished run, of classes int4 too, and prints their paths.
 ///
 /// # Errors
 /// As [`Source::product`], and when a file cannot be written.
 pub fn finish(run: Run) -> Result<()> {
     let (out, name) = (run.out.clone(), run.task.name.clone());
     let source = Source::of_run(run)?;
-    println!("measuring on the held-out text …");
+    println!("measuring on what was held out …");
     let f32 = source.f32()?;
     write(&f32, &file_name(&out, &name, "f32"))?;
-    let command = source.provenance.command.clone();
-    let int8 = source.int8(&command, f32.score.bits_per_byte())?;
-    write(&int8, &file_name(&out, &name, "int8"))
+    let importance = source.importance(&source.prepared()?)?;
+    let floats = f32.quality.figure();
+    let int8 = source.calibrated(INT8, &importance, floats)?;
+    write(&int8, &file_name(&out, &name, "int8"))?;
+    if let Corpus::Labelled(_) = source.corpus {
+        let int4 = source.calibrated(INT4, &importance, floats)?;
+        write(&int4, &file_name(&out, &name, "int4"))?;
+    }
+    Ok(())
 }
 
 /// `out/name-format.attn`.
@@ -196,9 +261,8 @@ pub fn file_name(out: &Path, name: &str, format: &str) -> PathBuf {
 pub fn write(product: &Product, path: &Path) -> Result<()> {
     package::write(&product.file, path)?;
     println!(
-        "{:.4} bits/byte, perplexity {:.2}, {} bytes: {}",
-        product.score.bits_per_byte(),
-        product.score.perplexity(),
+        "{}, {} bytes: {}",
+        product.quality,
         Block::bytes(&product.file).len(),
         path.display()
     );

@@ -32,11 +32,11 @@ impl Progress {
     }
 
     /// The state after a step.
-    pub fn step(&self, done: f64, loss: f64, tokens_per_s: f64, left: Duration) {
+    pub fn step(&self, done: f64, loss: f64, sequences_per_s: f64, left: Duration) {
         self.bar
             .set_position((done.clamp(0.0, 1.0) * PARTS as f64) as u64);
         self.bar.set_message(format!(
-            "loss {loss:.3}  {tokens_per_s:.0} tokens/s  {} left",
+            "loss {loss:.3}  {sequences_per_s:.0} sequences/s  {} left",
             clock(left)
         ));
     }

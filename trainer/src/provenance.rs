@@ -16,19 +16,40 @@ pub struct Provenance {
     pub command: String,
     /// Seed of the run.
     pub seed: u64,
-    /// The text.
+    /// Names of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// The data.
     pub data: Text,
+    /// How pictures become patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<Picture>,
     /// The run.
     pub training: Run,
     /// How the floats became integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
-    /// On the held-out text.
+    /// On what was held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Test>,
 }
 
-/// The text.
+/// How pictures become patches: grey, in the order of [`PatchSpec`](attentive::frontend::PatchSpec).
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Picture {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Subtracted from pixels of 0 to 1.
+    pub mean: f32,
+    /// What they are then divided by.
+    pub deviation: f32,
+}
+
+/// The data.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Text {
     /// Whence.
@@ -44,10 +65,18 @@ pub struct Text {
 pub struct Run {
     /// Steps of the weights in the file.
     pub step: u64,
-    /// Tokens seen until then.
-    pub tokens: u64,
-    /// Of the validation part at that step.
-    pub validation_bits_per_byte: f64,
+    /// Examples seen until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<u64>,
+    /// Tokens seen until then, of a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Of the validation part at that step, of a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_bits_per_byte: Option<f64>,
+    /// Of the validation part at that step, of classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     /// Wall clock of the whole run.
     pub seconds: u64,
 }
@@ -65,9 +94,30 @@ pub struct Quantization {
     pub fine_tuning_steps: u64,
 }
 
+/// On what was held out.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Test {
+    /// Of a text.
+    Text(TextTest),
+    /// Of examples.
+    Classes(ClassTest),
+}
+
+/// On held-out examples.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ClassTest {
+    /// Share of the examples whose class has the highest logit.
+    pub accuracy: f64,
+    /// The same with the f32 weights.
+    pub accuracy_f32: f64,
+    /// Examples.
+    pub examples: u64,
+}
+
 /// On the held-out text.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Test {
+pub struct TextTest {
     /// Bits per byte of the cleaned text.
     pub bits_per_byte: f64,
     /// Bits per byte of the f32 weights.
@@ -81,30 +131,48 @@ pub struct Test {
 }
 
 impl Provenance {
-    /// Of a run's best weights.
-    pub fn of(task: &Task, state: &State) -> Self {
+    /// Of a run's best weights; `labels` are the names of the classes.
+    pub fn of(task: &Task, state: &State, labels: Option<Vec<String>>) -> Self {
         let position = &state.position;
         let default = || format!("trainer/tasks/{}.toml", task.name);
         let path = position.task_path.clone().unwrap_or_else(default);
-        let (step, bits) = position.best.unwrap_or((position.step, f64::NAN));
+        let (step, cost) = position.best.unwrap_or((position.step, f64::NAN));
         let training = &task.training;
+        let data = &task.data;
+        let text = data.texts.is_some();
+        let split = match text {
+            true => "whole chapters at the end of every document",
+            false => "examples by a fixed shuffle",
+        };
+        let sequences = step * training.batch as u64;
+        let picture = data.pictures.as_ref().map(|pictures| Picture {
+            height: pictures.height,
+            width: pictures.width,
+            patch: pictures.patch,
+            mean: pictures.mean,
+            deviation: pictures.deviation,
+        });
         Self {
             name: task.name.clone(),
             command: format!("attentive train {path}"),
             task: path,
             seed: training.seed,
+            labels,
             data: Text {
-                source: task.data.source.clone(),
-                licence: task.data.licence.clone(),
+                source: data.source.clone(),
+                licence: data.licence.clone(),
                 split: format!(
-                    "whole chapters at the end of every document: {} test, {} validation before it",
-                    task.data.test_share, task.data.validation_share
+                    "{split}: {} test, {} validation before it",
+                    data.test_share, data.validation_share
                 ),
             },
+            picture,
             training: Run {
                 step,
-                tokens: step * (training.batch * training.seq_len) as u64,
-                validation_bits_per_byte: rounded(bits),
+                sequences: (!text).then_some(sequences),
+                tokens: text.then_some(sequences * training.seq_len as u64),
+                validation_bits_per_byte: text.then(|| rounded(cost)),
+                validation_accuracy: (!text).then(|| rounded(1.0 - cost)),
                 seconds: position.seconds as u64,
             },
             quantization: None,

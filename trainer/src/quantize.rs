@@ -1,6 +1,6 @@
 //! From floats to integers: calibration, fine-tuning against the rounding, and what it costs.
 
-use crate::batches::{Batch, Batches};
+use crate::batches::{Batch, Samples};
 use crate::network::Network;
 use crate::optimizer::{Adam, StepSize, clip};
 use crate::package::{self, Formats, Scales, scales};
@@ -20,23 +20,20 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// Those of [`Network::observed`].
-pub fn importance(
-    params: &Params,
-    batches: &[Batch],
-    seq_len: usize,
-) -> Result<Vec<Option<Vec<f32>>>> {
+pub fn importance(params: &Params, batches: &[Batch]) -> Result<Vec<Option<Vec<f32>>>> {
     let network = Network::new(params, Backend::detect(), false);
     let mut sums: Vec<Option<Vec<f64>>> = vec![None; params.tensors.len()];
-    let mut rows = 0;
+    let mut rows: Vec<usize> = vec![0; sums.len()];
     for batch in batches {
-        network.observed(&batch.inputs, seq_len, &mut |role, layer, x| {
+        network.observed(batch, &mut |role, layer, x| {
             let index = params.config.tensor_index(role, layer);
-            let Some((shape, sum)) = index.and_then(|index| {
+            let Some((shape, sum, rows)) = index.and_then(|index| {
                 let shape = params.config.tensor(index)?;
-                Some((shape, sums.get_mut(index)?))
+                Some((shape, sums.get_mut(index)?, rows.get_mut(index)?))
             }) else {
                 return;
             };
+            *rows += x.len() / shape.cols;
             let sum = sum.get_or_insert_with(|| vec![0.0; shape.cols]);
             for row in x.chunks_exact(shape.cols) {
                 for (sum, x) in sum.iter_mut().zip(row) {
@@ -44,10 +41,12 @@ pub fn importance(
                 }
             }
         })?;
-        rows += batch.inputs.len();
     }
-    let mean = |sum: Vec<f64>| sum.iter().map(|s| (s / rows as f64) as f32).collect();
-    Ok(sums.into_iter().map(|sum| sum.map(mean)).collect())
+    let mean = |(sum, rows): (Option<Vec<f64>>, usize)| {
+        let mean = |sum: Vec<f64>| sum.iter().map(|s| (s / rows as f64) as f32).collect();
+        sum.map(mean)
+    };
+    Ok(sums.into_iter().zip(rows).map(mean).collect())
 }
 
 /// The weights that a file with these formats and scales holds: exactly what the kernels' packer rounds to.
@@ -101,13 +100,11 @@ pub fn fine_tune(
     mut params: Params,
     formats: Formats,
     importance: &[Option<Vec<f32>>],
-    tokens: &[u32],
+    samples: &mut dyn Samples,
     training: &Training,
     tuning: FineTuning,
 ) -> Result<(Params, Scales)> {
     let threads = parallel::threads();
-    // Another order than the training's.
-    let mut batches = Batches::new(tokens, training.seq_len, !training.seed)?;
     let mut adam = Adam::new(params.zeros());
     let mut chosen = scales(&params, formats, importance)?;
     let progress = Progress::new();
@@ -122,10 +119,10 @@ pub fn fine_tune(
             chosen = scales(&params, formats, importance)?;
         }
         let rounded = fake_quantized(&params, formats, &chosen);
-        let micro = batches.step(step, training.batch, training.micro_batch);
-        let count = (training.batch * training.seq_len) as f32;
-        let (loss, mut gradients) =
-            parallel::gradients(&rounded, &micro, training.seq_len, threads)?;
+        let micro = samples.step(step, training.batch, training.micro_batch)?;
+        let targets: usize = micro.iter().map(|batch| batch.targets.len()).sum();
+        let count = targets as f32;
+        let (loss, mut gradients) = parallel::gradients(&rounded, &micro, threads)?;
         clip(&mut gradients, 1.0 / count, training.clip);
         let done = step as f64 / tuning.steps as f64;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
@@ -138,13 +135,13 @@ pub fn fine_tune(
         adam.step(&mut params.tensors, &gradients, size, decayed);
         let spent = start.elapsed().as_secs_f64();
         let left = spent / (step + 1) as f64 * (tuning.steps - step - 1) as f64;
-        let speed = (step + 1) as f64 * f64::from(count) / spent;
+        let speed = (step + 1) as f64 * training.batch as f64 / spent;
         let left = Duration::from_secs_f64(left);
         let loss = loss / f64::from(count);
         progress.step(done, loss, speed, left);
         if (step + 1).is_multiple_of(100) {
             progress.line(&format!(
-                "fine-tuning step {:>5}  training loss {loss:.3}  {speed:.0} tokens/s  {} left",
+                "fine-tuning step {:>5}  training loss {loss:.3}  {speed:.0} sequences/s  {} left",
                 step + 1,
                 clock(left)
             ));

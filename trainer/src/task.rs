@@ -1,9 +1,10 @@
 //! What to train, on what and for how long: the task file.
 
 use anyhow::{Context, Result, ensure};
+use attentive::frontend::PatchSpec;
 use attentive::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Position as CorePosition,
-    RotaryStyle, Window,
+    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling,
+    Position as CorePosition, Reading, RotaryStyle, Window,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,28 +23,108 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The text and its parts.
+/// The data, of one of three kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Directory of `.txt` files, one document each.
-    pub texts: PathBuf,
-    /// Where the text comes from, for the provenance record.
+    /// Directory of `.txt` files, one document each, for a decoder to continue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<PathBuf>,
+    /// File of lines of a label, a tab and a text, for an encoder to tell apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<PathBuf>,
+    /// Pictures, for an encoder to tell apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<Pictures>,
+    /// Where it comes from, for the provenance record.
     pub source: String,
     /// Its licence, for the provenance record.
     pub licence: String,
-    /// Share of each document, in whole chapters at its end, that no training sees.
+    /// Share of each document, in whole chapters at its end, or of the examples, that no training sees.
     pub test_share: f64,
-    /// Share of each document, in whole chapters before those, that decides when to stop.
+    /// Share of each document, in whole chapters before those, or of the examples, that decides when to stop.
     pub validation_share: f64,
+}
+
+/// Grey pictures of one size.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pictures {
+    /// File of lines of pixels, row by row, and a label, with commas between them; with `labels`, an IDX file of bytes
+    /// (LeCun et al. 1998, MNIST), `(pictures, height, width)`.
+    pub file: PathBuf,
+    /// IDX file of the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// IDX file of pictures that no training sees, in the place of a share of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_file: Option<PathBuf>,
+    /// IDX file of their labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_labels: Option<PathBuf>,
+    /// Names of the classes, by the numbers of an IDX file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// Rows of a picture.
+    pub height: usize,
+    /// Columns of a picture.
+    pub width: usize,
+    /// The number that a white pixel has in the file; a black one has 0.
+    pub levels: u32,
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Subtracted from pixels of 0 to 1.
+    pub mean: f32,
+    /// What they are then divided by.
+    pub deviation: f32,
+    /// Pictures are moved by up to so many pixels in each direction when they are trained on.
+    #[serde(default)]
+    pub shift: usize,
+}
+
+impl Pictures {
+    /// How they are cut into patches.
+    pub fn spec(&self) -> PatchSpec {
+        PatchSpec {
+            height: self.height,
+            width: self.width,
+            channels: 1,
+            patch: self.patch,
+            mean: [self.mean; 4],
+            deviation: [self.deviation; 4],
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.test_file.is_some() == self.test_labels.is_some()
+                && (self.labels.is_some() || self.test_file.is_none() && self.names.is_none()),
+            "an IDX file of pictures needs one of labels: give labels, and test_labels where there is a test_file"
+        );
+        ensure!(
+            (1..=255).contains(&self.levels),
+            "levels should lie between 1 and 255, not {}",
+            self.levels
+        );
+        let mut patches = vec![0.0; self.height.saturating_mul(self.width).min(1 << 24)];
+        self.spec().cut(&vec![0; patches.len()], &mut patches)?;
+        Ok(())
+    }
 }
 
 /// Dimensions; see [`Config`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Tokens of the vocabulary.
+    /// Tokens of the vocabulary; 1 for pictures.
+    #[serde(default = "one_token")]
     pub vocab_len: usize,
+    /// Classes of an encoder; without, the model is a decoder.
+    #[serde(default)]
+    pub classes: usize,
+    /// How an encoder makes one vector of its tokens'.
+    #[serde(default)]
+    pub pooling: PoolingKind,
     /// Width of the residual stream.
     pub dim: usize,
     /// Number of layers.
@@ -130,6 +211,9 @@ pub struct Training {
     /// β₁ and β₂ of AdamW.
     #[serde(default = "betas")]
     pub betas: [f32; 2],
+    /// Share of the elements that are dropped, of embeddings and of each block's output.
+    #[serde(default)]
+    pub dropout: f32,
     /// Largest norm of a gradient.
     pub clip: f32,
     /// Steps between two measurements on the validation part.
@@ -196,6 +280,17 @@ pub enum PositionKind {
     RotaryInterleaved,
 }
 
+/// How an encoder makes one vector of its tokens'.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolingKind {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The first one's.
+    First,
+}
+
 /// A projection that can carry a bias.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -212,6 +307,10 @@ pub enum Bias {
     Norm,
     /// Logits.
     Output,
+}
+
+fn one_token() -> usize {
+    1
 }
 
 fn norm_eps() -> f32 {
@@ -265,14 +364,54 @@ impl Task {
             task.model.context_len
         );
         let shares = [task.data.test_share, task.data.validation_share];
+        let pictures = task.data.pictures.as_ref();
+        let has_test = pictures.is_some_and(|pictures| pictures.test_file.is_some());
         ensure!(
             shares
                 .iter()
-                .all(|share| (0.0..0.5).contains(share) && *share > 0.0),
+                .all(|share| (0.0..0.5).contains(share) && (*share > 0.0 || has_test)),
             "test_share and validation_share should lie between 0 and 0.5, not {shares:?}"
         );
-        task.model.config(0)?;
+        let data = &task.data;
+        let kinds = [
+            data.texts.is_some(),
+            data.sentences.is_some(),
+            data.pictures.is_some(),
+        ];
+        ensure!(
+            kinds.iter().filter(|is| **is).count() == 1,
+            "data should be one of texts, sentences and pictures"
+        );
+        ensure!(
+            (task.model.classes == 0) == data.texts.is_some(),
+            "a model has classes (now {}) exactly where it does not continue texts",
+            task.model.classes
+        );
+        ensure!(
+            data.texts.is_none() || task.training.dropout == 0.0,
+            "dropout is for examples, not for texts"
+        );
+        if let Some(pictures) = &data.pictures {
+            pictures.check()?;
+            let need = pictures.spec().patches() + 1;
+            ensure!(
+                need <= task.model.context_len,
+                "a picture has {need} tokens, context_len is {}",
+                task.model.context_len
+            );
+        }
+        task.config(data.pictures.is_none().then_some(0))?;
         Ok(task)
+    }
+
+    /// The model's configuration, with `end_of_text` as the token that ends a text.
+    ///
+    /// # Errors
+    /// What [`Config::check`] finds.
+    pub fn config(&self, end_of_text: Option<u32>) -> Result<Config> {
+        let patch = |pictures: &Pictures| pictures.spec().patch_len();
+        let patch = self.data.pictures.as_ref().map_or(0, patch);
+        self.model.config(patch, end_of_text)
     }
 }
 
@@ -301,24 +440,25 @@ impl Training {
             positive.iter().all(|x| x.is_finite() && *x > 0.0),
             "learning_rate, clip and seconds should be positive, not {positive:?}"
         );
-        let shares = [self.final_share, self.warmup_share, self.weight_decay];
+        let shares = [
+            self.final_share,
+            self.warmup_share,
+            self.weight_decay,
+            self.dropout,
+        ];
         ensure!(
             shares
                 .iter()
                 .chain(&self.betas)
                 .all(|x| (0.0..=1.0).contains(x)),
-            "final_share, warmup_share, weight_decay and betas should lie between 0 and 1"
+            "final_share, warmup_share, weight_decay, dropout and betas should lie between 0 and 1"
         );
         Ok(())
     }
 }
 
 impl ModelSpec {
-    /// The configuration, with `end_of_text` as the token that ends a text.
-    ///
-    /// # Errors
-    /// What [`Config::check`] finds.
-    pub fn config(&self, end_of_text: u32) -> Result<Config> {
+    fn config(&self, patch: usize, end_of_text: Option<u32>) -> Result<Config> {
         let heads = self.heads.max(1);
         let has = |bias| self.biases.contains(&bias);
         let base = self.rotary_base;
@@ -327,7 +467,20 @@ impl ModelSpec {
             "window_keep and window_full_every say something about a window: give its length as `window` too"
         );
         let config = Config {
-            architecture: Architecture::Decoder,
+            architecture: match self.classes {
+                0 => Architecture::Decoder,
+                classes => Architecture::Encoder(Reading {
+                    types: 0,
+                    embedding_norm: false,
+                    pooling: match self.pooling {
+                        PoolingKind::Mean => Pooling::Mean,
+                        PoolingKind::First => Pooling::First,
+                    },
+                    pooler: false,
+                    output: Output::Classes(classes),
+                    patch,
+                }),
+            },
             vocab_len: self.vocab_len,
             dim: self.dim,
             layers: self.layers,
@@ -386,7 +539,7 @@ impl ModelSpec {
             },
             embedding_scale: self.embedding_scale,
             begin_of_text: None,
-            end_of_text: Some(end_of_text),
+            end_of_text,
         };
         config
             .check()

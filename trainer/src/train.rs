@@ -1,13 +1,14 @@
 //! The training loop.
 
-use crate::batches::Batches;
+use crate::batches::Samples;
 use crate::checkpoint::State;
 use crate::files::write_atomically;
 use crate::metrics::{self, Measurement};
+use crate::network::Loss;
 use crate::optimizer::{StepSize, clip};
 use crate::parallel;
 use crate::params::Params;
-use crate::prepared::{self, Prepared};
+use crate::prepared::{Corpus, Prepared};
 use crate::progress::{Progress, clock};
 use crate::task::Task;
 use crate::vocabulary::Vocabulary;
@@ -50,8 +51,8 @@ pub struct Run {
     pub out: PathBuf,
     /// The state.
     pub state: State,
-    /// The tokenizer.
-    pub vocabulary: Vocabulary,
+    /// The tokenizer, of texts.
+    pub vocabulary: Option<Vocabulary>,
 }
 
 impl Run {
@@ -60,12 +61,9 @@ impl Run {
     /// # Errors
     /// When it holds no checkpoint, or a damaged one.
     pub fn load(out: &Path) -> Result<Self> {
-        let path = out.join(TOKENIZER);
-        let json = fs::read_to_string(&path).with_context(|| {
-            format!("reading {}, which `attentive train` writes", path.display())
-        })?;
-        let vocabulary = Vocabulary::from_json(&json)?;
-        let (state, task) = State::load(vocabulary.end_of_text(), &out.join(CHECKPOINT))?;
+        let vocabulary = vocabulary(&out.join(TOKENIZER))?;
+        let end_of_text = vocabulary.as_ref().map(Vocabulary::end_of_text);
+        let (state, task) = State::load(end_of_text, &out.join(CHECKPOINT))?;
         Ok(Self {
             task,
             out: out.to_owned(),
@@ -73,6 +71,15 @@ impl Run {
             vocabulary,
         })
     }
+}
+
+/// The tokenizer that a run wrote; none where it has none.
+fn vocabulary(path: &Path) -> Result<Option<Vocabulary>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let json = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Some(Vocabulary::from_json(&json)?))
 }
 
 /// Name of the tokenizer's file in a run's directory.
@@ -99,20 +106,19 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
     let checkpoint_path = options.out.join(CHECKPOINT);
     let resume = checkpoint_path.exists() && !options.fresh;
     let vocabulary = match resume {
-        true => {
-            let json = fs::read_to_string(&tokenizer_path)
-                .with_context(|| format!("reading {}", tokenizer_path.display()))?;
-            Some(Vocabulary::from_json(&json)?)
-        }
+        true => vocabulary(&tokenizer_path)?,
         false => None,
     };
-    let parts = prepared::parts(task)?;
-    let prepared = Prepared::new(task, &parts, vocabulary)?;
+    let corpus = Corpus::load(task)?;
+    let prepared = Prepared::new(task, &corpus, vocabulary)?;
+    let end_of_text = prepared.vocabulary.as_ref().map(Vocabulary::end_of_text);
     let mut state = match resume {
-        true => resumed(task, prepared.vocabulary.end_of_text(), &checkpoint_path)?,
+        true => resumed(task, end_of_text, &checkpoint_path)?,
         false => {
-            write_atomically(&tokenizer_path, prepared.vocabulary.to_json()?.as_bytes())?;
-            let config = task.model.config(prepared.vocabulary.end_of_text())?;
+            if let Some(vocabulary) = &prepared.vocabulary {
+                write_atomically(&tokenizer_path, vocabulary.to_json()?.as_bytes())?;
+            }
+            let config = task.config(end_of_text)?;
             State::start(Params::random(config, task.training.seed))
         }
     };
@@ -142,7 +148,7 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
 
 /// The checkpoint, if it belongs to this task. Its length, learning rate and the like may change: the rest of the run
 /// follows the new ones.
-fn resumed(task: &Task, end_of_text: u32, path: &Path) -> Result<State> {
+fn resumed(task: &Task, end_of_text: Option<u32>, path: &Path) -> Result<State> {
     let (state, before) = State::load(end_of_text, path)?;
     let identity = |task: &Task| -> Result<String> {
         let training = &task.training;
@@ -182,8 +188,10 @@ impl Trainer<'_> {
     /// Whether the run reached its end.
     fn run(&mut self, stop: &AtomicBool) -> Result<bool> {
         let training = &self.task.training;
-        let mut batches = Batches::new(&self.prepared.train, training.seq_len, training.seed)?;
-        self.announce(&batches);
+        let prepared = self.prepared;
+        let mut samples = prepared.samples(training, training.seed)?;
+        let per_epoch = samples.per_epoch();
+        self.announce(per_epoch);
         let start = Instant::now();
         let seconds_before = self.state.position.seconds;
         let step_before = self.state.position.step;
@@ -193,22 +201,21 @@ impl Trainer<'_> {
                 return Ok(false);
             }
             let done = self.done();
-            let loss = self.step(&mut batches, done)?;
+            let loss = self.step(samples.as_mut(), done)?;
             let spent = start.elapsed().as_secs_f64();
             self.state.position.seconds = seconds_before + spent;
             let position = &self.state.position;
             let steps = position.step - step_before;
-            let tokens = (training.batch * training.seq_len) as f64;
             let left = position.seconds * (1.0 - self.done()) / self.done().max(1e-6);
             self.progress.step(
                 self.done(),
                 loss,
-                steps as f64 * tokens / spent,
+                steps as f64 * training.batch as f64 / spent,
                 Duration::from_secs_f64(left.min(1e6)),
             );
             let end = self.done() >= 1.0;
             if end || position.step.is_multiple_of(training.evaluate_every) {
-                self.measure(&batches)?;
+                self.measure(per_epoch)?;
                 self.state.position.finished = end || self.exhausted();
                 self.state.save(self.task, self.checkpoint_path)?;
             }
@@ -216,14 +223,12 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    fn announce(&self, batches: &Batches<'_>) {
-        let (train, bytes) = (self.prepared.train.len(), self.prepared.train_bytes);
+    fn announce(&self, per_epoch: usize) {
         self.progress.line(&format!(
-            "{}: {} parameters, {train} training tokens ({:.2} bytes each), {} sequences an epoch, {} threads",
+            "{}: {} parameters, {}, {per_epoch} sequences an epoch, {} threads",
             self.task.name,
             self.state.params.config.parameters(),
-            bytes as f64 / train as f64,
-            batches.per_epoch(),
+            self.prepared.summary,
             self.threads
         ));
     }
@@ -245,15 +250,14 @@ impl Trainer<'_> {
         self.state.position.stale >= self.task.training.patience
     }
 
-    /// One step of the optimizer; the mean loss in nats a token.
-    fn step(&mut self, batches: &mut Batches<'_>, done: f64) -> Result<f64> {
+    /// One step of the optimizer; the mean loss in nats a target.
+    fn step(&mut self, samples: &mut dyn Samples, done: f64) -> Result<f64> {
         let training = &self.task.training;
         let step = self.state.position.step;
-        let micro = batches.step(step, training.batch, training.micro_batch);
-        let tokens = training.batch * training.seq_len;
-        let (loss, mut gradients) =
-            parallel::gradients(&self.state.params, &micro, training.seq_len, self.threads)?;
-        let norm = clip(&mut gradients, 1.0 / tokens as f32, training.clip);
+        let micro = samples.step(step, training.batch, training.micro_batch)?;
+        let targets: usize = micro.iter().map(|batch| batch.targets.len()).sum();
+        let (loss, mut gradients) = parallel::gradients(&self.state.params, &micro, self.threads)?;
+        let norm = clip(&mut gradients, 1.0 / targets as f32, training.clip);
         ensure!(
             loss.is_finite() && norm.is_finite(),
             "the loss of step {step} is not a number; the last checkpoint is from before: try a lower learning_rate"
@@ -274,37 +278,45 @@ impl Trainer<'_> {
         let position = &mut self.state.position;
         position.step += 1;
         position.since.0 += loss;
-        position.since.1 += tokens as u64;
-        Ok(loss / tokens as f64)
+        position.since.1 += targets as u64;
+        Ok(loss / targets as f64)
     }
 
     /// Measures on the validation part and keeps the weights if they are the best.
-    fn measure(&mut self, batches: &Batches<'_>) -> Result<()> {
+    fn measure(&mut self, per_epoch: usize) -> Result<()> {
         let training = &self.task.training;
         let validation = &self.prepared.validation;
-        let params = &self.state.params;
-        let nats = parallel::loss(params, validation, training.seq_len, self.threads)?;
+        let Loss { nats, right } = parallel::loss(&self.state.params, validation, self.threads)?;
         let count: usize = validation.iter().map(|batch| batch.targets.len()).sum();
-        let bits = bits_per_byte(nats, self.prepared.validation_bytes);
+        let bytes = self.prepared.validation_bytes;
         let done = self.done();
         let position = &mut self.state.position;
-        let (train_nats, train_tokens) = std::mem::take(&mut position.since);
+        let (train_nats, targets) = std::mem::take(&mut position.since);
         let spent = position.seconds - position.measured_at_seconds;
         position.measured_at_seconds = position.seconds;
+        let before = position.measurements.last().map_or(0, |m| m.step);
+        let sequences = (position.step - before) as f64 * training.batch as f64;
         let loss = nats / count as f64;
         let measurement = Measurement {
             step: position.step,
-            epoch: (position.step as usize * training.batch) as f64 / batches.per_epoch() as f64,
-            train_loss: train_nats / train_tokens.max(1) as f64,
+            epoch: (position.step as usize * training.batch) as f64 / per_epoch as f64,
+            train_loss: train_nats / targets.max(1) as f64,
             validation_loss: loss,
             perplexity: loss.exp(),
-            bits_per_byte: bits,
-            tokens_per_s: train_tokens as f64 / spent.max(1e-9),
+            bits_per_byte: (bytes > 0).then(|| bits_per_byte(nats, bytes)),
+            accuracy: right as f64 / count as f64,
+            sequences_per_s: sequences / spent.max(1e-9),
             learning_rate: training.learning_rate_at(done),
             seconds: position.seconds,
         };
-        if position.best.is_none_or(|(_, best)| bits < best) {
-            position.best = Some((position.step, bits));
+        let cost = measurement.cost();
+        // Of equal shares of wrong ones the later counts: a measurement has few examples, and the training goes on.
+        let better = |best: f64| match measurement.bits_per_byte {
+            Some(_) => cost < best,
+            None => cost <= best,
+        };
+        if position.best.is_none_or(|(_, best)| better(best)) {
+            position.best = Some((position.step, cost));
             position.stale = 0;
             self.state.best.clone_from(&self.state.params.tensors);
         } else {
@@ -319,16 +331,17 @@ impl Trainer<'_> {
 }
 
 fn line(m: &Measurement) -> String {
+    let quality = match m.bits_per_byte {
+        Some(bits) => format!("perplexity {:.2}  bits/byte {bits:.4}", m.perplexity),
+        None => format!("accuracy {:.2} %", 100.0 * m.accuracy),
+    };
     format!(
-        "step {:>6}  epoch {:>5.2}  training loss {:.3}  validation loss {:.3}  perplexity {:.2}  bits/byte {:.4}  \
-         {:.0} tokens/s  {}",
+        "step {:>6}  epoch {:>5.2}  training loss {:.3}  validation loss {:.3}  {quality}  {:.0} sequences/s  {}",
         m.step,
         m.epoch,
         m.train_loss,
         m.validation_loss,
-        m.perplexity,
-        m.bits_per_byte,
-        m.tokens_per_s,
+        m.sequences_per_s,
         clock(Duration::from_secs_f64(m.seconds))
     )
 }

@@ -3,9 +3,10 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::{
-    Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position, RotaryStyle, Session,
-    SessionOptions, Window,
+    Architecture, Attention, Biases, Block, Config, Encoder, EncoderOptions, Ffn, Model, Norm,
+    NormPlace, Output, Pooling, Position, Reading, RotaryStyle, Session, SessionOptions, Window,
 };
+use attentive_trainer::batches::Batch;
 use attentive_trainer::network::Network;
 use attentive_trainer::package::{self, Formats};
 use attentive_trainer::params::Params;
@@ -22,13 +23,13 @@ mod common;
 fn default_task() -> Task {
     let task = common::root().join("trainer/tasks/austen-1m.toml");
     let mut task = Task::read(&task).expect("the default task");
-    task.data.texts = common::root().join("data/austen");
+    task.data.texts = Some(common::root().join("data/austen"));
     task
 }
 
 /// One vocabulary for all: 300 tokens of one novel.
 fn vocabulary() -> (Vocabulary, corpus::Parts) {
-    let documents = corpus::load(&default_task().data.texts).expect("novels");
+    let documents = corpus::load(&common::root().join("data/austen")).expect("novels");
     let parts = documents[2].split(0.03, 0.05).expect("parts");
     let vocabulary = Vocabulary::train(&[parts.train.as_str()], 300).expect("a vocabulary");
     (vocabulary, parts)
@@ -37,8 +38,8 @@ fn vocabulary() -> (Vocabulary, corpus::Parts) {
 fn packed(params: &Params, vocabulary: &Vocabulary, formats: Formats) -> Vec<Block> {
     let scales =
         package::scales(params, formats, &vec![None; params.tensors.len()]).expect("scales");
-    let provenance = Provenance::of(&default_task(), &State::start(params.clone()));
-    package::pack(params, vocabulary, &provenance, formats, &scales).expect("a file")
+    let provenance = Provenance::of(&default_task(), &State::start(params.clone()), None);
+    package::pack(params, Some(vocabulary), &provenance, formats, &scales).expect("a file")
 }
 
 fn core_logits(file: &[Block], ids: &[u32], backend: Backend) -> Vec<f32> {
@@ -132,7 +133,7 @@ fn variants(base: Config) -> Vec<(&'static str, Config)> {
 #[test]
 fn attention_without_gradients_is_refused() {
     let (vocabulary, _) = vocabulary();
-    let base = default_task().model.config(vocabulary.end_of_text());
+    let base = default_task().config(Some(vocabulary.end_of_text()));
     let base = base.expect("a configuration");
     let capped = Attention {
         soft_cap: Some(30.0),
@@ -145,7 +146,9 @@ fn attention_without_gradients_is_refused() {
     for attention in [capped, sinking] {
         let params = Params::random(Config { attention, ..base }, 3);
         let network = Network::new(&params, Backend::detect(), false);
-        let error = network.logits(&[1, 2], 2).expect_err("no gradients");
+        let error = network
+            .logits(&Batch::of(&[1, 2], 2).expect("a sequence"))
+            .expect_err("no gradients");
         assert!(error.to_string().contains("soft cap or sinks"), "{error}");
     }
 }
@@ -154,8 +157,7 @@ fn attention_without_gradients_is_refused() {
 fn logits_are_burns() {
     let (vocabulary, _) = vocabulary();
     let base = default_task()
-        .model
-        .config(vocabulary.end_of_text())
+        .config(Some(vocabulary.end_of_text()))
         .expect("a configuration");
     let base = Config {
         vocab_len: vocabulary.len(),
@@ -178,7 +180,9 @@ fn logits_are_burns() {
             .map(|_| random.below(vocabulary.len()) as u32)
             .collect();
         let network = Network::new(&params, Backend::detect(), false);
-        let burn = network.logits(&ids, len).expect("logits");
+        let burn = network
+            .logits(&Batch::of(&ids, len).expect("a sequence"))
+            .expect("logits");
         let burn = burn.into_data().try_into_vec::<f32>().expect("f32");
         let largest = burn.iter().fold(0f32, |most, x| most.max(x.abs()));
         let file = packed(&params, &vocabulary, Formats::F32);
@@ -203,8 +207,7 @@ fn logits_are_burns() {
 fn tokens_are_those_of_tokenizers() {
     let (vocabulary, parts) = vocabulary();
     let config = default_task()
-        .model
-        .config(vocabulary.end_of_text())
+        .config(Some(vocabulary.end_of_text()))
         .expect("a configuration");
     let config = Config {
         vocab_len: vocabulary.len(),
@@ -230,8 +233,7 @@ fn tokens_are_those_of_tokenizers() {
 fn rounding_is_the_packers() {
     let (vocabulary, _) = vocabulary();
     let config = default_task()
-        .model
-        .config(vocabulary.end_of_text())
+        .config(Some(vocabulary.end_of_text()))
         .expect("a configuration");
     let config = Config {
         vocab_len: vocabulary.len(),
@@ -255,5 +257,96 @@ fn rounding_is_the_packers() {
             Params::from_model(&model).expect("tensors") == rounded,
             "{formats:?}"
         );
+    }
+}
+
+/// Classes of texts and of patches, several lengths in one batch.
+#[test]
+fn encoders_are_burns() {
+    let (vocabulary, _) = vocabulary();
+    let base = default_task()
+        .config(Some(vocabulary.end_of_text()))
+        .expect("a configuration");
+    let reading = |pooling, patch| {
+        Architecture::Encoder(Reading {
+            types: 0,
+            embedding_norm: true,
+            pooling,
+            pooler: false,
+            output: Output::Classes(7),
+            patch,
+        })
+    };
+    let reads = Config {
+        architecture: reading(Pooling::Mean, 0),
+        vocab_len: vocabulary.len(),
+        ..base
+    };
+    let sees = Config {
+        architecture: reading(Pooling::First, 12),
+        vocab_len: 1,
+        norm: Norm::Layer,
+        position: Position::Learned,
+        biases: Biases::ALL_BUT_OUTPUT,
+        embedding_scale: 2.0,
+        end_of_text: None,
+        ..base
+    };
+    for config in [reads, sees] {
+        let mut params = Params::random(config, 3);
+        let mut random = Random::new(4);
+        for tensor in &mut params.tensors {
+            let noise = random.normal(tensor.len(), 0.05);
+            let pairs = tensor.iter_mut().zip(noise);
+            pairs.for_each(|(x, noise)| *x += noise);
+        }
+        let lens = vec![3, 17, 1, 50];
+        let n: usize = lens.iter().sum();
+        let patch = config.reading().expect("an encoder").patch;
+        let batch = Batch {
+            inputs: (0..n)
+                .map(|_| random.below(config.vocab_len) as u32)
+                .collect(),
+            patches: random.normal((n - lens.len()) * patch, 1.0),
+            lens: lens.clone(),
+            ..Batch::default()
+        };
+        // A picture has one patch at least.
+        let counted: Vec<bool> = lens.iter().map(|len| patch == 0 || *len > 1).collect();
+        let network = Network::new(&params, Backend::detect(), false);
+        let burn = network.logits(&batch).expect("logits");
+        let burn = burn.into_data().try_into_vec::<f32>().expect("f32");
+        let scales = params.tensors.iter().map(|_| Vec::new()).collect();
+        let task = default_task();
+        let provenance = Provenance::of(&task, &State::start(params.clone()), None);
+        let words = (patch == 0).then_some(&vocabulary);
+        let file = package::pack(&params, words, &provenance, Formats::F32, &scales);
+        let file = file.expect("a file");
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        for backend in Backend::available() {
+            let options = EncoderOptions::new(64);
+            let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+            let memory = Block::bytes_mut(&mut memory);
+            let mut encoder = Encoder::new(&model, &options, memory, backend).expect("an encoder");
+            let (mut at, mut patches_at) = (0, 0);
+            for ((len, counted), burn) in lens.iter().zip(&counted).zip(burn.chunks_exact(7)) {
+                let elements = (len - 1) * patch;
+                if *counted {
+                    match patch {
+                        0 => encoder.run_tokens(&batch.inputs[at..at + len], &[]),
+                        _ => encoder.run_patches(&batch.patches[patches_at..][..elements]),
+                    }
+                    .expect("a run");
+                    let core = encoder.classes().expect("classes");
+                    let largest = burn.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    for (core, burn) in core.iter().zip(burn) {
+                        let error = (core - burn).abs() / largest;
+                        assert!(error <= 1e-4, "{} {len}: {error}", backend.name());
+                    }
+                }
+                at += len;
+                patches_at += elements;
+            }
+        }
     }
 }

@@ -3,8 +3,11 @@
 mod common;
 
 use attentive::Model;
+use attentive_trainer::examples::Examples;
 use attentive_trainer::package;
 use attentive_trainer::produce::finish;
+use attentive_trainer::provenance::{Provenance, Test};
+use attentive_trainer::task::Task;
 use attentive_trainer::train::{CHECKPOINT, Ended, Options, Run, train};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +53,10 @@ fn a_stopped_run_ends_like_one_that_was_not_whatever_the_threads() {
     assert!(stopped.state.adam == straight.state.adam);
     let bits = |run: &Run| -> Vec<f64> {
         let measurements = &run.state.position.measurements;
-        measurements.iter().map(|m| m.bits_per_byte).collect()
+        measurements
+            .iter()
+            .filter_map(|m| m.bits_per_byte)
+            .collect()
     };
     assert_eq!(bits(&stopped), bits(&straight));
     assert!(
@@ -108,4 +114,160 @@ fn a_finished_run_leaves_files_and_a_curve() {
         .filter_map(Result::ok)
         .any(|entry| entry.path().extension().is_some_and(|e| e == "tmp"));
     assert!(!unfinished, "a temporary file was left");
+}
+
+/// A task of sentences about one of two animals, or of pictures that are light above or below.
+fn labelled(directory: &Path, data: &str, rows: &[String]) -> (std::path::PathBuf, Task) {
+    let file = directory.join("rows");
+    std::fs::write(&file, rows.concat()).expect("rows");
+    let data = data.replace("FILE", &file.display().to_string());
+    let text = format!(
+        r#"
+name = "tiny"
+[data]
+source = "made up"
+licence = "public domain"
+test_share = 0.2
+validation_share = 0.2
+{data}
+classes = 2
+dim = 16
+layers = 1
+heads = 2
+hidden_dim = 32
+context_len = 32
+[training]
+seed = 5
+seq_len = 32
+batch = 8
+micro_batch = 4
+steps = 60
+learning_rate = 1e-2
+final_share = 0.1
+warmup_share = 0.1
+weight_decay = 0.1
+dropout = 0.1
+clip = 1.0
+evaluate_every = 20
+patience = 10
+"#
+    );
+    let path = directory.join("tiny.toml");
+    std::fs::write(&path, text).expect("a task");
+    let task = Task::read(&path).expect("a task");
+    (path, task)
+}
+
+fn sentences() -> Vec<String> {
+    let verbs = ["sees", "hears", "likes", "follows", "finds", "calls"];
+    let mut rows = Vec::new();
+    for (index, (who, label)) in [("cat", "cats"), ("dog", "dogs")]
+        .into_iter()
+        .cycle()
+        .take(120)
+        .enumerate()
+    {
+        let verb = verbs[index / 2 % verbs.len()];
+        rows.push(format!(
+            "{label}\tOn day {index} the {who} {verb} somebody.\n"
+        ));
+    }
+    rows
+}
+
+fn pictures() -> Vec<String> {
+    let picture = |index: usize| {
+        let above = index.is_multiple_of(2);
+        let pixel = |at: usize| match (at < 8) == above {
+            true => (9 + (at * 7 + index) % 7).to_string(),
+            false => ((at * 5 + index / 2) % 6).to_string(),
+        };
+        let pixels: Vec<String> = (0..16).map(pixel).collect();
+        let label = if above { "above" } else { "below" };
+        format!("{},{label}\n", pixels.join(","))
+    };
+    (0..84).map(picture).collect()
+}
+
+const SENTENCES: &str = "sentences = 'FILE'\n[model]\nvocab_len = 300";
+const PICTURES: &str = "[data.pictures]\nfile = 'FILE'\nheight = 4\nwidth = 4\nlevels = 16\n\
+    patch = 2\nmean = 0.4\ndeviation = 0.3\nshift = 1\n[model]";
+
+/// What is learnt is right on examples that no training saw, in every format, through the command's own path; and a run
+/// that was stopped ends like one that was not.
+#[test]
+fn examples_are_told_apart() {
+    for (name, data, rows) in [
+        ("sentences", SENTENCES, sentences()),
+        ("pictures", PICTURES, pictures()),
+    ] {
+        let directory = common::directory(&format!("labelled-{name}"));
+        let (path, task) = labelled(&directory, data, &rows);
+        let never = AtomicBool::new(false);
+        let out = directory.join("run");
+        let ended = train(&task, &options(&path, &out, 2), &never).expect("a run");
+        let Ended::Finished(straight) = ended else {
+            panic!("nobody stopped it");
+        };
+        let weights = straight.state.params.clone();
+        finish(*straight).expect("files");
+        let again = directory.join("again");
+        let mut stops = 0;
+        let stopped = loop {
+            let stop = AtomicBool::new(stops == 0);
+            let ended = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(60) * (stops + 1));
+                    stop.store(true, Ordering::Relaxed);
+                });
+                train(&task, &options(&path, &again, 1), &stop)
+            });
+            match ended.expect("a run") {
+                Ended::Finished(run) => break run,
+                Ended::Stopped { .. } => stops += 1,
+            }
+        };
+        assert!(stops >= 1 && stopped.state.params == weights);
+        for format in ["f32", "int8", "int4"] {
+            let file = package::open(&out.join(format!("tiny-{format}.attn"))).expect("a file");
+            let model = Model::parse(&file).expect("a model");
+            let record = Provenance::parse(model.provenance()).expect("a record");
+            let Some(Test::Classes(test)) = record.test else {
+                panic!("{name} {format}: no test");
+            };
+            assert!(test.examples >= 16, "{name} {format}: {test:?}");
+            assert!(test.accuracy >= 0.95, "{name} {format}: {test:?}");
+            assert_eq!(record.labels.map(|labels| labels.len()), Some(2));
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_no_examples_are_refused() {
+    let directory = common::directory("rows");
+    let refused = |data: &str, rows: &[String], words: &str| {
+        let (_, task) = labelled(&directory, data, rows);
+        let error = Examples::load(&task).expect_err("refused").to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let lines = |lines: &[&str]| {
+        lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<Vec<_>>()
+    };
+    refused(SENTENCES, &lines(&["cats\ta cat", "a dog"]), "line 2");
+    refused(SENTENCES, &lines(&["cats\ta cat", "dogs\t "]), "line 2");
+    refused(SENTENCES, &lines(&["cats\ta cat"]), "holds 1 classes");
+    refused(PICTURES, &lines(&["1,2,above"]), "16 numbers from 0 to 16");
+    let mut white = pictures();
+    white[3] = white[3].replacen("1", "117", 1);
+    refused(PICTURES, &white, "line 4");
+    let (_, task) = labelled(&directory, SENTENCES, &sentences());
+    let parts = Examples::load(&task).expect("examples");
+    let all = [&parts.train, &parts.validation, &parts.test].map(Vec::len);
+    assert_eq!(all, [72, 24, 24]);
+    for other in parts.train.iter().chain(&parts.validation) {
+        assert!(!parts.test.contains(other), "held out");
+    }
 }

@@ -3,6 +3,7 @@
 use super::reader::{self, Lines, shortened};
 use anyhow::{Result, anyhow, bail};
 use attentive::{Model, Output};
+use attentive_trainer::network::highest;
 use attentive_trainer::package;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
 use clap::Args;
@@ -74,15 +75,4 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The place of the highest logit, of equals the first.
-fn highest(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
-    }
-    best
 }

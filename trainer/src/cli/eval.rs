@@ -1,13 +1,15 @@
 //! `attentive eval`.
 
 use super::{Kv, backend, task};
-use anyhow::{Context, Result, ensure};
-use attentive::{Block, Model, SessionOptions};
-use attentive_trainer::eval::{Windows, test};
-use attentive_trainer::produce::Source;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::kernels::Backend;
+use attentive::{Block, EncoderOptions, Model, SessionOptions};
+use attentive_trainer::eval::{self, Windows, test};
+use attentive_trainer::prepared::Corpus;
+use attentive_trainer::produce::{Quality, Source};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::train::Run;
-use attentive_trainer::{package, parallel, prepared};
+use attentive_trainer::{package, parallel};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +50,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         mapped = package::open(&request.input)?;
         &mapped
     };
+    let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
+    if model.config().reading().is_some() {
+        return classes(&request, &model, backend);
+    }
     let model = super::decoder(bytes)?;
     let texts = texts(&request, &model)?;
     let context = request.context.unwrap_or(model.config().context_len);
@@ -98,6 +104,40 @@ fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
     }
     let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
-    let parts = prepared::parts(&task)?;
-    Ok(parts.into_iter().map(|part| part.test).collect())
+    match Corpus::load(&task)? {
+        Corpus::Text(parts) => Ok(parts.into_iter().map(|part| part.test).collect()),
+        Corpus::Labelled(_) => bail!("the task {:?} has examples, no texts", task.name),
+    }
+}
+
+/// Measures an encoder that tells classes apart.
+fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<ExitCode> {
+    ensure!(
+        request.text.is_none() && request.stride.is_none(),
+        "an encoder is measured on its task's examples: leave out --text and --stride"
+    );
+    let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
+    let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
+    let Corpus::Labelled(examples) = Corpus::load(&task)? else {
+        bail!("the task {:?} has texts, no examples", task.name);
+    };
+    let context = request.context.unwrap_or(model.config().context_len);
+    let kv = request.kv.with(SessionOptions::new(context)).kv;
+    let options = EncoderOptions::new(context).with_kv(kv);
+    let start = Instant::now();
+    let pictures = task.data.pictures.as_ref();
+    let (test, threads) = (&examples.test, parallel::threads());
+    let accuracy = eval::classes(model, test, pictures, &options, backend, threads)?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "held-out examples; backend {}, kv {:?}",
+        backend.name(),
+        request.kv
+    );
+    println!(
+        "{}  ({:.0} examples/s)",
+        Quality::Classes(accuracy),
+        accuracy.examples as f64 / seconds
+    );
+    Ok(ExitCode::SUCCESS)
 }

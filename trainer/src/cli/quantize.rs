@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use attentive::{Block, Model};
 use attentive_trainer::package;
 use attentive_trainer::params::Params;
-use attentive_trainer::prepared;
+use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{self, Source, file_name, memory_lines, record};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune};
@@ -52,11 +52,11 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         (None, _) => 0,
     };
     let command = command(&request, steps);
-    println!("measuring the floats on the held-out text …");
-    let before = source.f32()?.score.bits_per_byte();
-    println!("{before:.4} bits/byte before");
-    let tokens = source.train_tokens()?;
-    let importance = source.importance(&tokens)?;
+    println!("measuring the floats on what was held out …");
+    let before = source.f32()?.quality;
+    println!("{before} before");
+    let prepared = source.prepared()?;
+    let importance = source.importance(&prepared)?;
     let (params, scales) = if steps == 0 {
         let scales = package::scales(&source.params, formats, &importance)?;
         (source.params.clone(), scales)
@@ -66,24 +66,25 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             learning_rate: request.learning_rate,
         };
         let (params, training) = (source.params.clone(), &source.task.training);
-        fine_tune(params, formats, &importance, &tokens, training, tuning)?
+        // Another order than the training's.
+        let mut samples = prepared.samples(training, !training.seed)?;
+        let samples = samples.as_mut();
+        fine_tune(params, formats, &importance, samples, training, tuning)?
     };
     let rounded = fake_quantized(&params, formats, &scales);
     for line in error_table(&params, &rounded, formats) {
         println!("{line}");
     }
     let quantization = record(&command, formats, steps);
-    let product = source.product(&params, formats, &scales, Some(quantization), Some(before))?;
+    let figure = before.figure();
+    let product = source.product(&params, formats, &scales, Some(quantization), Some(figure))?;
     let context = request.context.unwrap_or(source.context());
     let model = Model::parse(Block::bytes(&product.file)).map_err(|error| anyhow!("{error}"))?;
     for line in memory_lines(&model, &[context])? {
         println!("{line}");
     }
-    let after = product.score.bits_per_byte();
-    println!(
-        "{before:.4} bits/byte before, {after:.4} after: {:+.2} %",
-        100.0 * (after / before - 1.0)
-    );
+    let change = 100.0 * (product.quality.figure() / figure - 1.0);
+    println!("{before} before, {} after: {change:+.2} %", product.quality);
     let (directory, name) = (directory(&request.input), &source.provenance.name);
     let default = || file_name(&directory, name, request.format.name());
     produce::write(&product, &request.out.unwrap_or_else(default))?;
@@ -111,17 +112,24 @@ fn source(request: &Request) -> Result<Source> {
         )
     })?;
     let path = directory(input).join(TOKENIZER);
-    let json = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "the file's tokenizer should lie beside it: {}",
-            path.display()
-        )
-    })?;
+    let vocabulary = match model.config().vocab_len {
+        // A model of patches has no texts.
+        1 => None,
+        _ => {
+            let json = std::fs::read_to_string(&path).with_context(|| {
+                format!(
+                    "the file's tokenizer should lie beside it: {}",
+                    path.display()
+                )
+            })?;
+            Some(Vocabulary::from_json(&json)?)
+        }
+    };
     let task = task(request.task.as_deref(), &provenance.task)?;
     Ok(Source {
         params: Params::from_model(&model)?,
-        vocabulary: Vocabulary::from_json(&json)?,
-        parts: prepared::parts(&task)?,
+        vocabulary,
+        corpus: Corpus::load(&task)?,
         provenance,
         task,
     })

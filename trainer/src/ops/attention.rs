@@ -1,12 +1,12 @@
-//! Causal self-attention, rotary positions included.
+//! Self-attention, causal or of every token to every other, rotary positions included.
 //!
 //! One head at a time: its queries, keys and values are copied out of the projection's rows (rotated on the way),
-//! padded to whole tiles; the products then skip everything above the diagonal. The backward pass computes the softmax
+//! padded to whole tiles; the products then skip everything above the diagonal of a causal one. The backward pass computes the softmax
 //! weights again: a head's stay in the second cache level, while keeping `heads · seq_len²` floats of every sequence
 //! and layer takes longer to write and to read than the products and exponentials do.
 
 use super::lanes::dot;
-use super::product::{COLS, Part, Product, diagonal_end};
+use super::product::{COLS, Part, Product, scores_end};
 use super::{Backend, Flat, Unary, flat, unary, with_values};
 use anyhow::{Result, ensure};
 use attentive::kernels::isa::{Isa, Kernel};
@@ -23,7 +23,10 @@ pub struct AttentionShape {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    seq_len: usize,
+    /// Tokens of each sequence.
+    lens: Arc<[usize]>,
+    /// Whether a query sees what is later.
+    reads: bool,
     /// The keys that a query sees, of all that are not later.
     window: Option<Window>,
     /// Cosines, then sines, of each position; none without rotary positions.
@@ -31,11 +34,11 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// For sequences of `seq_len` tokens, without a window.
+    /// For sequences of those lengths, without a window.
     ///
     /// # Errors
     /// When the model has soft caps or sinks, whose gradients are not written.
-    pub fn new(config: &Config, seq_len: usize) -> Result<Self> {
+    pub fn new(config: &Config, lens: &[usize]) -> Result<Self> {
         let Options {
             soft_cap, sinks, ..
         } = config.attention;
@@ -48,7 +51,8 @@ impl AttentionShape {
             Position::Rotary { style, base } => {
                 let mut frequencies = vec![0.0; config.head_dim / 2];
                 rotary_frequencies(base, &mut frequencies);
-                let mut angles = vec![0.0; seq_len * config.head_dim];
+                let longest = lens.iter().copied().max().unwrap_or(0);
+                let mut angles = vec![0.0; longest * config.head_dim];
                 for (position, row) in angles.chunks_exact_mut(config.head_dim).enumerate() {
                     // A row has twice as many elements as there are frequencies, by construction.
                     let _ = rotary_angles(position, &frequencies, row);
@@ -61,7 +65,8 @@ impl AttentionShape {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            seq_len,
+            lens: lens.into(),
+            reads: config.reading().is_some(),
             window: None,
             angles,
         })
@@ -87,9 +92,28 @@ impl AttentionShape {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    /// Rows of a head's buffers: whole tiles.
-    fn rows(&self) -> usize {
-        self.seq_len.next_multiple_of(COLS)
+    /// The rows of each sequence.
+    fn sequences<'a>(&self, rows: &'a [f32], width: usize) -> impl Iterator<Item = &'a [f32]> {
+        let mut rest = rows;
+        self.lens.iter().map(move |len| {
+            let (rows, after) = rest.split_at(len * width);
+            rest = after;
+            rows
+        })
+    }
+
+    /// The same for writing.
+    fn sequences_mut<'a>(
+        &self,
+        rows: &'a mut [f32],
+        width: usize,
+    ) -> impl Iterator<Item = &'a mut [f32]> {
+        let mut rest = rows;
+        self.lens.iter().map(move |len| {
+            let (rows, after) = std::mem::take(&mut rest).split_at_mut(len * width);
+            rest = after;
+            rows
+        })
     }
 
     /// Columns of a head's buffers.
@@ -178,9 +202,10 @@ struct Attention {
     shape: AttentionShape,
 }
 
-/// softmax(q·kᵀ / √head_dim) · v for each head, over the keys that are not later (Vaswani et al. 2017, eq. 1).
+/// softmax(q·kᵀ / √head_dim) · v for each head, over the sequence's keys, in a decoder
+/// those that are not later (Vaswani et al. 2017, eq. 1).
 ///
-/// `qkv` is `(n, qkv_dim)`, query heads, key heads, value heads, n a multiple of the shape's `seq_len`; the output is
+/// `qkv` is `(n, qkv_dim)`, query heads, key heads, value heads, n the sum of the shape's lengths; the output is
 /// `(n, heads · head_dim)`.
 pub fn attention(backend: Backend, qkv: Tensor<2>, shape: AttentionShape) -> Tensor<2> {
     unary(Attention { backend, shape }, qkv)
@@ -188,6 +213,10 @@ pub fn attention(backend: Backend, qkv: Tensor<2>, shape: AttentionShape) -> Ten
 
 /// A head of a sequence, ready for products; the buffers serve one head after the other.
 struct Head {
+    /// Tokens of the sequence.
+    len: usize,
+    /// [`Head::len`] in whole tiles.
+    rows: usize,
     /// Scaled by 1 / √head_dim.
     query: Vec<f32>,
     key: Vec<f32>,
@@ -199,14 +228,17 @@ struct Head {
 }
 
 impl Head {
-    fn new(shape: &AttentionShape) -> Self {
-        let zeros = || vec![0.0; shape.rows() * shape.cols()];
+    fn new(shape: &AttentionShape, len: usize) -> Self {
+        let rows = len.next_multiple_of(COLS);
+        let zeros = || vec![0.0; rows * shape.cols()];
         Self {
+            len,
+            rows,
             query: zeros(),
             key: zeros(),
             value: zeros(),
             across: zeros(),
-            weights: vec![0.0; shape.rows() * shape.rows()],
+            weights: vec![0.0; rows * rows],
         }
     }
 }
@@ -223,11 +255,11 @@ struct HeadGradient {
 }
 
 impl HeadGradient {
-    fn new(shape: &AttentionShape) -> Self {
-        let zeros = || vec![0.0; shape.rows() * shape.cols()];
+    fn new(shape: &AttentionShape, rows: usize) -> Self {
+        let zeros = || vec![0.0; rows * shape.cols()];
         Self {
             output: zeros(),
-            scores: vec![0.0; shape.rows() * shape.rows()],
+            scores: vec![0.0; rows * rows],
             query: zeros(),
             key: zeros(),
             value: zeros(),
@@ -247,22 +279,34 @@ impl Attention {
         shape.take(rows, width, shape.value_head(index), 1.0, &mut head.value);
         transpose(&head.key, cols, &mut head.across);
         let (query, keys) = (&head.query, &head.across);
-        self.product(Part::OutputBefore, query, cols, keys, &mut head.weights);
-        let rows = shape.rows();
-        for (i, row) in head.weights.chunks_exact_mut(rows).enumerate() {
-            let (seen, later) = row[..diagonal_end(i, rows)].split_at_mut(i + 1);
+        self.product(
+            Part::Scores,
+            query,
+            cols,
+            keys,
+            &mut head.weights,
+            head.rows,
+        );
+        for (i, row) in head.weights.chunks_exact_mut(head.rows).enumerate() {
+            let end = scores_end(!shape.reads, i, head.rows);
+            let len = if shape.reads { head.len } else { i + 1 };
+            let (seen, others) = row[..end].split_at_mut(len);
             shape.hide(seen);
             softmax(self.backend, seen);
-            later.fill(0.0);
+            others.fill(0.0);
         }
     }
 
-    /// c = a·b, or aᵀ·b.
-    fn product(&self, part: Part, a: &[f32], a_stride: usize, b: &[f32], c: &mut [f32]) {
-        let cols = match part {
-            Part::OutputBefore => self.shape.rows(),
-            Part::InnerBefore | Part::InnerAfter => self.shape.cols(),
-        };
+    /// c = a·b, or aᵀ·b, with `cols` columns.
+    fn product(
+        &self,
+        part: Part,
+        a: &[f32],
+        a_stride: usize,
+        b: &[f32],
+        c: &mut [f32],
+        cols: usize,
+    ) {
         self.backend.run(Product {
             a,
             a_stride,
@@ -270,23 +314,26 @@ impl Attention {
             c,
             cols,
             part,
+            causal: !self.shape.reads,
         });
     }
 
     /// From the gradient of a head's output to those of its query (not scaled), key and value.
     fn backward_head(&self, head: &mut Head, to: &mut HeadGradient) {
-        let (rows, cols) = (self.shape.rows(), self.shape.cols());
+        let (rows, cols) = (head.rows, self.shape.cols());
         let (weights, output, scores) = (&head.weights, &to.output, &mut to.scores);
         transpose(&head.value, cols, &mut head.across);
-        self.product(Part::OutputBefore, output, cols, &head.across, scores);
+        self.product(Part::Scores, output, cols, &head.across, scores, rows);
         self.backend.run(SoftmaxGradient {
             weights,
             scores,
             rows,
+            causal: !self.shape.reads,
         });
-        self.product(Part::InnerAfter, weights, rows, output, &mut to.value);
-        self.product(Part::InnerBefore, scores, rows, &head.key, &mut to.query);
-        self.product(Part::InnerAfter, scores, rows, &head.query, &mut to.key);
+        self.product(Part::Transposed, weights, rows, output, &mut to.value, cols);
+        self.product(Part::Weights, scores, rows, &head.key, &mut to.query, cols);
+        let query = &head.query;
+        self.product(Part::Transposed, scores, rows, query, &mut to.key, cols);
         self.shape.rotate(&mut to.query, true);
         self.shape.rotate(&mut to.key, true);
     }
@@ -299,25 +346,18 @@ impl Unary for Attention {
     fn forward(&self, qkv: &Flat, keep: bool) -> (Flat, Option<Self::Saved>) {
         let shape = &self.shape;
         let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
-        let mut head = Head::new(shape);
-        let mut head_out = vec![0.0; shape.rows() * shape.cols()];
+        let cols = shape.cols();
         let mut out = Vec::new();
         with_values(qkv, |qkv| {
             out.resize(qkv.len() / width * out_width, 0.0);
-            for (rows, out) in qkv
-                .chunks_exact(shape.seq_len * width)
-                .zip(out.chunks_exact_mut(shape.seq_len * out_width))
-            {
+            let outs = shape.sequences_mut(&mut out, out_width);
+            for (rows, out) in shape.sequences(qkv, width).zip(outs) {
+                let mut head = Head::new(shape, rows.len() / width);
+                let mut head_out = vec![0.0; head.rows * cols];
                 for index in 0..shape.heads {
                     self.weigh(rows, index, &mut head);
-                    let (weights, value) = (&head.weights, &head.value);
-                    self.product(
-                        Part::InnerBefore,
-                        weights,
-                        shape.rows(),
-                        value,
-                        &mut head_out,
-                    );
+                    let (weights, value, inner) = (&head.weights, &head.value, head.rows);
+                    self.product(Part::Weights, weights, inner, value, &mut head_out, cols);
                     shape.give(&head_out, out, out_width, index, 1.0);
                 }
             }
@@ -329,16 +369,16 @@ impl Unary for Attention {
     fn backward(&self, qkv: Self::Saved, gradient: &Flat) -> Flat {
         let shape = &self.shape;
         let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
-        let (mut head, mut to) = (Head::new(shape), HeadGradient::new(shape));
         let mut out = Vec::new();
         with_values(&qkv, |qkv| {
             with_values(gradient, |gradient| {
                 out.resize(qkv.len(), 0.0);
-                for ((rows, gradient), out) in qkv
-                    .chunks_exact(shape.seq_len * width)
-                    .zip(gradient.chunks_exact(shape.seq_len * out_width))
-                    .zip(out.chunks_exact_mut(shape.seq_len * width))
+                let gradients = shape.sequences(gradient, out_width);
+                let outs = shape.sequences_mut(&mut out, width);
+                for ((rows, gradient), out) in shape.sequences(qkv, width).zip(gradients).zip(outs)
                 {
+                    let mut head = Head::new(shape, rows.len() / width);
+                    let mut to = HeadGradient::new(shape, head.rows);
                     for index in 0..shape.heads {
                         self.weigh(rows, index, &mut head);
                         shape.take(gradient, out_width, index, 1.0, &mut to.output);
@@ -370,6 +410,7 @@ struct SoftmaxGradient<'a> {
     weights: &'a [f32],
     scores: &'a mut [f32],
     rows: usize,
+    causal: bool,
 }
 
 impl Kernel for SoftmaxGradient<'_> {
@@ -380,8 +421,8 @@ impl Kernel for SoftmaxGradient<'_> {
         let rows = self.rows;
         let lines = self.weights.chunks_exact(rows);
         for (i, (weights, scores)) in lines.zip(self.scores.chunks_exact_mut(rows)).enumerate() {
-            // Tiles reach beyond the diagonal, where the weights are zero and the products finite.
-            let end = diagonal_end(i, rows);
+            // Tiles reach beyond what is seen, where the weights are zero and the products finite.
+            let end = scores_end(self.causal, i, rows);
             let (weights, scores) = (&weights[..end], &mut scores[..end]);
             let mean = dot(isa, weights, scores);
             for (score, weight) in scores.iter_mut().zip(weights) {

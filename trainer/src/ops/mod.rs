@@ -10,10 +10,12 @@
 mod activation;
 mod attention;
 mod cross_entropy;
+mod dropout;
 mod embed;
 mod lanes;
 mod linear;
 mod norm;
+mod pool;
 mod product;
 #[cfg(test)]
 mod tests;
@@ -29,9 +31,11 @@ use burn::tensor::{Tensor, TensorData};
 pub use activation::activation;
 pub use attention::{AttentionShape, attention};
 pub use cross_entropy::cross_entropy;
+pub use dropout::dropout;
 pub use embed::embed;
 pub use linear::linear;
 pub use norm::norm;
+pub use pool::pool;
 
 use attentive::kernels::Backend;
 

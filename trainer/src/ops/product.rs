@@ -1,4 +1,4 @@
-//! The small matrix products inside attention, which skip what lies above the diagonal.
+//! The small matrix products inside attention, which skip what lies above the diagonal where attention is causal.
 //!
 //! burn multiplies whole matrices; the causal half would be thrown away, and a copy of every head would be made first.
 //! A tile is 6 rows by 16 columns: with 12 accumulators no multiply-add waits for the one before it, and 2 loads of b
@@ -11,25 +11,28 @@ const ROWS: usize = 6;
 /// Columns of a tile.
 pub(crate) const COLS: usize = 16;
 
-/// Which part of a product is computed; the rest of the output is left alone.
+/// Which product it is, and, where attention is causal, which part of it is computed; the rest of the output is left
+/// alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
-    /// Output on and below the diagonal (rounded up to tiles): scores.
-    OutputBefore,
-    /// Inner index up to the output's row: weights times values.
-    InnerBefore,
-    /// Inner index from the output's row on, and a read by columns: the transpose of the weights times something.
-    InnerAfter,
+    /// Scores; causal: output on and below the diagonal (rounded up to tiles).
+    Scores,
+    /// Weights times values; causal: inner index up to the output's row.
+    Weights,
+    /// The transpose of the weights times something, a read by columns; causal: inner index from the output's row on.
+    Transposed,
 }
 
-/// Where the tiles on the diagonal of row `row` end, of `rows`: what lies before is written by
-/// [`Part::OutputBefore`] and read by the other parts.
-pub(crate) fn diagonal_end(row: usize, rows: usize) -> usize {
+/// Where what a row of scores holds ends, of `rows`: causal, where the tiles on its diagonal do.
+pub(crate) fn scores_end(causal: bool, row: usize, rows: usize) -> usize {
+    if !causal {
+        return rows;
+    }
     let tile = (row / ROWS + 1) * ROWS;
     tile.next_multiple_of(COLS).min(rows)
 }
 
-/// c = a · b, or with [`Part::InnerAfter`] c = aᵀ · b.
+/// c = a · b, or with [`Part::Transposed`] c = aᵀ · b.
 ///
 /// `a` is `(rows, inner)`, or `(inner, rows)` when transposed, with rows of `a_stride`; `b` is `(inner, cols)` with
 /// rows of `cols`, and `c` is `(rows, cols)`. Both are multiples of 16.
@@ -40,6 +43,7 @@ pub(crate) struct Product<'a> {
     pub(crate) c: &'a mut [f32],
     pub(crate) cols: usize,
     pub(crate) part: Part,
+    pub(crate) causal: bool,
 }
 
 impl Kernel for Product<'_> {
@@ -72,28 +76,31 @@ impl Product<'_> {
             ref mut c,
             cols,
             part,
+            causal,
         } = *self;
         let last = row + M;
         let c = &mut c[row * cols..last * cols];
         match part {
-            Part::OutputBefore => {
+            Part::Scores => {
                 let a = &a[row * a_stride..last * a_stride];
-                let end = diagonal_end(row, cols);
+                let end = scores_end(causal, row, cols);
                 for col in (0..end).step_by(COLS) {
                     let c = &mut c[col..];
                     rows_times::<I, M>(isa, a, a_stride, a_stride, &b[col..], c, cols);
                 }
             }
-            Part::InnerBefore => {
+            Part::Weights => {
+                let inner = if causal { last } else { a_stride };
                 let a = &a[row * a_stride..last * a_stride];
                 for col in (0..cols).step_by(COLS) {
                     let c = &mut c[col..];
-                    rows_times::<I, M>(isa, a, a_stride, last, &b[col..], c, cols);
+                    rows_times::<I, M>(isa, a, a_stride, inner, &b[col..], c, cols);
                 }
             }
-            Part::InnerAfter => {
-                let a = &a[row * a_stride + row..];
-                let b = &b[row * cols..];
+            Part::Transposed => {
+                let first = if causal { row } else { 0 };
+                let a = &a[first * a_stride + row..];
+                let b = &b[first * cols..];
                 for col in (0..cols).step_by(COLS) {
                     columns_times::<I, M>(isa, a, a_stride, &b[col..], &mut c[col..], cols);
                 }

@@ -1,10 +1,13 @@
 //! Every gradient written by hand, against the one that burn derives from elementary operations.
 
-use super::{AttentionShape, activation, attention, cross_entropy, embed, linear, norm};
+use super::{
+    AttentionShape, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
+};
 use crate::random::Random;
 use attentive::kernels::Backend;
 use attentive::{
-    Architecture, Biases, Config, Ffn, Norm, NormPlace, Position, RotaryStyle, Window,
+    Architecture, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling, Position, Reading,
+    RotaryStyle, Window,
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation as burn_activation};
 
@@ -210,7 +213,7 @@ fn attentions() {
     for ((config, batch, seq_len), window) in cases {
         let n = batch * seq_len;
         let qkv = leaf(6, [n, config.qkv_dim()], 1.0);
-        let shape = AttentionShape::new(&config, seq_len)
+        let shape = AttentionShape::new(&config, &vec![seq_len; batch])
             .unwrap()
             .with_window(window);
         let ours = || attention(Backend::detect(), qkv.clone(), shape.clone());
@@ -257,6 +260,110 @@ fn attentions() {
         );
         compare(&what, std::slice::from_ref(&qkv), ours, theirs);
     }
+}
+
+/// Sequences of several lengths, every token of which sees every other of its own.
+#[test]
+fn attentions_of_readers() {
+    let reading = Reading {
+        types: 0,
+        embedding_norm: false,
+        pooling: Pooling::Mean,
+        pooler: false,
+        output: Output::Classes(2),
+        patch: 0,
+    };
+    let rotary = |style| Position::Rotary { style, base: 100.0 };
+    for (base, lens) in [
+        (config(1, 1, 8, Position::None), vec![5]),
+        (config(2, 2, 16, Position::None), vec![16, 1, 33]),
+        (config(4, 2, 24, rotary(RotaryStyle::Half)), vec![3, 21, 21]),
+    ] {
+        let config = Config {
+            architecture: Architecture::Encoder(reading),
+            ..base
+        };
+        let n: usize = lens.iter().sum();
+        let qkv = leaf(6, [n, config.qkv_dim()], 1.0);
+        let shape = AttentionShape::new(&config, &lens).unwrap();
+        let ours = || attention(Backend::detect(), qkv.clone(), shape.clone());
+        let theirs = || {
+            let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
+            let mut at = 0;
+            let each = |len: &usize| {
+                let rows = at..at + len;
+                at += len;
+                let part = |first: usize, count: usize| -> Tensor<4> {
+                    qkv.clone()
+                        .slice([rows.clone(), first * head_dim..(first + count) * head_dim])
+                        .reshape([1, *len, count, head_dim])
+                        .swap_dims(1, 2)
+                };
+                let spread = |x: Tensor<4>| -> Tensor<4> {
+                    x.unsqueeze_dim::<5>(2)
+                        .repeat_dim(2, heads / kv_heads)
+                        .reshape([1, heads, *len, head_dim])
+                };
+                let query = rotated(part(0, heads), config.position);
+                let key = spread(rotated(part(heads, kv_heads), config.position));
+                let value = spread(part(heads + kv_heads, kv_heads));
+                let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f32).sqrt();
+                burn_activation::softmax(scores, 3)
+                    .matmul(value)
+                    .swap_dims(1, 2)
+                    .reshape([*len, heads * head_dim])
+            };
+            Tensor::cat(lens.iter().map(each).collect(), 0)
+        };
+        let what = format!("attention of readers, {lens:?}");
+        compare(&what, std::slice::from_ref(&qkv), ours, theirs);
+    }
+}
+
+#[test]
+fn pools() {
+    let x = leaf(7, [9, 6], 1.0);
+    let lens = [3, 1, 5];
+    for pooling in [Pooling::Mean, Pooling::First] {
+        let ours = || pool(x.clone(), pooling, &lens);
+        let theirs = || {
+            let mut at = 0;
+            let each = |len: usize| {
+                let counted = match pooling {
+                    Pooling::Mean => len,
+                    _ => 1,
+                };
+                let rows = x.clone().slice([at..at + counted, 0..6]);
+                at += len;
+                rows.mean_dim(0)
+            };
+            Tensor::cat(lens.map(each).to_vec(), 0)
+        };
+        compare(
+            &format!("{pooling:?}"),
+            std::slice::from_ref(&x),
+            ours,
+            theirs,
+        );
+    }
+}
+
+#[test]
+fn dropouts() {
+    let x = leaf(8, [200, 51], 1.0);
+    let rate = 0.25;
+    let kept = values(dropout(x.clone(), rate, 3).detach());
+    let share = kept.iter().filter(|x| **x == 0.0).count() as f32 / kept.len() as f32;
+    assert!((share - rate).abs() < 0.02, "{share}");
+    let mask: Vec<f32> = kept
+        .iter()
+        .map(|x| if *x == 0.0 { 0.0 } else { 1.0 / (1.0 - rate) })
+        .collect();
+    let mask = Tensor::<2>::from_data(TensorData::new(mask, [200, 51]), &device());
+    let ours = || dropout(x.clone(), rate, 3);
+    let theirs = || x.clone() * mask.clone();
+    compare("dropout", std::slice::from_ref(&x), ours, theirs);
+    assert!(values(dropout(x.clone(), rate, 4)) != kept, "another seed");
 }
 
 /// Rotary positions from burn's elementary operations.

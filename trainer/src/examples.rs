@@ -1,0 +1,415 @@
+//! Labelled examples: loading them, what is held out, and batches of them.
+
+use crate::batches::{Batch, Dropout, Samples};
+use crate::random::Random;
+use crate::task::{Pictures, Task};
+use crate::vocabulary::Vocabulary;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::frontend::PatchSpec;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// What is told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Thing {
+    /// A text.
+    Text(String),
+    /// Pixels of a picture, row by row.
+    Picture(Vec<u8>),
+}
+
+/// A thing and its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The thing.
+    pub thing: Thing,
+    /// Place of its class's name.
+    pub class: u32,
+}
+
+/// Examples in three parts, none of which shares a thing with another.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// What the model learns from.
+    pub train: Vec<Example>,
+    /// What decides when to stop.
+    pub validation: Vec<Example>,
+    /// What no training sees.
+    pub test: Vec<Example>,
+}
+
+/// Decides which examples are held out, whatever the seed of the training.
+const SPLIT_SEED: u64 = 0x5eed;
+
+impl Examples {
+    /// Reads a task's examples and splits them. Of equal things the first counts.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else, or its classes are not as many as the model's.
+    pub fn load(task: &Task) -> Result<Self> {
+        let mut held = Vec::new();
+        let (path, rows) = match (&task.data.sentences, &task.data.pictures) {
+            (Some(path), _) => (path, sentences(path)?),
+            (_, Some(pictures)) => {
+                if let (Some(file), Some(labels)) = (&pictures.test_file, &pictures.test_labels) {
+                    held = idx_rows(pictures, file, labels)?;
+                }
+                let rows = match &pictures.labels {
+                    Some(labels) => idx_rows(pictures, &pictures.file, labels)?,
+                    None => pixels(pictures)?,
+                };
+                (&pictures.file, rows)
+            }
+            _ => bail!("the task has no labelled examples"),
+        };
+        let mut labels: Vec<String> = rows.iter().map(|(label, _)| label.clone()).collect();
+        labels.sort();
+        labels.dedup();
+        ensure!(
+            labels.len() == task.model.classes,
+            "{} holds {} classes, the model has {}",
+            path.display(),
+            labels.len(),
+            task.model.classes
+        );
+        let mut seen = HashSet::new();
+        let mut distinct = |rows: Vec<(String, Thing)>| -> Result<Vec<Example>> {
+            let mut out = Vec::new();
+            for (label, thing) in rows {
+                let class = labels.binary_search(&label);
+                let class = class.map_err(|_| anyhow!("the test has another class: {label:?}"))?;
+                if seen.insert(thing.clone()) {
+                    let class = class as u32;
+                    out.push(Example { thing, class });
+                }
+            }
+            Ok(out)
+        };
+        // The test first: what is in both is not trained on.
+        let mut test_file = distinct(held)?;
+        let mut all = distinct(rows)?;
+        Random::new(SPLIT_SEED).shuffle(&mut all);
+        let share = |share: f64| (all.len() as f64 * share).ceil() as usize;
+        let (test, validation) = (
+            share(task.data.test_share),
+            share(task.data.validation_share),
+        );
+        let mut test = all.split_off(all.len() - test);
+        test.append(&mut test_file);
+        let validation = all.split_off(all.len().saturating_sub(validation));
+        ensure!(
+            !all.is_empty(),
+            "{} holds too few examples to hold some out",
+            path.display()
+        );
+        Ok(Self {
+            labels,
+            train: all,
+            validation,
+            test,
+        })
+    }
+}
+
+/// Lines of a label, a tab and a text.
+fn sentences(path: &Path) -> Result<Vec<(String, Thing)>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the sentences in {}", path.display()))?;
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let row = line.split_once('\t');
+        let row = row.filter(|(label, text)| !label.is_empty() && !text.trim().is_empty());
+        let (label, text) = row.with_context(|| {
+            format!(
+                "{}, line {}: a label, a tab and a text should stand here",
+                path.display(),
+                index + 1
+            )
+        })?;
+        rows.push((label.to_owned(), Thing::Text(text.trim().to_owned())));
+    }
+    Ok(rows)
+}
+
+/// Lines of pixels and a label, separated by commas.
+fn pixels(pictures: &Pictures) -> Result<Vec<(String, Thing)>> {
+    let path = &pictures.file;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the pictures in {}", path.display()))?;
+    let need = pictures.height * pictures.width;
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let row = || -> Option<(String, Thing)> {
+            let (values, label) = line.rsplit_once(',')?;
+            let level = |value: &str| {
+                let level: u32 = value.trim().parse().ok()?;
+                let level = (level <= pictures.levels).then_some(level)?;
+                Some((level * 255 / pictures.levels) as u8)
+            };
+            let pixels: Option<Vec<u8>> = values.split(',').map(level).collect();
+            let pixels = pixels.filter(|pixels| pixels.len() == need)?;
+            Some((label.trim().to_owned(), Thing::Picture(pixels)))
+        };
+        rows.push(row().with_context(|| {
+            format!(
+                "{}, line {}: {need} numbers from 0 to {} and a label should stand here, with commas between them",
+                path.display(),
+                index + 1,
+                pictures.levels
+            )
+        })?);
+    }
+    Ok(rows)
+}
+
+/// Pictures and labels of two IDX files.
+fn idx_rows(pictures: &Pictures, file: &Path, labels: &Path) -> Result<Vec<(String, Thing)>> {
+    let (height, width) = (pictures.height, pictures.width);
+    let things = idx(file, &[height, width])?;
+    let labels = idx(labels, &[])?;
+    let count = things.len() / (height * width);
+    ensure!(
+        count == labels.len(),
+        "{} holds {count} pictures, but there are {} labels",
+        file.display(),
+        labels.len()
+    );
+    let name = |label: &u8| match &pictures.names {
+        Some(names) => {
+            let name = names.get(usize::from(*label)).cloned();
+            name.with_context(|| format!("the label {label} has no name"))
+        }
+        None => Ok(label.to_string()),
+    };
+    let things = things.chunks_exact(height * width);
+    let row = |(thing, label): (&[u8], &u8)| Ok((name(label)?, Thing::Picture(thing.to_vec())));
+    things.zip(&labels).map(row).collect()
+}
+
+/// The bytes of an IDX file whose items have those dimensions.
+fn idx(path: &Path, dims: &[usize]) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let values = || -> Option<Vec<u8>> {
+        // Two zeros, 8 for unsigned bytes, the number of dimensions, then these.
+        let ([0, 0, 8, rank], mut rest) = bytes.split_first_chunk::<4>()? else {
+            return None;
+        };
+        let mut have = Vec::new();
+        for _ in 0..*rank {
+            let (dim, after) = rest.split_first_chunk::<4>()?;
+            have.push(u32::from_be_bytes(*dim) as usize);
+            rest = after;
+        }
+        let (count, item) = have.split_first()?;
+        let whole = count.checked_mul(dims.iter().product())? == rest.len();
+        (item == dims && whole).then(|| rest.to_vec())
+    };
+    values().with_context(|| {
+        format!(
+            "{} should be an IDX file of bytes, (items{}); unpack it if it is compressed",
+            path.display(),
+            dims.iter()
+                .map(|dim| format!(", {dim}"))
+                .collect::<String>()
+        )
+    })
+}
+
+/// What the model reads of an example, and its class.
+#[derive(Clone, Debug, PartialEq)]
+enum Reads {
+    Tokens(Vec<u32>),
+    /// As they are: shifted when they are trained on.
+    Pixels(Vec<u8>),
+}
+
+/// Examples as the model reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    examples: Vec<(Reads, u32)>,
+    cutter: Option<Cutter>,
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Texts that were cut to the model's context.
+    pub cut: usize,
+}
+
+/// Makes patches of pictures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cutter {
+    spec: PatchSpec,
+    shift: usize,
+}
+
+impl Encoded {
+    /// Encodes some examples; texts are cut to the model's context.
+    ///
+    /// # Errors
+    /// When a text has no tokens, or the tokenizer fails.
+    pub fn new(task: &Task, examples: &[Example], vocabulary: Option<&Vocabulary>) -> Result<Self> {
+        let cutter = task.data.pictures.as_ref().map(|pictures| Cutter {
+            spec: pictures.spec(),
+            shift: pictures.shift,
+        });
+        let mut out = Self {
+            examples: Vec::new(),
+            cutter,
+            longest: cutter.map_or(0, |cutter| cutter.spec.patches() + 1),
+            cut: 0,
+        };
+        for Example { thing, class } in examples {
+            let reads = match (thing, vocabulary) {
+                (Thing::Text(text), Some(vocabulary)) => {
+                    let mut tokens = vocabulary.encode(text)?;
+                    ensure!(!tokens.is_empty(), "{text:?} has no tokens");
+                    out.cut += usize::from(tokens.len() > task.model.context_len);
+                    tokens.truncate(task.model.context_len);
+                    out.longest = out.longest.max(tokens.len());
+                    Reads::Tokens(tokens)
+                }
+                (Thing::Text(_), None) => bail!("texts need a vocabulary"),
+                (Thing::Picture(pixels), _) => Reads::Pixels(pixels.clone()),
+            };
+            out.examples.push((reads, *class));
+        }
+        Ok(out)
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// All of them in order, `micro` a batch.
+    ///
+    /// # Errors
+    /// When a picture has another size.
+    pub fn batches(&self, micro: usize) -> Result<Vec<Batch>> {
+        let of = |examples: &[(Reads, u32)]| {
+            let mut batch = Batch::default();
+            for example in examples {
+                self.add(example, [0, 0], &mut batch)?;
+            }
+            Ok(batch)
+        };
+        self.examples.chunks(micro).map(of).collect()
+    }
+
+    /// Appends an example to a batch; a picture moved by so many rows and columns.
+    fn add(&self, (reads, class): &(Reads, u32), by: [i64; 2], batch: &mut Batch) -> Result<()> {
+        batch.targets.push(*class);
+        match (reads, &self.cutter) {
+            (Reads::Pixels(pixels), Some(cutter)) => {
+                let spec = &cutter.spec;
+                let moved = moved(pixels, spec.width, by);
+                let from = batch.patches.len();
+                let elements = spec.patches() * spec.patch_len();
+                batch.patches.resize(from + elements, 0.0);
+                spec.cut(&moved, &mut batch.patches[from..])?;
+                batch.lens.push(spec.patches() + 1);
+                batch
+                    .inputs
+                    .extend(std::iter::repeat_n(0, spec.patches() + 1));
+            }
+            (Reads::Tokens(tokens), _) => {
+                batch.lens.push(tokens.len());
+                batch.inputs.extend(tokens);
+            }
+            (Reads::Pixels(_), None) => bail!("pictures need to be cut"),
+        }
+        Ok(())
+    }
+}
+
+/// The picture moved down and to the right; what comes in is black.
+fn moved(pixels: &[u8], width: usize, [down, right]: [i64; 2]) -> Vec<u8> {
+    let height = pixels.len() / width;
+    let from = |place: usize, by: i64, len: usize| {
+        let from = usize::try_from(place as i64 - by).ok()?;
+        (from < len).then_some(from)
+    };
+    let at = |index: usize| {
+        let row = from(index / width, down, height)?;
+        let column = from(index % width, right, width)?;
+        pixels.get(row * width + column).copied()
+    };
+    (0..pixels.len())
+        .map(|index| at(index).unwrap_or(0))
+        .collect()
+}
+
+/// Examples in random order, each epoch in another.
+///
+/// Which examples a step sees, how far a picture moves and what is dropped follow from the seed and the step alone.
+pub struct Shuffled<'a> {
+    encoded: &'a Encoded,
+    seed: u64,
+    dropout: f32,
+    epoch: Option<usize>,
+    order: Vec<usize>,
+}
+
+impl<'a> Shuffled<'a> {
+    /// In the order of that seed.
+    pub fn new(encoded: &'a Encoded, dropout: f32, seed: u64) -> Self {
+        Self {
+            encoded,
+            seed,
+            dropout,
+            epoch: None,
+            order: Vec::new(),
+        }
+    }
+
+    fn place(&mut self, number: usize) -> usize {
+        let len = self.encoded.len();
+        let epoch = number / len;
+        if self.epoch != Some(epoch) {
+            self.order = (0..len).collect();
+            let seed = self.seed ^ (epoch as u64).wrapping_mul(0x2545_f491);
+            Random::new(seed).shuffle(&mut self.order);
+            self.epoch = Some(epoch);
+        }
+        self.order[number % len]
+    }
+}
+
+impl Samples for Shuffled<'_> {
+    fn per_epoch(&self) -> usize {
+        self.encoded.len()
+    }
+
+    fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>> {
+        let mut out: Vec<Batch> = Vec::new();
+        let shift = self.encoded.cutter.map_or(0, |cutter| cutter.shift);
+        for index in 0..count {
+            let number = step as usize * count + index;
+            let mut random =
+                Random::new(self.seed ^ (number as u64).wrapping_mul(0xda94_2042_e4dd_58b5));
+            if index % micro == 0 {
+                let dropout = (self.dropout > 0.0).then(|| Dropout {
+                    rate: self.dropout,
+                    seed: random.bits(),
+                });
+                out.push(Batch {
+                    dropout,
+                    ..Batch::default()
+                });
+            }
+            let mut by = || random.below(2 * shift + 1) as i64 - shift as i64;
+            let by = [by(), by()];
+            let example = &self.encoded.examples[self.place(number)];
+            if let Some(batch) = out.last_mut() {
+                self.encoded.add(example, by, batch)?;
+            }
+        }
+        Ok(out)
+    }
+}
