@@ -5,6 +5,9 @@ use std::{env, path::PathBuf};
 /// The weights that are shipped.
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
 
+/// Those of the binaries that classify.
+const CLASSIFIERS: [&str; 1] = ["models/digits-int8.attn"];
+
 fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
 
@@ -20,6 +23,10 @@ fn main() {
         Err(error) => println!(
             "cargo::error=no weights at {named} ({error}): set ATTENTIVE_MODEL to an .attn file"
         ),
+    }
+
+    for classifier in CLASSIFIERS {
+        println!("cargo::rerun-if-changed=../{classifier}");
     }
 
     println!("cargo::rerun-if-changed=memory.x");

@@ -4,6 +4,7 @@
 pub mod batches;
 pub mod chat;
 pub mod checkpoint;
+pub mod compare;
 pub mod corpus;
 pub mod eval;
 pub mod examples;

@@ -23,6 +23,8 @@ enum Command {
     Quantize(cli::quantize::Request),
     /// Measure a model on what its training did not see
     Eval(cli::eval::Request),
+    /// Compare a model that tells classes apart with simpler and with recurrent ones
+    Compare(cli::compare::Request),
     /// Show what a weights file holds
     Inspect(cli::inspect::Request),
     /// Continue a text
@@ -62,6 +64,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Train(request) => cli::train::run(request),
         Command::Quantize(request) => cli::quantize::run(request),
         Command::Eval(request) => cli::eval::run(request),
+        Command::Compare(request) => cli::compare::run(request),
         Command::Inspect(request) => cli::inspect::run(request),
         Command::Generate(request) => cli::generate::run(request),
         Command::Import(request) => cli::import::run(request),

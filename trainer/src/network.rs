@@ -83,19 +83,15 @@ impl Network {
     /// As [`Network::logits`].
     pub fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Vec<f32>>)> {
         let logits = self.logits(batch)?;
-        let loss = self.cross_entropy(logits, &batch.targets)?;
+        let loss = checked_loss(self.backend, logits, &batch.targets)?;
         let gradients = loss.backward();
-        let mut out = Vec::with_capacity(self.matrices.len());
-        for (matrix, vector) in self.matrices.iter().zip(&self.vectors) {
-            let data = match (matrix, vector) {
-                (Some(matrix), _) => matrix.grad(&gradients).map(Tensor::into_data),
-                (_, Some(vector)) => vector.grad(&gradients).map(Tensor::into_data),
-                _ => None,
-            };
-            let data = data.context("a weight took no part in the loss")?;
-            out.push(data.try_into_vec::<f32>().context("gradients are f32")?);
-        }
-        Ok((scalar(loss)?, out))
+        let weights = self.matrices.iter().zip(&self.vectors);
+        let gradient = |(matrix, vector): (&Option<Tensor<2>>, &Option<Tensor<1>>)| {
+            let of_matrix = matrix.as_ref().and_then(|matrix| matrix.grad(&gradients));
+            let vector = vector.as_ref().and_then(|vector| vector.grad(&gradients));
+            of_matrix.or(vector.map(|vector| vector.unsqueeze::<2>()))
+        };
+        gradients_of(loss, weights.map(gradient))
     }
 
     /// Summed loss over the targets, and how many of them have the highest logit.
@@ -104,26 +100,7 @@ impl Network {
     /// As [`Network::logits`].
     pub fn loss(&self, batch: &Batch) -> Result<Loss> {
         let logits = self.logits(batch)?;
-        let [_, width] = logits.dims();
-        let values = logits.clone().into_data().try_into_vec::<f32>();
-        let values = values.context("logits are f32")?;
-        let right = |(row, target): &(&[f32], &u32)| highest(row) == **target as usize;
-        let rows = values.chunks_exact(width).zip(&batch.targets);
-        Ok(Loss {
-            right: rows.filter(right).count(),
-            nats: scalar(self.cross_entropy(logits, &batch.targets)?)?,
-        })
-    }
-
-    fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32]) -> Result<Tensor<1>> {
-        let [rows, width] = logits.dims();
-        ensure!(
-            rows == targets.len(),
-            "{rows} rows of logits have {} targets",
-            targets.len()
-        );
-        inside(targets, width)?;
-        Ok(cross_entropy(self.backend, logits, targets.into()))
+        loss_of(self.backend, logits, &batch.targets)
     }
 
     fn forward(
@@ -322,6 +299,53 @@ pub struct Loss {
     pub right: usize,
 }
 
+impl std::iter::Sum for Loss {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            nats: sum.nats + part.nats,
+            right: sum.right + part.right,
+        })
+    }
+}
+
+/// A loss, and the gradients of all weights in their order.
+pub(crate) fn gradients_of(
+    loss: Tensor<1>,
+    gradients: impl Iterator<Item = Option<Tensor<2>>>,
+) -> Result<(f64, Vec<Vec<f32>>)> {
+    let values = |gradient: Option<Tensor<2>>| {
+        let gradient = gradient.context("a weight took no part in the loss")?;
+        let values = gradient.into_data().try_into_vec::<f32>();
+        values.context("gradients are f32")
+    };
+    let gradients: Result<_> = gradients.map(values).collect();
+    Ok((scalar(loss)?, gradients?))
+}
+
+/// The loss of logits, (targets, width).
+pub(crate) fn loss_of(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> Result<Loss> {
+    let [_, width] = logits.dims();
+    let values = logits.clone().into_data().try_into_vec::<f32>();
+    let values = values.context("logits are f32")?;
+    let right = |(row, target): &(&[f32], &u32)| highest(row) == **target as usize;
+    let rows = values.chunks_exact(width).zip(targets);
+    Ok(Loss {
+        right: rows.filter(right).count(),
+        nats: scalar(checked_loss(backend, logits, targets)?)?,
+    })
+}
+
+fn checked_loss(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> Result<Tensor<1>> {
+    let [rows, width] = logits.dims();
+    ensure!(
+        rows == targets.len(),
+        "{rows} rows of logits have {} targets",
+        targets.len()
+    );
+    inside(targets, width)?;
+    Ok(cross_entropy(backend, logits, targets.into()))
+}
+
 /// The place of the highest logit, of equals the first.
 pub fn highest(logits: &[f32]) -> usize {
     let mut best = 0;
@@ -333,18 +357,18 @@ pub fn highest(logits: &[f32]) -> usize {
     best
 }
 
-/// Dropout at one place of the network after the other, each with a seed of its own.
-struct Drops {
+/// Dropout at one place of a network after the other, each with a seed of its own.
+pub(crate) struct Drops {
     dropout: Option<Dropout>,
     places: u64,
 }
 
 impl Drops {
-    fn new(dropout: Option<Dropout>) -> Self {
+    pub(crate) fn new(dropout: Option<Dropout>) -> Self {
         Self { dropout, places: 0 }
     }
 
-    fn apply(&mut self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn apply(&mut self, x: Tensor<2>) -> Tensor<2> {
         let Some(Dropout { rate, seed }) = self.dropout else {
             return x;
         };

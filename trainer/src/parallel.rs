@@ -16,20 +16,18 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Calls `work` on every micro-batch, `threads` at a time, each thread with its own copy of the weights.
-fn each<T: Send>(
-    params: &Params,
+/// Calls `work` on every micro-batch, `threads` at a time, each thread with a network of its own.
+pub(crate) fn each<N, T: Send>(
+    make: impl Fn() -> N + Sync,
     batches: &[Batch],
     threads: usize,
-    train: bool,
-    work: impl Fn(&Network, &Batch) -> Result<T> + Sync,
+    work: impl Fn(&N, &Batch) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let slots: Vec<Mutex<Option<Result<T>>>> = batches.iter().map(|_| Mutex::new(None)).collect();
-    let backend = Backend::detect();
     let run = || {
         // burn's graphs know each other through the weights they share: a copy a thread keeps them apart.
-        let network = Network::new(params, backend, train);
+        let network = make();
         while let Some((batch, slot)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
             batches.get(index).zip(slots.get(index))
@@ -62,7 +60,12 @@ pub fn gradients(
     batches: &[Batch],
     threads: usize,
 ) -> Result<(f64, Vec<Vec<f32>>)> {
-    let parts = each(params, batches, threads, true, Network::gradients)?;
+    let make = || Network::new(params, Backend::detect(), true);
+    summed(each(make, batches, threads, Network::gradients)?)
+}
+
+/// Sums in the order of the parts.
+pub(crate) fn summed(parts: Vec<(f64, Vec<Vec<f32>>)>) -> Result<(f64, Vec<Vec<f32>>)> {
     let mut parts = parts.into_iter();
     let (mut loss, mut sum) = parts.next().context("a step without sequences")?;
     for (part_loss, part) in parts {
@@ -81,9 +84,8 @@ pub fn gradients(
 /// # Errors
 /// Those of [`Network::loss`].
 pub fn loss(params: &Params, batches: &[Batch], threads: usize) -> Result<Loss> {
-    let parts = each(params, batches, threads, false, Network::loss)?;
-    Ok(parts.into_iter().fold(Loss::default(), |sum, part| Loss {
-        nats: sum.nats + part.nats,
-        right: sum.right + part.right,
-    }))
+    let make = || Network::new(params, Backend::detect(), false);
+    Ok(each(make, batches, threads, Network::loss)?
+        .into_iter()
+        .sum())
 }

@@ -3,8 +3,11 @@
 mod common;
 
 use attentive::Model;
+use attentive_trainer::compare;
 use attentive_trainer::examples::Examples;
+use attentive_trainer::ops::Cell;
 use attentive_trainer::package;
+use attentive_trainer::prepared::{Corpus, Prepared};
 use attentive_trainer::produce::finish;
 use attentive_trainer::provenance::{Provenance, Test};
 use attentive_trainer::task::Task;
@@ -239,6 +242,40 @@ fn examples_are_told_apart() {
             assert!(test.accuracy >= 0.95, "{name} {format}: {test:?}");
             assert_eq!(record.labels.map(|labels| labels.len()), Some(2));
         }
+    }
+}
+
+/// Each rival learns what can be learnt, with no more parameters than the model; the most frequent class is just that.
+#[test]
+fn rivals_learn() {
+    for (name, data, rows) in [
+        ("sentences", SENTENCES, sentences()),
+        ("pictures", PICTURES, pictures()),
+    ] {
+        let directory = common::directory(&format!("rivals-{name}"));
+        let (_, task) = labelled(&directory, data, &rows);
+        let corpus = Corpus::load(&task).expect("examples");
+        let prepared = Prepared::new(&task, &corpus, None).expect("prepared");
+        let Corpus::Labelled(examples) = &corpus else {
+            panic!("examples");
+        };
+        let never = AtomicBool::new(false);
+        let end_of_text = prepared
+            .vocabulary
+            .as_ref()
+            .map(|words| words.end_of_text());
+        let most = task.config(end_of_text).expect("a model").parameters();
+        assert!(compare::majority(examples).test.share() < 0.8, "{name}");
+        assert!(compare::linear(examples, 1).test.share() >= 0.95, "{name}");
+        for cell in [Cell::Lstm, Cell::Gru] {
+            let row = compare::recurrent(&task, cell, &prepared, examples, &never);
+            let row = row.expect("a network");
+            assert!(row.test.share() >= 0.9, "{name}: {row:?}");
+            assert!(row.parameters <= most, "{name}: {row:?} of {most}");
+            assert!(row.parameters > most / 2, "{name}: {row:?} of {most}");
+        }
+        let stop = AtomicBool::new(true);
+        assert!(compare::recurrent(&task, Cell::Gru, &prepared, examples, &stop).is_err());
     }
 }
 

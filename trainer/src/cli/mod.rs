@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod attention;
 pub(crate) mod chat;
 pub(crate) mod classify;
+pub(crate) mod compare;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod generate;

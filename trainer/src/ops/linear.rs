@@ -117,7 +117,7 @@ fn multiply(backend: Backend, panels: &[f32], [rows, cols]: [usize; 2], x: &[f32
 }
 
 /// Σ over the tokens of left ⊗ right: `left` is `(n, rows)`, `right` `(n, cols)`, the sum `(rows, cols)`.
-fn sum_over_tokens(
+pub(super) fn sum_over_tokens(
     backend: Backend,
     left: &[f32],
     rows: usize,

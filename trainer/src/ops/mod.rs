@@ -17,6 +17,7 @@ mod linear;
 mod norm;
 mod pool;
 mod product;
+mod recurrent;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub use embed::embed;
 pub use linear::linear;
 pub use norm::norm;
 pub use pool::pool;
+pub use recurrent::{Cell, recurrent};
 
 use attentive::kernels::Backend;
 

@@ -1,7 +1,8 @@
 //! Every gradient written by hand, against the one that burn derives from elementary operations.
 
 use super::{
-    AttentionShape, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
+    AttentionShape, Cell, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
+    recurrent,
 };
 use crate::random::Random;
 use attentive::kernels::Backend;
@@ -364,6 +365,62 @@ fn dropouts() {
     let theirs = || x.clone() * mask.clone();
     compare("dropout", std::slice::from_ref(&x), ours, theirs);
     assert!(values(dropout(x.clone(), rate, 4)) != kept, "another seed");
+}
+
+#[test]
+fn recurrences() {
+    let (width, lens) = (5, [4, 1, 3]);
+    for cell in [Cell::Lstm, Cell::Gru] {
+        let gates = cell.gates() * width;
+        let inputs = leaf(9, [8, gates], 1.0);
+        let weight = leaf(10, [gates, width], 0.7);
+        let ours = || {
+            recurrent(
+                Backend::detect(),
+                cell,
+                inputs.clone(),
+                weight.clone(),
+                &lens,
+            )
+        };
+        let theirs = || {
+            let mut rows = Vec::new();
+            let mut at = 0;
+            for len in lens {
+                let zeros = || Tensor::<2>::zeros([1, width], &device());
+                let (mut hidden, mut inner) = (zeros(), zeros());
+                for row in at..at + len {
+                    let input = inputs.clone().slice([row..row + 1, 0..gates]);
+                    let product = hidden.clone().matmul(weight.clone().transpose());
+                    let gate = |x: &Tensor<2>, gate: usize| {
+                        x.clone().slice([0..1, gate * width..(gate + 1) * width])
+                    };
+                    let sum = input.clone() + product.clone();
+                    let sigmoid = |index| burn_activation::sigmoid(gate(&sum, index));
+                    match cell {
+                        Cell::Lstm => {
+                            inner = sigmoid(1) * inner + sigmoid(0) * gate(&sum, 2).tanh();
+                            hidden = sigmoid(3) * inner.clone().tanh();
+                        }
+                        Cell::Gru => {
+                            let (reset, update) = (sigmoid(0), sigmoid(1));
+                            let new = (gate(&input, 2) + reset * gate(&product, 2)).tanh();
+                            hidden = new.clone() + update * (hidden - new);
+                        }
+                    }
+                    rows.push(hidden.clone());
+                }
+                at += len;
+            }
+            Tensor::cat(rows, 0)
+        };
+        compare(
+            &format!("{cell:?}"),
+            &[inputs.clone(), weight.clone()],
+            ours,
+            theirs,
+        );
+    }
 }
 
 /// Rotary positions from burn's elementary operations.

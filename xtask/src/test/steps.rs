@@ -69,6 +69,7 @@ fn on_the_device(suite: &mut Suite) {
     suite.step("firmware contains no allocator", device::no_allocator);
     suite.step("firmware under QEMU: generate", device::generate);
     suite.step("firmware under QEMU: selftest", device::selftest);
+    suite.step("firmware under QEMU: digits", device::digits);
     suite.step("firmware refuses bad requests", device::bad_requests);
     suite.step("firmware's tokens are the PC's", device::same_tokens);
     suite.step(

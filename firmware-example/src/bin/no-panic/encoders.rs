@@ -21,6 +21,10 @@ pub(crate) fn read(
     encoder.watch(ids, types, black_box(&mut [0.0; 8]), |row| {
         black_box(row);
     })?;
+    encoder.run_patches(black_box(&[0.5; 8]))?;
+    encoder.watch_patches(black_box(&[0.5; 8]), black_box(&mut [0.0; 8]), |row| {
+        black_box(row);
+    })?;
     black_box((encoder.len(), encoder.is_empty(), encoder.hidden()));
     black_box(encoder.embedding().is_ok());
     black_box(encoder.classes().is_ok());
