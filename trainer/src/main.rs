@@ -34,7 +34,7 @@ enum Command {
     Import(cli::import::Request),
     /// Turn texts into vectors, or compare them
     Embed(cli::embed::Request),
-    /// Tell which class a text is of, or which tag each of its tokens has
+    /// Tell which class a text or a picture is of, or which tag each token of a text has
     Classify(cli::classify::Request),
     /// Find the answer to a question in a text
     Answer(cli::answer::Request),

@@ -1,8 +1,9 @@
 //! Where a model comes from: the record inside a weights file.
 
 use crate::checkpoint::State;
-use crate::task::Task;
+use crate::task::{Pictures, Task};
 use anyhow::{Context, Result};
+use attentive::frontend::PatchSpec;
 use serde::{Deserialize, Serialize};
 
 /// Written as TOML.
@@ -47,6 +48,20 @@ pub struct Picture {
     pub mean: f32,
     /// What they are then divided by.
     pub deviation: f32,
+}
+
+impl Picture {
+    /// How they are cut.
+    pub fn spec(&self) -> PatchSpec {
+        PatchSpec {
+            height: self.height,
+            width: self.width,
+            channels: 1,
+            patch: self.patch,
+            mean: [self.mean; 4],
+            deviation: [self.deviation; 4],
+        }
+    }
 }
 
 /// The data.
@@ -145,13 +160,7 @@ impl Provenance {
             false => "examples by a fixed shuffle",
         };
         let sequences = step * training.batch as u64;
-        let picture = data.pictures.as_ref().map(|pictures| Picture {
-            height: pictures.height,
-            width: pictures.width,
-            patch: pictures.patch,
-            mean: pictures.mean,
-            deviation: pictures.deviation,
-        });
+        let picture = data.pictures.as_ref().map(Pictures::record);
         Self {
             name: task.name.clone(),
             command: format!("attentive train {path}"),

@@ -1,5 +1,6 @@
 //! What to train, on what and for how long: the task file.
 
+use crate::provenance::Picture;
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
 use attentive::{
@@ -83,16 +84,20 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// How they are cut into patches.
-    pub fn spec(&self) -> PatchSpec {
-        PatchSpec {
+    /// What a weights file says of them.
+    pub fn record(&self) -> Picture {
+        Picture {
             height: self.height,
             width: self.width,
-            channels: 1,
             patch: self.patch,
-            mean: [self.mean; 4],
-            deviation: [self.deviation; 4],
+            mean: self.mean,
+            deviation: self.deviation,
         }
+    }
+
+    /// How they are cut into patches.
+    pub fn spec(&self) -> PatchSpec {
+        self.record().spec()
     }
 
     fn check(&self) -> Result<()> {

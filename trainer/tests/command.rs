@@ -251,3 +251,60 @@ fn the_shipped_model_continues_a_text() {
     );
     assert_eq!(attentive(common::root(), &args).stdout, first.stdout);
 }
+
+/// The last rows of the digits, as pictures of other sizes and kinds.
+#[test]
+fn pictures_are_classified() {
+    let directory = common::directory("pictures");
+    let model = common::root().join("models/digits-int8.attn");
+    let model = model.to_str().expect("a path");
+    let rows = std::fs::read_to_string(common::root().join("data/digits.csv")).expect("digits");
+    let rows: Vec<&str> = rows.lines().collect();
+    let (mut args, mut digits) = (vec!["classify".to_owned(), model.to_owned()], Vec::new());
+    for (index, row) in rows[rows.len() - 6..].iter().enumerate() {
+        let values = row.split(',').map(|value| value.parse().expect("a number"));
+        let mut values: Vec<u32> = values.collect();
+        digits.push(values.pop().expect("a digit").to_string());
+        let pixels = values.iter().map(|level| (level * 255 / 16) as u8);
+        let picture = image::GrayImage::from_raw(8, 8, pixels.collect()).expect("a picture");
+        let name = ["a.png", "b.pgm", "c.png"][index % 3];
+        let path = directory.join(format!("{index}{name}"));
+        let side = if name == "c.png" { 32 } else { 8 };
+        let nearest = image::imageops::FilterType::Nearest;
+        let picture = image::imageops::resize(&picture, side, side, nearest);
+        picture.save(&path).expect("written");
+        args.extend(["--picture".to_owned(), path.display().to_string()]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = attentive(&directory, &args);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let label = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["label"].as_str().expect("a label").to_owned()
+    };
+    assert_eq!(text.lines().map(label).collect::<Vec<_>>(), digits);
+    std::fs::write(directory.join("no.png"), b"not a picture").expect("written");
+    let picture = ["classify", model, "--picture", "no.png"];
+    refused(&directory, &picture, &["no.png", "PNG"]);
+    refused(
+        &directory,
+        &["classify", model, "--text", "seven"],
+        &["--picture"],
+    );
+    let texts = common::root().join("models/languages-int8.attn");
+    let texts = texts.to_str().expect("a path");
+    refused(
+        &directory,
+        &["classify", texts, "--picture", "no.png"],
+        &["reads texts"],
+    );
+    let english = [
+        "classify",
+        texts,
+        "--text",
+        "Where did you leave the keys of the car?",
+    ];
+    let output = attentive(&directory, &english);
+    assert_eq!(label(&String::from_utf8_lossy(&output.stdout)), "english");
+}

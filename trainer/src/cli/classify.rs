@@ -1,24 +1,28 @@
 //! `attentive classify`.
 
 use super::reader::{self, Lines, shortened};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::{Model, Output};
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
+use attentive_trainer::provenance::Provenance;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What to classify.
 #[derive(Args)]
 pub(crate) struct Request {
-    /// An .attn file of an encoder that tells classes apart, or tags tokens
+    /// An .attn file of an encoder that tells classes of texts or pictures apart, or tags tokens
     file: PathBuf,
     #[command(flatten)]
     lines: Lines,
+    /// A picture, for a model of pictures: PNG, JPEG or PGM; may be given several times. It is made grey and scaled
+    #[arg(long)]
+    picture: Vec<PathBuf>,
     /// A second text beside each, for a model of pairs
     #[arg(long)]
     second: Option<String>,
@@ -29,19 +33,44 @@ pub(crate) struct Request {
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = super::backend(&request.backend)?;
-    let texts = request.lines.read()?;
     let file = package::open(&request.file)?;
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let (options, mut memory) = reader::memory(&model, "classify")?;
-    let output = model.config().reading().map(|reading| reading.output);
-    let count = match output {
+    let reading = model.config().reading();
+    let count = match reading.map(|reading| reading.output) {
         Some(Output::Classes(count) | Output::Tags(count)) => count,
         _ => bail!("this encoder gives neither classes nor tags"),
     };
     let mut names = labels(&model).unwrap_or_default();
     names.extend((names.len()..count).map(|index| index.to_string()));
     let mut encoder = reader::encoder(&model, &options, &mut memory, backend)?;
+    let class = |logits: &[f32]| {
+        let shares = softmax(logits);
+        let shares = names.iter().cloned().zip(shares.iter().map(|p| json!(p)));
+        let probabilities: serde_json::Map<String, Value> = shares.collect();
+        (names[highest(logits)].clone(), probabilities)
+    };
     let mut lines = Vec::new();
+    if reading.is_some_and(|reading| reading.patch > 0) {
+        ensure!(
+            request.lines.is_empty() && request.second.is_none() && !request.picture.is_empty(),
+            "this model reads pictures: give --picture, and no text"
+        );
+        for path in &request.picture {
+            let run = encoder.run_patches(&patches(&model, path)?);
+            run.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+            let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
+            let (label, probabilities) = class(logits);
+            let path = path.display().to_string();
+            lines.push(json!({ "picture": path, "label": label, "probabilities": probabilities }));
+        }
+        return print(&lines);
+    }
+    ensure!(
+        request.picture.is_empty(),
+        "this model reads texts: give --text or --file, and no picture"
+    );
+    let texts = request.lines.read()?;
     for text in &texts {
         let context =
             |error: &dyn std::fmt::Display| anyhow!("the text {:?}: {error}", shortened(text));
@@ -51,13 +80,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         let run = encoder.run_tokens(&ids, &types);
         run.map_err(|error| context(&error))?;
         if let Ok(logits) = encoder.classes() {
-            let shares = softmax(logits);
-            let probabilities: serde_json::Map<String, Value> = names
-                .iter()
-                .cloned()
-                .zip(shares.iter().map(|p| json!(p)))
-                .collect();
-            let label = &names[highest(logits)];
+            let (label, probabilities) = class(logits);
             lines.push(json!({ "text": text, "label": label, "probabilities": probabilities }));
             continue;
         }
@@ -70,9 +93,36 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         });
         lines.push(json!({ "text": text, "tags": tags.collect::<Vec<_>>() }));
     }
+    print(&lines)
+}
+
+fn print(lines: &[Value]) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     for line in lines {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A picture's patches: grey, and scaled to the size that the model's record names.
+fn patches(model: &Model<'_>, path: &Path) -> Result<Vec<f32>> {
+    let record = Provenance::parse(model.provenance())?;
+    let spec = record
+        .picture
+        .context("the model's record does not say how pictures are cut")?;
+    let spec = spec.spec();
+    let picture = image::open(path).with_context(|| {
+        let path = path.display();
+        format!("{path} should be a picture: PNG, JPEG, or PGM")
+    })?;
+    let (width, height) = (spec.width as u32, spec.height as u32);
+    let grey = image::imageops::resize(
+        &picture.to_luma8(),
+        width,
+        height,
+        image::imageops::FilterType::Triangle,
+    );
+    let mut patches = vec![0.0; spec.patches() * spec.patch_len()];
+    spec.cut(grey.as_raw(), &mut patches)?;
+    Ok(patches)
 }

@@ -18,6 +18,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Whether neither was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.lines.is_none()
+    }
+
     /// All of them, one at least, none empty.
     pub(crate) fn read(self) -> Result<Vec<String>> {
         let mut texts = self.text;
