@@ -50,9 +50,15 @@ impl Examples {
     /// When the file cannot be read or holds something else, or its classes are not as many as the model's.
     pub fn load(task: &Task) -> Result<Self> {
         let mut held = Vec::new();
-        let (path, rows) = match (&task.data.sentences, &task.data.pictures) {
-            (Some(path), _) => (path, sentences(path)?),
-            (_, Some(pictures)) => {
+        let data = &task.data;
+        let (source, rows) = match (&data.sentences, &data.pictures, &data.stories) {
+            (Some(path), ..) => (path.display().to_string(), sentences(path)?),
+            (_, _, Some(stories)) => {
+                let row = |(text, answer)| (answer, Thing::Text(text));
+                let rows = stories.examples().into_iter().map(row).collect();
+                ("the task's stories".to_owned(), rows)
+            }
+            (_, Some(pictures), _) => {
                 if let (Some(file), Some(labels)) = (&pictures.test_file, &pictures.test_labels) {
                     held = idx_rows(pictures, file, labels)?;
                 }
@@ -60,7 +66,7 @@ impl Examples {
                     Some(labels) => idx_rows(pictures, &pictures.file, labels)?,
                     None => pixels(pictures)?,
                 };
-                (&pictures.file, rows)
+                (pictures.file.display().to_string(), rows)
             }
             _ => bail!("the task has no labelled examples"),
         };
@@ -69,8 +75,7 @@ impl Examples {
         labels.dedup();
         ensure!(
             labels.len() == task.model.classes,
-            "{} holds {} classes, the model has {}",
-            path.display(),
+            "{source} holds {} classes, the model has {}",
             labels.len(),
             task.model.classes
         );
@@ -101,8 +106,7 @@ impl Examples {
         let validation = all.split_off(all.len().saturating_sub(validation));
         ensure!(
             !all.is_empty(),
-            "{} holds too few examples to hold some out",
-            path.display()
+            "{source} holds too few examples to hold some out"
         );
         Ok(Self {
             labels,

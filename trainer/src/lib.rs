@@ -26,6 +26,7 @@ pub mod provenance;
 pub mod quantize;
 pub mod random;
 pub mod speech;
+pub mod stories;
 pub mod task;
 pub mod texts;
 pub mod train;

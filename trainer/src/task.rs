@@ -1,6 +1,7 @@
 //! What to train, on what and for how long: the task file.
 
 use crate::provenance::Picture;
+use crate::stories::Stories;
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
 use attentive::{
@@ -24,7 +25,7 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The data, of one of three kinds, and its parts.
+/// The data, of one of four kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -37,6 +38,9 @@ pub struct Data {
     /// Pictures, for an encoder to tell apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<Pictures>,
+    /// Questions about stories that are made from a seed, for an encoder to answer in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stories: Option<Stories>,
     /// Where it comes from, for the provenance record.
     pub source: String,
     /// Its licence, for the provenance record.
@@ -382,10 +386,11 @@ impl Task {
             data.texts.is_some(),
             data.sentences.is_some(),
             data.pictures.is_some(),
+            data.stories.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences and pictures"
+            "data should be one of texts, sentences, pictures and stories"
         );
         ensure!(
             (task.model.classes == 0) == data.texts.is_some(),
