@@ -16,8 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The firmware's binaries that run and say something; `no-panic` only has to link and to exit.
+/// The binaries with the language model that the firmware is told; `no-panic` only has to link and to exit.
 pub(crate) const BINARIES: [&str; 3] = ["generate", "selftest", "no-panic"];
+
+/// All of them: `digits` has a model of its own.
+pub(crate) const ALL: [&str; 4] = ["generate", "selftest", "digits", "no-panic"];
 
 /// A run that takes longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(240);

@@ -30,7 +30,7 @@ pub(super) fn no_panic() -> Result<Outcome> {
 
 /// No symbol of an allocator, in any of the binaries.
 pub(super) fn no_allocator() -> Result<Outcome> {
-    for binary in firmware::BINARIES.into_iter().chain(["digits"]) {
+    for binary in firmware::ALL {
         let symbols = size::symbols(&firmware::build(binary, &firmware::default_model())?)?;
         ensure!(symbols.len() > 10, "{binary} has no symbols to look at");
         for needle in [
