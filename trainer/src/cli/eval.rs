@@ -114,7 +114,7 @@ fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
 fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<ExitCode> {
     ensure!(
         request.text.is_none() && request.stride.is_none(),
-        "an encoder is measured on its task's examples: leave out --text and --stride"
+        "this model is an encoder, which is measured on its task's examples: leave out --text and --stride"
     );
     let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
