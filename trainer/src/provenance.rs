@@ -35,7 +35,7 @@ pub struct Provenance {
     pub test: Option<Test>,
 }
 
-/// How pictures become patches: grey, in the order of [`PatchSpec`](attentive::frontend::PatchSpec).
+/// How pictures become patches: grey, in the order of [`PatchSpec`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Picture {
     /// Rows.
