@@ -270,7 +270,7 @@ fn rivals_learn() {
         for cell in [Cell::Lstm, Cell::Gru] {
             let row = compare::recurrent(&task, cell, &prepared, examples, &never);
             let row = row.expect("a network");
-            assert!(row.test.share() >= 0.9, "{name}: {row:?}");
+            assert!(row.test.share() >= 0.8, "{name}: {row:?}");
             assert!(row.parameters <= most, "{name}: {row:?} of {most}");
             assert!(row.parameters > most / 2, "{name}: {row:?} of {most}");
         }
