@@ -25,7 +25,8 @@ pub struct Measurement {
     /// Share of the validation's targets that have the highest logit.
     #[serde(default)]
     pub accuracy: f64,
-    /// Training sequences a second since the last measurement, measuring included.
+    /// Training sequences a second since the last measurement, measuring included; 0 in what older versions wrote.
+    #[serde(default)]
     pub sequences_per_s: f64,
     /// At this step.
     pub learning_rate: f32,
