@@ -25,7 +25,8 @@ pub(crate) struct Request {
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let task = Task::read(&request.task)?;
-    let Corpus::Labelled(examples) = Corpus::load(&task)? else {
+    let corpus = Corpus::load(&task)?;
+    let Corpus::Labelled(examples) = &corpus else {
         bail!(
             "{} continues texts; models that tell classes apart are compared",
             request.task.display()
@@ -44,16 +45,13 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let Ended::Finished(run) = train(&task, &options, &stop)? else {
         bail!("stopped; the same command goes on from there");
     };
-    let corpus = Corpus::load(&task)?;
     let prepared = Prepared::new(&task, &corpus, run.vocabulary.clone())?;
-    let mut rows = vec![compare::majority(&examples)];
-    rows.push(compare::linear(&examples, task.training.seed));
+    let mut rows = vec![compare::majority(examples)];
+    rows.push(compare::linear(examples, task.training.seed));
     for cell in [Cell::Gru, Cell::Lstm] {
-        rows.push(compare::recurrent(
-            &task, cell, &prepared, &examples, &stop,
-        )?);
+        rows.push(compare::recurrent(&task, cell, &prepared, examples, &stop)?);
     }
-    rows.push(compare::attention(&task, &run.state, &prepared, &examples)?);
+    rows.push(compare::attention(&task, &run.state, &prepared, examples)?);
     let source = Source::of_run(*run)?;
     let importance = source.importance(&prepared)?;
     let floats = source.f32()?.quality.figure();

@@ -15,7 +15,7 @@ const CHARS: usize = 4;
 const EPOCHS: usize = 20;
 const LEARNING_RATE: f32 = 0.3;
 
-/// Places and values, of length 1 together.
+/// Places and values; a text's are of length 1 together.
 type Features = Vec<(usize, f32)>;
 
 struct Model {
