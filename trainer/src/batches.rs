@@ -27,6 +27,10 @@ pub struct Batch {
     pub lens: Vec<usize>,
     /// Of all tokens but the first of each sequence, (n, elements), for a model of patches.
     pub patches: Vec<f32>,
+    /// Tokens of an encoder–decoder's sources.
+    pub sources: Vec<u32>,
+    /// Tokens of each source, as many as there are sequences.
+    pub source_lens: Vec<usize>,
     /// What is dropped; nothing where the batch is only measured.
     pub dropout: Option<Dropout>,
 }
@@ -124,6 +128,89 @@ impl Samples for Batches<'_> {
                 batch.inputs.extend(&self.tokens[start..end]);
                 batch.targets.extend(&self.tokens[start + 1..end + 1]);
                 batch.lens.push(self.seq_len);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// What a step takes some of, each a sequence.
+pub trait Deck {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends one to a batch; what is random about it is drawn.
+    ///
+    /// # Errors
+    /// When it is not what the model reads.
+    fn deal(&self, index: usize, random: &mut Random, batch: &mut Batch) -> Result<()>;
+}
+
+/// A deck in random order, each epoch in another.
+///
+/// Which of it a step sees, what is random about these and what is dropped follow from the seed and the step alone.
+pub struct Shuffled<'a, D> {
+    deck: &'a D,
+    seed: u64,
+    dropout: f32,
+    epoch: Option<usize>,
+    order: Vec<usize>,
+}
+
+impl<'a, D: Deck> Shuffled<'a, D> {
+    /// In the order of that seed.
+    pub fn new(deck: &'a D, dropout: f32, seed: u64) -> Self {
+        Self {
+            deck,
+            seed,
+            dropout,
+            epoch: None,
+            order: Vec::new(),
+        }
+    }
+
+    fn place(&mut self, number: usize) -> usize {
+        let len = self.deck.len();
+        let epoch = number / len;
+        if self.epoch != Some(epoch) {
+            self.order = (0..len).collect();
+            let seed = self.seed ^ (epoch as u64).wrapping_mul(0x2545_f491);
+            Random::new(seed).shuffle(&mut self.order);
+            self.epoch = Some(epoch);
+        }
+        self.order[number % len]
+    }
+}
+
+impl<D: Deck> Samples for Shuffled<'_, D> {
+    fn per_epoch(&self) -> usize {
+        self.deck.len()
+    }
+
+    fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>> {
+        let mut out: Vec<Batch> = Vec::new();
+        for index in 0..count {
+            let number = step as usize * count + index;
+            let mut random =
+                Random::new(self.seed ^ (number as u64).wrapping_mul(0xda94_2042_e4dd_58b5));
+            if index % micro == 0 {
+                let dropout = (self.dropout > 0.0).then(|| Dropout {
+                    rate: self.dropout,
+                    seed: random.bits(),
+                });
+                out.push(Batch {
+                    dropout,
+                    ..Batch::default()
+                });
+            }
+            let place = self.place(number);
+            if let Some(batch) = out.last_mut() {
+                self.deck.deal(place, &mut random, batch)?;
             }
         }
         Ok(out)

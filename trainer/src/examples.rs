@@ -1,8 +1,8 @@
 //! Labelled examples: loading them, what is held out, and batches of them.
 
-use crate::batches::{Batch, Dropout, Samples};
+use crate::batches::{Batch, Deck};
 use crate::random::Random;
-use crate::task::{Pictures, Task};
+use crate::task::{Data, Pictures, Task};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::frontend::PatchSpec;
@@ -94,27 +94,32 @@ impl Examples {
         };
         // The test first: what is in both is not trained on.
         let mut test_file = distinct(held)?;
-        let mut all = distinct(rows)?;
-        Random::new(SPLIT_SEED).shuffle(&mut all);
-        let share = |share: f64| (all.len() as f64 * share).ceil() as usize;
-        let (test, validation) = (
-            share(task.data.test_share),
-            share(task.data.validation_share),
-        );
-        let mut test = all.split_off(all.len() - test);
+        let [train, validation, mut test] = split(distinct(rows)?, data)?;
         test.append(&mut test_file);
-        let validation = all.split_off(all.len().saturating_sub(validation));
-        ensure!(
-            !all.is_empty(),
-            "{source} holds too few examples to hold some out"
-        );
         Ok(Self {
             labels,
-            train: all,
+            train,
             validation,
             test,
         })
     }
+}
+
+/// What is trained on, what decides when to stop, and what no training sees.
+///
+/// # Errors
+/// When nothing is left to train on.
+pub(crate) fn split<T>(mut all: Vec<T>, data: &Data) -> Result<[Vec<T>; 3]> {
+    Random::new(SPLIT_SEED).shuffle(&mut all);
+    let share = |share: f64| (all.len() as f64 * share).ceil() as usize;
+    let (test, validation) = (share(data.test_share), share(data.validation_share));
+    let test = all.split_off(all.len().saturating_sub(test));
+    let validation = all.split_off(all.len().saturating_sub(validation));
+    ensure!(
+        !all.is_empty(),
+        "the data holds too few examples to hold some out"
+    );
+    Ok([all, validation, test])
 }
 
 /// Lines of a label, a tab and a text.
@@ -281,16 +286,6 @@ impl Encoded {
         Ok(out)
     }
 
-    /// Number of examples.
-    pub fn len(&self) -> usize {
-        self.examples.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
-    }
-
     /// All of them in order, `micro` a batch.
     ///
     /// # Errors
@@ -349,71 +344,16 @@ fn moved(pixels: &[u8], width: usize, [down, right]: [i64; 2]) -> Vec<u8> {
         .collect()
 }
 
-/// Examples in random order, each epoch in another.
-///
-/// Which examples a step sees, how far a picture moves and what is dropped follow from the seed and the step alone.
-pub struct Shuffled<'a> {
-    encoded: &'a Encoded,
-    seed: u64,
-    dropout: f32,
-    epoch: Option<usize>,
-    order: Vec<usize>,
-}
-
-impl<'a> Shuffled<'a> {
-    /// In the order of that seed.
-    pub fn new(encoded: &'a Encoded, dropout: f32, seed: u64) -> Self {
-        Self {
-            encoded,
-            seed,
-            dropout,
-            epoch: None,
-            order: Vec::new(),
-        }
+impl Deck for Encoded {
+    fn len(&self) -> usize {
+        self.examples.len()
     }
 
-    fn place(&mut self, number: usize) -> usize {
-        let len = self.encoded.len();
-        let epoch = number / len;
-        if self.epoch != Some(epoch) {
-            self.order = (0..len).collect();
-            let seed = self.seed ^ (epoch as u64).wrapping_mul(0x2545_f491);
-            Random::new(seed).shuffle(&mut self.order);
-            self.epoch = Some(epoch);
-        }
-        self.order[number % len]
-    }
-}
-
-impl Samples for Shuffled<'_> {
-    fn per_epoch(&self) -> usize {
-        self.encoded.len()
-    }
-
-    fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>> {
-        let mut out: Vec<Batch> = Vec::new();
-        let shift = self.encoded.cutter.map_or(0, |cutter| cutter.shift);
-        for index in 0..count {
-            let number = step as usize * count + index;
-            let mut random =
-                Random::new(self.seed ^ (number as u64).wrapping_mul(0xda94_2042_e4dd_58b5));
-            if index % micro == 0 {
-                let dropout = (self.dropout > 0.0).then(|| Dropout {
-                    rate: self.dropout,
-                    seed: random.bits(),
-                });
-                out.push(Batch {
-                    dropout,
-                    ..Batch::default()
-                });
-            }
-            let mut by = || random.below(2 * shift + 1) as i64 - shift as i64;
-            let by = [by(), by()];
-            let example = &self.encoded.examples[self.place(number)];
-            if let Some(batch) = out.last_mut() {
-                self.encoded.add(example, by, batch)?;
-            }
-        }
-        Ok(out)
+    /// A picture is moved at random.
+    fn deal(&self, index: usize, random: &mut Random, batch: &mut Batch) -> Result<()> {
+        let shift = self.cutter.map_or(0, |cutter| cutter.shift);
+        let mut by = || random.below(2 * shift + 1) as i64 - shift as i64;
+        let by = [by(), by()];
+        self.add(&self.examples[index], by, batch)
     }
 }

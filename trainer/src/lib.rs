@@ -17,6 +17,7 @@ pub mod network;
 pub mod ops;
 pub mod optimizer;
 pub mod package;
+pub mod pairs;
 pub mod parallel;
 pub mod params;
 pub mod prepared;
@@ -30,6 +31,7 @@ pub mod stories;
 pub mod task;
 pub mod texts;
 pub mod train;
+pub mod translation;
 pub mod vocabulary;
 
 /// A step allocates in the same order what the step before it freed: megabytes at a time, which the system's allocator

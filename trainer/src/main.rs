@@ -40,6 +40,8 @@ enum Command {
     Answer(cli::answer::Request),
     /// Write down what is said
     Transcribe(cli::transcribe::Request),
+    /// Write texts in another language
+    Translate(cli::translate::Request),
     /// Draw what each token of a text attends to, in every layer and head
     Attention(cli::attention::Request),
     /// Talk with a model that was trained to converse
@@ -72,6 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Classify(request) => cli::classify::run(request),
         Command::Answer(request) => cli::answer::run(request),
         Command::Transcribe(request) => cli::transcribe::run(request),
+        Command::Translate(request) => cli::translate::run(request),
         Command::Attention(request) => cli::attention::run(request),
         Command::Chat(request) => cli::chat::run(request),
     }

@@ -1,15 +1,17 @@
-//! The decoder and the encoder family on burn: the same models that the core runs, with gradients.
+//! The three families on burn: the same models that the core runs, with gradients.
 
 use crate::batches::{Batch, Dropout};
 use crate::ops::{
-    AttentionShape, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
+    AttentionShape, activation, attention, cross_attention, cross_entropy, dropout, embed, linear,
+    norm, pool,
 };
 use crate::params::{Params, shapes};
 use anyhow::{Context, Result, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::ops::position::sinusoidal;
-use attentive::{NormPlace, Output, Position, Reading, Role, TensorKind};
+use attentive::{Input, NormPlace, Output, Position, Reading, Role, Source, TensorKind};
 use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Sees the input `(n, cols)` of every matrix product: role and layer of the matrix, then the values.
@@ -109,38 +111,23 @@ impl Network {
         observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
     ) -> Result<Tensor<2>> {
         let (tokens, lens) = (&batch.inputs, &batch.lens);
-        ensure!(
-            tokens.len() == lens.iter().sum::<usize>() && !lens.contains(&0),
-            "{} tokens are not sequences of {lens:?}",
-            tokens.len()
-        );
-        inside(tokens, self.config.vocab_len)?;
+        self.check(tokens, lens)?;
         let mut drop = Drops::new(batch.dropout);
-        let mut x = drop.apply(self.embedded(batch, observe)?);
-        let shape = AttentionShape::new(&self.config, lens)?;
-        let pre = self.config.norm_place == NormPlace::Pre;
-        for layer in (0..self.config.layers).map(Some) {
-            let attend = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
-                let qkv = self.linear(x, Role::QkvWeight, Role::QkvBias, layer, observe)?;
-                let window = layer.and_then(|layer| self.config.attention.window_of(layer));
-                let heads = attention(self.backend, qkv, shape.clone().with_window(window));
-                self.linear(heads, Role::OutWeight, Role::OutBias, layer, observe)
-            };
-            let feed = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
-                let up = self.linear(x, Role::UpWeight, Role::UpBias, layer, observe)?;
-                let hidden = activation(self.backend, up, self.config.ffn);
-                self.linear(hidden, Role::DownWeight, Role::DownBias, layer, observe)
-            };
-            let attn_norm = |x| self.norm(x, Role::AttnNormGain, Role::AttnNormBias, layer);
-            let ffn_norm = |x| self.norm(x, Role::FfnNormGain, Role::FfnNormBias, layer);
-            if pre {
-                x = x.clone() + drop.apply(attend(attn_norm(x)?, observe)?);
-                x = x.clone() + drop.apply(feed(ffn_norm(x)?, observe)?);
-            } else {
-                x = attn_norm(x.clone() + drop.apply(attend(x, observe)?))?;
-                x = ffn_norm(x.clone() + drop.apply(feed(x, observe)?))?;
+        let heard = match self.config.source() {
+            Some(source) => {
+                let states = self.source(source, batch, &mut drop, observe)?;
+                let shape = AttentionShape::to_sources(&self.config, lens, &batch.source_lens)?;
+                Some(Heard { states, shape })
             }
-        }
+            None => None,
+        };
+        let x = drop.apply(self.embedded(batch, observe)?);
+        let stack = Stack {
+            layers: 0..self.config.layers,
+            shape: AttentionShape::new(&self.config, lens)?,
+            heard,
+        };
+        let mut x = self.stack(x, &stack, &mut drop, observe)?;
         if self.config.final_norm {
             x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None)?;
         }
@@ -152,6 +139,95 @@ impl Network {
             false => Role::OutputWeight,
         };
         self.linear(x, output, Role::OutputBias, None, observe)
+    }
+
+    /// What an encoder–decoder's encoder makes of the sources, `(m, dim)`.
+    fn source(
+        &self,
+        source: &Source,
+        batch: &Batch,
+        drop: &mut Drops,
+        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+    ) -> Result<Tensor<2>> {
+        ensure!(
+            source.input == Input::Tokens,
+            "the trainer has gradients for sources of tokens, not of sound"
+        );
+        let (tokens, lens) = (&batch.sources, &batch.source_lens);
+        self.check(tokens, lens)?;
+        let table = self.matrix(Role::TokenEmbedding, None)?;
+        let x = embed(table, tokens.as_slice().into(), self.config.embedding_scale);
+        let learned = (Role::SourcePositionEmbedding, source.len);
+        let x = drop.apply(self.placed(x, source.position, learned, lens)?);
+        let first = self.config.layers;
+        let stack = Stack {
+            layers: first..first + source.layers,
+            shape: AttentionShape::of_sources(&self.config, lens)?,
+            heard: None,
+        };
+        let x = self.stack(x, &stack, drop, observe)?;
+        match self.config.final_norm {
+            true => self.norm(x, Role::SourceNormGain, Role::SourceNormBias, None),
+            false => Ok(x),
+        }
+    }
+
+    fn check(&self, tokens: &[u32], lens: &[usize]) -> Result<()> {
+        ensure!(
+            tokens.len() == lens.iter().sum::<usize>() && !lens.contains(&0),
+            "{} tokens are not sequences of {lens:?}",
+            tokens.len()
+        );
+        inside(tokens, self.config.vocab_len)
+    }
+
+    fn stack(
+        &self,
+        mut x: Tensor<2>,
+        stack: &Stack,
+        drop: &mut Drops,
+        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+    ) -> Result<Tensor<2>> {
+        let pre = self.config.norm_place == NormPlace::Pre;
+        for layer in stack.layers.clone().map(Some) {
+            let attend = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+                let qkv = self.linear(x, Role::QkvWeight, Role::QkvBias, layer, observe)?;
+                let window = layer.and_then(|layer| self.config.attention.window_of(layer));
+                let heads = attention(self.backend, qkv, stack.shape.clone().with_window(window));
+                self.linear(heads, Role::OutWeight, Role::OutBias, layer, observe)
+            };
+            let hear = |x: Tensor<2>, heard: &Heard, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+                let (weight, bias) = (Role::CrossKvWeight, Role::CrossKvBias);
+                let keys = self.linear(heard.states.clone(), weight, bias, layer, observe)?;
+                let queries =
+                    self.linear(x, Role::CrossQWeight, Role::CrossQBias, layer, observe)?;
+                let heads = cross_attention(self.backend, queries, keys, heard.shape.clone());
+                let (weight, bias) = (Role::CrossOutWeight, Role::CrossOutBias);
+                self.linear(heads, weight, bias, layer, observe)
+            };
+            let feed = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+                let up = self.linear(x, Role::UpWeight, Role::UpBias, layer, observe)?;
+                let hidden = activation(self.backend, up, self.config.ffn);
+                self.linear(hidden, Role::DownWeight, Role::DownBias, layer, observe)
+            };
+            let attn_norm = |x| self.norm(x, Role::AttnNormGain, Role::AttnNormBias, layer);
+            let cross_norm = |x| self.norm(x, Role::CrossNormGain, Role::CrossNormBias, layer);
+            let ffn_norm = |x| self.norm(x, Role::FfnNormGain, Role::FfnNormBias, layer);
+            if pre {
+                x = x.clone() + drop.apply(attend(attn_norm(x)?, observe)?);
+                if let Some(heard) = &stack.heard {
+                    x = x.clone() + drop.apply(hear(cross_norm(x)?, heard, observe)?);
+                }
+                x = x.clone() + drop.apply(feed(ffn_norm(x)?, observe)?);
+            } else {
+                x = attn_norm(x.clone() + drop.apply(attend(x, observe)?))?;
+                if let Some(heard) = &stack.heard {
+                    x = cross_norm(x.clone() + drop.apply(hear(x, heard, observe)?))?;
+                }
+                x = ffn_norm(x.clone() + drop.apply(feed(x, observe)?))?;
+            }
+        }
+        Ok(x)
     }
 
     /// Logits of an encoder's classes, `(sequences, classes)`.
@@ -197,33 +273,45 @@ impl Network {
                 embed(Tensor::cat(vec![first, patches], 0), rows.into(), 1.0)
             }
         };
+        let learned = (Role::PositionEmbedding, self.config.context_len);
+        let x = self.placed(x, self.config.position, learned, lens)?;
+        match self.config.has(Role::EmbeddingNormGain) {
+            true => self.norm(x, Role::EmbeddingNormGain, Role::EmbeddingNormBias, None),
+            false => Ok(x),
+        }
+    }
+
+    /// With positions added, where the model adds them; `learned` is the table of them and its rows.
+    fn placed(
+        &self,
+        x: Tensor<2>,
+        position: Position,
+        learned: (Role, usize),
+        lens: &[usize],
+    ) -> Result<Tensor<2>> {
         let places = || lens.iter().flat_map(|len| 0..*len);
-        let x = match self.config.position {
+        Ok(match position {
             Position::Learned => {
-                let most = self.config.context_len;
+                let (role, most) = learned;
                 let longest = lens.iter().copied().max().unwrap_or(0);
                 ensure!(
                     longest <= most,
                     "{longest} tokens exceed the {most} learned positions"
                 );
                 let ids: Arc<[u32]> = places().map(|at| at as u32).collect();
-                x + embed(self.matrix(Role::PositionEmbedding, None)?, ids, 1.0)
+                x + embed(self.matrix(role, None)?, ids, 1.0)
             }
             Position::Sinusoidal => {
-                let dim = self.config.dim;
-                let mut rows = vec![0.0; tokens.len() * dim];
+                let [n, dim] = x.dims();
+                let mut rows = vec![0.0; n * dim];
                 for (at, row) in places().zip(rows.chunks_exact_mut(dim)) {
                     sinusoidal(at, row);
                 }
-                let data = TensorData::new(rows, [tokens.len(), dim]);
+                let data = TensorData::new(rows, [n, dim]);
                 x.clone() + Tensor::from_data(data, &x.device())
             }
             Position::None | Position::Rotary { .. } => x,
-        };
-        match self.config.has(Role::EmbeddingNormGain) {
-            true => self.norm(x, Role::EmbeddingNormGain, Role::EmbeddingNormBias, None),
-            false => Ok(x),
-        }
+        })
     }
 
     fn patches(
@@ -288,6 +376,20 @@ impl Network {
         let index = self.config.tensor_index(role, layer)?;
         self.vectors.get(index)?.clone()
     }
+}
+
+/// Layers, and what their attention sees.
+struct Stack {
+    layers: Range<usize>,
+    shape: AttentionShape,
+    heard: Option<Heard>,
+}
+
+/// Sources that were read.
+struct Heard {
+    /// `(m, dim)`.
+    states: Tensor<2>,
+    shape: AttentionShape,
 }
 
 /// Of some targets.

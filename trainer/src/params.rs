@@ -32,10 +32,14 @@ impl Params {
             match shape.role {
                 Role::AttnNormGain
                 | Role::FfnNormGain
+                | Role::CrossNormGain
                 | Role::FinalNormGain
+                | Role::SourceNormGain
                 | Role::EmbeddingNormGain => vec![1.0; len],
                 _ if shape.kind == TensorKind::Vector => vec![0.0; len],
-                Role::OutWeight | Role::DownWeight => random.normal(len, residual),
+                Role::OutWeight | Role::CrossOutWeight | Role::DownWeight => {
+                    random.normal(len, residual)
+                }
                 _ => random.normal(len, deviation),
             }
         });

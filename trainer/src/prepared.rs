@@ -1,8 +1,9 @@
 //! A task's data as tokens and patches.
 
-use crate::batches::{Batch, Batches, Samples};
+use crate::batches::{Batch, Batches, Deck, Samples, Shuffled};
 use crate::corpus::{self, Parts};
-use crate::examples::{Encoded, Example, Examples, Shuffled, Thing};
+use crate::examples::{Encoded, Example, Examples, Thing};
+use crate::pairs::{EncodedPairs, Pairs};
 use crate::task::{Task, Training};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,8 @@ pub enum Corpus {
     Text(Vec<Parts>),
     /// Examples, to tell apart.
     Labelled(Examples),
+    /// Texts and their translations.
+    Pairs(Pairs),
 }
 
 impl Corpus {
@@ -22,6 +25,9 @@ impl Corpus {
     /// When it cannot be read or is too short to be split.
     pub fn load(task: &Task) -> Result<Self> {
         let data = &task.data;
+        if let Some(files) = &data.pairs {
+            return Ok(Self::Pairs(Pairs::load(files, data)?));
+        }
         let Some(texts) = &data.texts else {
             return Ok(Self::Labelled(Examples::load(task)?));
         };
@@ -35,7 +41,7 @@ impl Corpus {
     /// Names of the classes.
     pub fn labels(&self) -> Option<Vec<String>> {
         match self {
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Pairs(_) => None,
             Self::Labelled(examples) => Some(examples.labels.clone()),
         }
     }
@@ -45,6 +51,13 @@ impl Corpus {
         match self {
             Self::Text(parts) => parts.iter().map(|part| part.train.as_str()).collect(),
             Self::Labelled(examples) => examples.train.iter().filter_map(text_of).collect(),
+            Self::Pairs(pairs) => {
+                let sides = pairs
+                    .train
+                    .iter()
+                    .map(|pair| [&*pair.source, &*pair.target]);
+                sides.flatten().collect()
+            }
         }
     }
 }
@@ -61,6 +74,7 @@ enum Train {
     /// All documents' training parts, each after [`END_OF_TEXT`](crate::vocabulary::END_OF_TEXT).
     Tokens(Vec<u32>),
     Examples(Encoded),
+    Pairs(EncodedPairs),
 }
 
 /// What is trained on and what is measured in between, as the model reads it.
@@ -100,6 +114,10 @@ impl Prepared {
                 Self::of_text(task, parts, vocabulary)
             }
             Corpus::Labelled(examples) => Self::of_examples(task, examples, vocabulary),
+            Corpus::Pairs(pairs) => {
+                let vocabulary = vocabulary.context("pairs need a tokenizer")?;
+                Self::of_pairs(task, pairs, vocabulary)
+            }
         }
     }
 
@@ -158,6 +176,24 @@ impl Prepared {
         })
     }
 
+    fn of_pairs(task: &Task, pairs: &Pairs, vocabulary: Vocabulary) -> Result<Self> {
+        let train = EncodedPairs::new(task, &pairs.train, &vocabulary)?;
+        let validation = EncodedPairs::new(task, &pairs.validation, &vocabulary)?;
+        let [source, target] = train.longest;
+        let summary = format!(
+            "{} training pairs of {source} and {target} tokens at most ({} longer ones left out)",
+            train.len(),
+            train.left_out
+        );
+        Ok(Self {
+            validation: validation.batches(task.training.micro_batch),
+            validation_bytes: validation.bytes,
+            train: Train::Pairs(train),
+            vocabulary: Some(vocabulary),
+            summary,
+        })
+    }
+
     /// The training part in the order of that seed.
     ///
     /// # Errors
@@ -166,6 +202,7 @@ impl Prepared {
         Ok(match &self.train {
             Train::Tokens(tokens) => Box::new(Batches::new(tokens, training.seq_len, seed)?),
             Train::Examples(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
+            Train::Pairs(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
         })
     }
 }

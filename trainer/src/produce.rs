@@ -5,10 +5,13 @@ use crate::package::{self, Formats, Scales};
 use crate::parallel;
 use crate::params::Params;
 use crate::prepared::{Corpus, Prepared};
-use crate::provenance::{ClassTest, Provenance, Quantization, Test, TextTest, rounded};
+use crate::provenance::{
+    ClassTest, Provenance, Quantization, Test, TextTest, TranslationTest, rounded,
+};
 use crate::quantize;
 use crate::task::{Task, Training};
 use crate::train::Run;
+use crate::translation::{Likeness, Search, translations};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Result, anyhow};
 use attentive::kernels::Backend;
@@ -63,14 +66,17 @@ pub enum Quality {
     Text(Score),
     /// On examples.
     Classes(Accuracy),
+    /// On pairs.
+    Translation(Likeness),
 }
 
 impl Quality {
-    /// Bits per byte, or the share of examples that are right.
+    /// Bits per byte, or the share of examples that are right, or chrF.
     pub fn figure(&self) -> f64 {
         match self {
             Self::Text(score) => score.bits_per_byte(),
             Self::Classes(accuracy) => accuracy.share(),
+            Self::Translation(likeness) => likeness.chrf,
         }
     }
 }
@@ -86,6 +92,11 @@ impl std::fmt::Display for Quality {
                 let percent = 100.0 * self.figure();
                 write!(f, "accuracy {percent:.2} % ({right} of {examples})")
             }
+            Self::Translation(Likeness {
+                chrf,
+                bleu,
+                sentences,
+            }) => write!(f, "chrF {chrf:.2}, BLEU {bleu:.2} ({sentences} sentences)"),
         }
     }
 }
@@ -165,6 +176,12 @@ impl Source {
                 accuracy_f32: floats,
                 examples: accuracy.examples as u64,
             }),
+            Quality::Translation(likeness) => Test::Translation(TranslationTest {
+                chrf: rounded(figure),
+                chrf_f32: floats,
+                bleu: rounded(likeness.bleu),
+                sentences: likeness.sentences as u64,
+            }),
         });
         let file = package::pack(params, vocabulary, &provenance, formats, scales)?;
         Ok(Product { file, quality })
@@ -206,7 +223,7 @@ pub fn record(command: &str, formats: Formats, fine_tuning_steps: u64) -> Quanti
     }
 }
 
-/// Quality of a packed file on the test parts, with f32 keys and values.
+/// Quality of a packed file on the test parts, with f32 keys and values, of translations by the likeliest next token.
 fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Result<Quality> {
     let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
     let (backend, threads) = (Backend::detect(), parallel::threads());
@@ -225,10 +242,15 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             let accuracy = eval::classes(&model, examples, pictures, &options, backend, threads)?;
             Ok(Quality::Classes(accuracy))
         }
+        Corpus::Pairs(pairs) => {
+            let pairs = &pairs.test;
+            let made = translations(&model, pairs, Search::GREEDY, backend, threads)?;
+            Ok(Quality::Translation(Likeness::of(&made, pairs)))
+        }
     }
 }
 
-/// Writes the f32 and int8 files of a finished run, of classes int4 too, and prints their paths.
+/// Writes the f32 and int8 files of a finished run, of examples int4 too, and prints their paths.
 ///
 /// # Errors
 /// As [`Source::product`], and when a file cannot be written.
@@ -242,7 +264,7 @@ pub fn finish(run: Run) -> Result<()> {
     let floats = f32.quality.figure();
     let int8 = source.calibrated(INT8, &importance, floats)?;
     write(&int8, &file_name(&out, &name, "int8"))?;
-    if let Corpus::Labelled(_) = source.corpus {
+    if let Corpus::Labelled(_) | Corpus::Pairs(_) = source.corpus {
         let int4 = source.calibrated(INT4, &importance, floats)?;
         write(&int4, &file_name(&out, &name, "int4"))?;
     }

@@ -86,7 +86,7 @@ pub struct Run {
     /// Tokens seen until then, of a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
-    /// Of the validation part at that step, of a text.
+    /// Of the validation part at that step, of what is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_bits_per_byte: Option<f64>,
     /// Of the validation part at that step, of classes.
@@ -117,6 +117,21 @@ pub enum Test {
     Text(TextTest),
     /// Of examples.
     Classes(ClassTest),
+    /// Of pairs.
+    Translation(TranslationTest),
+}
+
+/// On held-out pairs, by the likeliest next token.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct TranslationTest {
+    /// chrF, 0 to 100.
+    pub chrf: f64,
+    /// The same with the f32 weights.
+    pub chrf_f32: f64,
+    /// BLEU, 0 to 100.
+    pub bleu: f64,
+    /// Pairs.
+    pub sentences: u64,
 }
 
 /// On held-out examples.
@@ -180,8 +195,8 @@ impl Provenance {
                 step,
                 sequences: (!text).then_some(sequences),
                 tokens: text.then_some(sequences * training.seq_len as u64),
-                validation_bits_per_byte: text.then(|| rounded(cost)),
-                validation_accuracy: (!text).then(|| rounded(1.0 - cost)),
+                validation_bits_per_byte: task.writes().then(|| rounded(cost)),
+                validation_accuracy: (!task.writes()).then(|| rounded(1.0 - cost)),
                 seconds: position.seconds as u64,
             },
             quantization: None,

@@ -1,12 +1,13 @@
 //! What to train, on what and for how long: the task file.
 
+use crate::pairs::Files;
 use crate::provenance::Picture;
 use crate::stories::Stories;
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
 use attentive::{
-    Architecture, Attention, Biases, Config, Ffn, Norm, NormPlace, Output, Pooling,
-    Position as CorePosition, Reading, RotaryStyle, Window,
+    Architecture, Attention, Biases, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
+    Position as CorePosition, Reading, RotaryStyle, Source, Window,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The data, of one of four kinds, and its parts.
+/// The data, of one of five kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -41,6 +42,9 @@ pub struct Data {
     /// Questions about stories that are made from a seed, for an encoder to answer in a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stories: Option<Stories>,
+    /// Texts and their translations, for an encoder–decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<Files>,
     /// Where it comes from, for the provenance record.
     pub source: String,
     /// Its licence, for the provenance record.
@@ -128,9 +132,15 @@ pub struct ModelSpec {
     /// Tokens of the vocabulary; 1 for pictures.
     #[serde(default = "one_token")]
     pub vocab_len: usize,
-    /// Classes of an encoder; without, the model is a decoder.
+    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder.
     #[serde(default)]
     pub classes: usize,
+    /// Layers of an encoder–decoder's encoder; without, the model has no source.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_layers: usize,
+    /// Positions of an encoder–decoder's source; as many as the decoder has when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_len: Option<usize>,
     /// How an encoder makes one vector of its tokens'.
     #[serde(default)]
     pub pooling: PoolingKind,
@@ -318,6 +328,10 @@ pub enum Bias {
     Output,
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 fn one_token() -> usize {
     1
 }
@@ -387,15 +401,21 @@ impl Task {
             data.sentences.is_some(),
             data.pictures.is_some(),
             data.stories.is_some(),
+            data.pairs.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences, pictures and stories"
+            "data should be one of texts, sentences, pictures, stories and pairs"
         );
         ensure!(
-            (task.model.classes == 0) == data.texts.is_some(),
-            "a model has classes (now {}) exactly where it does not continue texts",
+            (task.model.classes == 0) == (data.texts.is_some() || data.pairs.is_some()),
+            "a model has classes (now {}) exactly where it writes no text",
             task.model.classes
+        );
+        ensure!(
+            (task.model.source_layers > 0) == data.pairs.is_some(),
+            "a model has source_layers (now {}) exactly where it learns from pairs",
+            task.model.source_layers
         );
         ensure!(
             data.texts.is_none() || task.training.dropout == 0.0,
@@ -422,6 +442,11 @@ impl Task {
         let patch = |pictures: &Pictures| pictures.spec().patch_len();
         let patch = self.data.pictures.as_ref().map_or(0, patch);
         self.model.config(patch, end_of_text)
+    }
+
+    /// Whether the model writes texts, which are measured in bits per byte while it learns.
+    pub fn writes(&self) -> bool {
+        self.data.texts.is_some() || self.data.pairs.is_some()
     }
 }
 
@@ -468,29 +493,55 @@ impl Training {
 }
 
 impl ModelSpec {
+    /// Positions of an encoder–decoder's source.
+    pub fn source_len(&self) -> usize {
+        self.source_len.unwrap_or(self.context_len)
+    }
+
+    fn position(&self) -> CorePosition {
+        let base = self.rotary_base;
+        let rotary = |style| CorePosition::Rotary { style, base };
+        match self.position {
+            PositionKind::None => CorePosition::None,
+            PositionKind::Learned => CorePosition::Learned,
+            PositionKind::Sinusoidal => CorePosition::Sinusoidal,
+            PositionKind::RotaryHalf => rotary(RotaryStyle::Half),
+            PositionKind::RotaryInterleaved => rotary(RotaryStyle::Interleaved),
+        }
+    }
+
+    fn architecture(&self, patch: usize) -> Architecture {
+        match (self.classes, self.source_layers) {
+            (0, 0) => Architecture::Decoder,
+            (0, layers) => Architecture::EncoderDecoder(Source {
+                layers,
+                len: self.source_len(),
+                position: self.position(),
+                input: Input::Tokens,
+            }),
+            (classes, _) => Architecture::Encoder(Reading {
+                types: 0,
+                embedding_norm: false,
+                pooling: match self.pooling {
+                    PoolingKind::Mean => Pooling::Mean,
+                    PoolingKind::First => Pooling::First,
+                },
+                pooler: false,
+                output: Output::Classes(classes),
+                patch,
+            }),
+        }
+    }
+
     fn config(&self, patch: usize, end_of_text: Option<u32>) -> Result<Config> {
         let heads = self.heads.max(1);
         let has = |bias| self.biases.contains(&bias);
-        let base = self.rotary_base;
         ensure!(
             self.window.is_some() || (self.window_keep, self.window_full_every) == (0, 0),
             "window_keep and window_full_every say something about a window: give its length as `window` too"
         );
         let config = Config {
-            architecture: match self.classes {
-                0 => Architecture::Decoder,
-                classes => Architecture::Encoder(Reading {
-                    types: 0,
-                    embedding_norm: false,
-                    pooling: match self.pooling {
-                        PoolingKind::Mean => Pooling::Mean,
-                        PoolingKind::First => Pooling::First,
-                    },
-                    pooler: false,
-                    output: Output::Classes(classes),
-                    patch,
-                }),
-            },
+            architecture: self.architecture(patch),
             vocab_len: self.vocab_len,
             dim: self.dim,
             layers: self.layers,
@@ -517,19 +568,7 @@ impl ModelSpec {
                 FfnKind::Relu => Ffn::Relu,
                 FfnKind::Silu => Ffn::Silu,
             },
-            position: match self.position {
-                PositionKind::None => CorePosition::None,
-                PositionKind::Learned => CorePosition::Learned,
-                PositionKind::Sinusoidal => CorePosition::Sinusoidal,
-                PositionKind::RotaryHalf => CorePosition::Rotary {
-                    style: RotaryStyle::Half,
-                    base,
-                },
-                PositionKind::RotaryInterleaved => CorePosition::Rotary {
-                    style: RotaryStyle::Interleaved,
-                    base,
-                },
-            },
+            position: self.position(),
             attention: Attention {
                 window: self.window.map(|len| Window {
                     len,
@@ -548,7 +587,8 @@ impl ModelSpec {
                 output: has(Bias::Output),
             },
             embedding_scale: self.embedding_scale,
-            begin_of_text: None,
+            // A translation begins with what ended the one before.
+            begin_of_text: end_of_text.filter(|_| self.source_layers > 0),
             end_of_text,
         };
         config

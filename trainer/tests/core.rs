@@ -3,8 +3,9 @@
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Encoder, EncoderOptions, Ffn, Model, Norm,
-    NormPlace, Output, Pooling, Position, Reading, RotaryStyle, Session, SessionOptions, Window,
+    Architecture, Attention, Biases, Block, Config, Encoder, EncoderOptions, Ffn, Input, Model,
+    Norm, NormPlace, Output, Pooling, Position, Reading, RotaryStyle, Session, SessionOptions,
+    Source, Window,
 };
 use attentive_trainer::batches::Batch;
 use attentive_trainer::network::Network;
@@ -53,6 +54,18 @@ fn core_logits(file: &[Block], ids: &[u32], backend: Backend) -> Vec<f32> {
         .score(ids, |_, logits| all.extend_from_slice(logits))
         .expect("room");
     all
+}
+
+/// Random weights whose gains and biases are not 1 and 0, so that they show where they are applied.
+fn noisy(config: Config) -> (Params, Random) {
+    let mut params = Params::random(config, 3);
+    let mut random = Random::new(4);
+    for tensor in &mut params.tensors {
+        let noise = random.normal(tensor.len(), 0.05);
+        let pairs = tensor.iter_mut().zip(noise);
+        pairs.for_each(|(x, noise)| *x += noise);
+    }
+    (params, random)
 }
 
 /// The default model's shape, and one of each other choice.
@@ -166,16 +179,7 @@ fn logits_are_burns() {
     let len = base.context_len;
     assert_eq!(len, 256);
     for (name, config) in variants(base) {
-        let mut params = Params::random(config, 3);
-        // Gains and biases that are not 1 and 0 show where they are applied.
-        let mut random = Random::new(4);
-        for tensor in &mut params.tensors {
-            let noise = random.normal(tensor.len(), 0.05);
-            tensor
-                .iter_mut()
-                .zip(noise)
-                .for_each(|(x, noise)| *x += noise);
-        }
+        let (params, mut random) = noisy(config);
         let ids: Vec<u32> = (0..len)
             .map(|_| random.below(vocabulary.len()) as u32)
             .collect();
@@ -293,13 +297,7 @@ fn encoders_are_burns() {
         ..base
     };
     for config in [reads, sees] {
-        let mut params = Params::random(config, 3);
-        let mut random = Random::new(4);
-        for tensor in &mut params.tensors {
-            let noise = random.normal(tensor.len(), 0.05);
-            let pairs = tensor.iter_mut().zip(noise);
-            pairs.for_each(|(x, noise)| *x += noise);
-        }
+        let (params, mut random) = noisy(config);
         let lens = vec![3, 17, 1, 50];
         let n: usize = lens.iter().sum();
         let patch = config.reading().expect("an encoder").patch;
@@ -346,6 +344,80 @@ fn encoders_are_burns() {
                 }
                 at += len;
                 patches_at += elements;
+            }
+        }
+    }
+}
+
+/// Texts of several lengths, each with a source of another, in every variant that an encoder–decoder can have.
+#[test]
+fn translators_are_burns() {
+    let (vocabulary, _) = vocabulary();
+    let base = default_task()
+        .config(Some(vocabulary.end_of_text()))
+        .expect("a configuration");
+    let base = Config {
+        vocab_len: vocabulary.len(),
+        ..base
+    };
+    for (name, config) in variants(base) {
+        if config.attention.window.is_some() {
+            continue;
+        }
+        let source = Source {
+            layers: 2,
+            len: 60,
+            position: config.position,
+            input: Input::Tokens,
+        };
+        let config = Config {
+            architecture: Architecture::EncoderDecoder(source),
+            begin_of_text: config.end_of_text,
+            ..config
+        };
+        let (params, mut random) = noisy(config);
+        let lens = vec![3, 17, 1, 50];
+        let source_lens = vec![20, 1, 60, 7];
+        let mut ids = |lens: &[usize]| -> Vec<u32> {
+            let n = lens.iter().sum();
+            (0..n)
+                .map(|_| random.below(config.vocab_len) as u32)
+                .collect()
+        };
+        let batch = Batch {
+            inputs: ids(&lens),
+            sources: ids(&source_lens),
+            lens,
+            source_lens,
+            ..Batch::default()
+        };
+        let network = Network::new(&params, Backend::detect(), false);
+        let burn = network.logits(&batch).expect("logits");
+        let burn = burn.into_data().try_into_vec::<f32>().expect("f32");
+        let largest = burn.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let file = packed(&params, &vocabulary, Formats::F32);
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        let options = SessionOptions::new(64).with_source_len(60);
+        for backend in Backend::available() {
+            let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+            let memory = Block::bytes_mut(&mut memory);
+            let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+            let mut core = Vec::new();
+            let (mut at, mut source_at) = (0, 0);
+            for (len, source) in batch.lens.iter().zip(&batch.source_lens) {
+                let source_ids = &batch.sources[source_at..][..*source];
+                session.read_tokens(source_ids).expect("a source");
+                let each = |_, logits: &[f32]| core.extend_from_slice(logits);
+                session
+                    .score(&batch.inputs[at..][..*len], each)
+                    .expect("room");
+                at += len;
+                source_at += source;
+            }
+            assert_eq!(core.len(), burn.len());
+            for (core, burn) in core.iter().zip(&burn) {
+                let error = (core - burn).abs() / largest;
+                assert!(error <= 1e-4, "{name} {}: {error}", backend.name());
             }
         }
     }

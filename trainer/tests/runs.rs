@@ -2,7 +2,8 @@
 
 mod common;
 
-use attentive::Model;
+use attentive::kernels::Backend;
+use attentive::{Block, Model, Session};
 use attentive_trainer::compare;
 use attentive_trainer::examples::Examples;
 use attentive_trainer::ops::Cell;
@@ -12,6 +13,7 @@ use attentive_trainer::produce::finish;
 use attentive_trainer::provenance::{Provenance, Test};
 use attentive_trainer::task::Task;
 use attentive_trainer::train::{CHECKPOINT, Ended, Options, Run, train};
+use attentive_trainer::translation::{Search, translate};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +27,28 @@ fn options(task: &Path, out: &Path, threads: usize) -> Options {
     }
 }
 
+/// Stopped before it began, then again and again after ever longer moments: wherever that is, nothing may be lost.
+fn often_stopped(task: &Task, options: &Options) -> Run {
+    let mut stops = 0;
+    loop {
+        let stop = AtomicBool::new(stops == 0);
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(80) * (stops + 1));
+                stop.store(true, Ordering::Relaxed);
+            });
+            train(task, options, &stop)
+        });
+        match ended.expect("a run") {
+            Ended::Finished(run) => {
+                assert!(stops >= 1);
+                return *run;
+            }
+            Ended::Stopped { .. } => stops += 1,
+        }
+    }
+}
+
 #[test]
 fn a_stopped_run_ends_like_one_that_was_not_whatever_the_threads() {
     let directory = common::directory("resume");
@@ -34,24 +58,7 @@ fn a_stopped_run_ends_like_one_that_was_not_whatever_the_threads() {
     let Ended::Finished(straight) = train(&task, &straight, &never).expect("a run") else {
         panic!("nobody stopped it");
     };
-    let stopped = options(&path, &directory.join("stopped"), 2);
-    // Stopped before it began, then again and again after ever longer moments: wherever that is, nothing may be lost.
-    let mut stops = 0;
-    let stopped = loop {
-        let stop = AtomicBool::new(stops == 0);
-        let ended = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(100) * (stops + 1));
-                stop.store(true, Ordering::Relaxed);
-            });
-            train(&task, &stopped, &stop)
-        });
-        match ended.expect("a run") {
-            Ended::Finished(run) => break run,
-            Ended::Stopped { .. } => stops += 1,
-        }
-    };
-    assert!(stops >= 1);
+    let stopped = often_stopped(&task, &options(&path, &directory.join("stopped"), 2));
     assert!(stopped.state.params == straight.state.params);
     assert!(stopped.state.adam == straight.state.adam);
     let bits = |run: &Run| -> Vec<f64> {
@@ -133,7 +140,6 @@ licence = "public domain"
 test_share = 0.2
 validation_share = 0.2
 {data}
-classes = 2
 dim = 16
 layers = 1
 heads = 2
@@ -192,9 +198,9 @@ fn pictures() -> Vec<String> {
     (0..84).map(picture).collect()
 }
 
-const SENTENCES: &str = "sentences = 'FILE'\n[model]\nvocab_len = 300";
+const SENTENCES: &str = "sentences = 'FILE'\n[model]\nvocab_len = 300\nclasses = 2";
 const PICTURES: &str = "[data.pictures]\nfile = 'FILE'\nheight = 4\nwidth = 4\nlevels = 16\n\
-    patch = 2\nmean = 0.4\ndeviation = 0.3\nshift = 1\n[model]";
+    patch = 2\nmean = 0.4\ndeviation = 0.3\nshift = 1\n[model]\nclasses = 2";
 
 /// What is learnt is right on examples that no training saw, in every format, through the command's own path; and a run
 /// that was stopped ends like one that was not.
@@ -214,23 +220,8 @@ fn examples_are_told_apart() {
         };
         let weights = straight.state.params.clone();
         finish(*straight).expect("files");
-        let again = directory.join("again");
-        let mut stops = 0;
-        let stopped = loop {
-            let stop = AtomicBool::new(stops == 0);
-            let ended = std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    std::thread::sleep(Duration::from_millis(60) * (stops + 1));
-                    stop.store(true, Ordering::Relaxed);
-                });
-                train(&task, &options(&path, &again, 1), &stop)
-            });
-            match ended.expect("a run") {
-                Ended::Finished(run) => break run,
-                Ended::Stopped { .. } => stops += 1,
-            }
-        };
-        assert!(stops >= 1 && stopped.state.params == weights);
+        let stopped = often_stopped(&task, &options(&path, &directory.join("again"), 1));
+        assert!(stopped.state.params == weights);
         for format in ["f32", "int8", "int4"] {
             let file = package::open(&out.join(format!("tiny-{format}.attn"))).expect("a file");
             let model = Model::parse(&file).expect("a model");
@@ -277,6 +268,104 @@ fn rivals_learn() {
         let stop = AtomicBool::new(true);
         assert!(compare::recurrent(&task, Cell::Gru, &prepared, examples, &stop).is_err());
     }
+}
+
+/// Sentences of a language of twelve words, and their translations, in which the verb stands last.
+fn translated() -> Vec<String> {
+    let whos = [("the cat", "mi"), ("the dog", "wa"), ("a bird", "ti")];
+    let verbs = [("sees", "lok"), ("hears", "rin"), ("likes", "sel")];
+    let whoms = [("the moon", "lu"), ("the sun", "so"), ("a star", "ke")];
+    let mut rows = Vec::new();
+    for number in 0..6 {
+        for (who, who_is) in whos {
+            for (verb, verb_is) in verbs {
+                for (whom, whom_is) in whoms {
+                    rows.push(format!(
+                        "{number}: {who} {verb} {whom}\t{number}: {whom_is} {who_is} {verb_is}\n"
+                    ));
+                }
+            }
+        }
+    }
+    rows
+}
+
+const PAIRS: &str = "[data.pairs]\nfiles = ['FILE']\n[model]\nvocab_len = 300\nsource_layers = 1";
+
+/// What is learnt translates what no training saw, in every format; and a run that was stopped ends like one that was
+/// not.
+#[test]
+fn translating_is_learnt() {
+    let directory = common::directory("pairs");
+    let (path, mut task) = labelled(&directory, PAIRS, &translated());
+    task.training.steps = Some(400);
+    let never = AtomicBool::new(false);
+    let out = directory.join("run");
+    let ended = train(&task, &options(&path, &out, 2), &never).expect("a run");
+    let Ended::Finished(straight) = ended else {
+        panic!("nobody stopped it");
+    };
+    let weights = straight.state.params.clone();
+    finish(*straight).expect("files");
+    let stopped = often_stopped(&task, &options(&path, &directory.join("again"), 1));
+    assert!(stopped.state.params == weights);
+    for format in ["f32", "int8", "int4"] {
+        let file = package::open(&out.join(format!("tiny-{format}.attn"))).expect("a file");
+        let model = Model::parse(&file).expect("a model");
+        let record = Provenance::parse(model.provenance()).expect("a record");
+        let Some(Test::Translation(test)) = record.test else {
+            panic!("{format}: no test");
+        };
+        assert!(test.sentences >= 30, "{format}: {test:?}");
+        assert!(test.chrf >= 80.0, "{format}: {test:?}");
+        for beams in [1, 3] {
+            let search = Search {
+                beams,
+                ..Search::GREEDY
+            };
+            let options = search.options(&model).expect("options");
+            let mut memory = package::session_memory(&model, &options).expect("memory");
+            let memory = Block::bytes_mut(&mut memory);
+            let session = Session::new(&model, &options, memory, Backend::detect());
+            let mut session = session.expect("a session");
+            let made = translate(&mut session, "2: the dog hears a star", search);
+            let made = made.expect("a translation");
+            if format == "f32" {
+                assert_eq!(made.text, "2: ke wa rin", "{beams} beams");
+            }
+            assert!(!made.is_cut);
+            let long = "a star ".repeat(40);
+            assert!(translate(&mut session, &long, search).is_err(), "too long");
+            assert!(translate(&mut session, "", search).is_err(), "empty");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_no_pairs_are_refused() {
+    let directory = common::directory("no-pairs");
+    for (rows, words) in [
+        (["a cat\tmi\n", "a dog\n"], "line 2"),
+        (["a cat\tmi\n", "a dog\t \n"], "line 2"),
+        (["a cat\tmi\n", "a dog\twa\twa\n"], "line 2"),
+    ] {
+        let rows = rows.map(str::to_owned);
+        let (_, task) = labelled(&directory, PAIRS, &rows);
+        let error = Corpus::load(&task).err().expect("refused").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let text = std::fs::read_to_string(directory.join("tiny.toml")).expect("a task");
+    let text = text.replace("source_layers = 1", "classes = 3");
+    assert!(Task::parse(&text).is_err());
+    let (_, task) = labelled(&directory, PAIRS, &translated());
+    let Corpus::Pairs(pairs) = Corpus::load(&task).expect("pairs") else {
+        panic!("pairs");
+    };
+    assert_eq!(
+        [&pairs.train, &pairs.validation, &pairs.test].map(Vec::len),
+        [96, 33, 33]
+    );
+    assert!(pairs.test.iter().all(|pair| !pairs.train.contains(pair)));
 }
 
 #[test]

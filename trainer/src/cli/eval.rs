@@ -1,6 +1,6 @@
 //! `attentive eval`.
 
-use super::{Kv, backend, task};
+use super::{Kv, backend, beams, task};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
 use attentive::{Block, EncoderOptions, Model, SessionOptions};
@@ -9,6 +9,7 @@ use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{Quality, Source};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::train::Run;
+use attentive_trainer::translation::{Likeness, Search, translations};
 use attentive_trainer::{package, parallel};
 use clap::Args;
 use std::path::PathBuf;
@@ -38,6 +39,12 @@ pub(crate) struct Request {
     /// A text file to score as it is, in the place of a task's text
     #[arg(long, conflicts_with = "task")]
     text: Option<PathBuf>,
+    /// Texts that a translation pursues at once; 1 takes the likeliest next token
+    #[arg(long, default_value_t = 1, value_parser = beams())]
+    beams: usize,
+    /// How much beams prefer long texts: 0 not at all, 1 by the mean of the tokens
+    #[arg(long, default_value_t = 1.0)]
+    length_penalty: f32,
 }
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
@@ -53,6 +60,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
     if model.config().reading().is_some() {
         return classes(&request, &model, backend);
+    }
+    if model.config().source().is_some() {
+        return translator(&request, &model, backend);
     }
     let model = super::decoder(bytes)?;
     let texts = texts(&request, &model)?;
@@ -106,8 +116,49 @@ fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     match Corpus::load(&task)? {
         Corpus::Text(parts) => Ok(parts.into_iter().map(|part| part.test).collect()),
-        Corpus::Labelled(_) => bail!("the task {:?} has examples, no texts", task.name),
+        Corpus::Labelled(_) | Corpus::Pairs(_) => {
+            bail!("the task {:?} has examples, no texts", task.name)
+        }
     }
+}
+
+/// Measures an encoder–decoder that translates.
+fn translator(request: &Request, model: &Model<'_>, backend: Backend) -> Result<ExitCode> {
+    ensure!(
+        request.text.is_none() && request.stride.is_none() && request.context.is_none(),
+        "this model is an encoder–decoder, which is measured on its task's pairs: leave out --text, --stride and --context"
+    );
+    let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
+    let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
+    let Corpus::Pairs(pairs) = Corpus::load(&task)? else {
+        bail!("the task {:?} has no pairs to translate", task.name);
+    };
+    let search = Search {
+        beams: request.beams,
+        length_penalty: request.length_penalty,
+        kv: request.kv.with(SessionOptions::new(1)).kv,
+    };
+    let start = Instant::now();
+    let made = translations(model, &pairs.test, search, backend, parallel::threads())?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "held-out pairs; backend {}, kv {:?}, beams {}",
+        backend.name(),
+        request.kv,
+        request.beams
+    );
+    for (file, name) in pairs.files.iter().enumerate() {
+        let both = made.iter().cloned().zip(pairs.test.iter().cloned());
+        let (made, pairs): (Vec<_>, Vec<_>) = both.filter(|(_, pair)| pair.file == file).unzip();
+        let likeness = Likeness::of(&made, &pairs);
+        println!("{name}: {}", Quality::Translation(likeness));
+    }
+    println!(
+        "{}  ({:.1} sentences/s)",
+        Quality::Translation(Likeness::of(&made, &pairs.test)),
+        made.len() as f64 / seconds
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Measures an encoder that tells classes apart.

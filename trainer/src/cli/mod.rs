@@ -15,6 +15,7 @@ mod reader;
 mod speech;
 pub(crate) mod train;
 pub(crate) mod transcribe;
+pub(crate) mod translate;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
@@ -25,6 +26,7 @@ use attentive_trainer::package::Formats;
 use attentive_trainer::produce::{INT4, INT8};
 use attentive_trainer::task::Task;
 use clap::ValueEnum;
+use clap::builder::TypedValueParser;
 use std::path::Path;
 
 /// Tokens of a prompt that are run at once.
@@ -112,6 +114,14 @@ impl Format {
         }
         formats
     }
+}
+
+/// How many beams a search may have.
+pub(crate) fn beams() -> impl TypedValueParser<Value = usize> {
+    let most = SessionOptions::BEAMS_MAX as u64;
+    clap::value_parser!(u64)
+        .range(1..=most)
+        .map(|beams| beams as usize)
 }
 
 /// `native` or the name of a backend.

@@ -1,4 +1,4 @@
-//! Self-attention, causal or of every token to every other, rotary positions included.
+//! Attention: causal, of every token to every other, rotary positions included, or of a text's tokens to a source's.
 //!
 //! One head at a time: its queries, keys and values are copied out of the projection's rows (rotated on the way),
 //! padded to whole tiles; the products then skip everything above the diagonal of a causal one. The backward pass computes the softmax
@@ -7,12 +7,17 @@
 
 use super::lanes::dot;
 use super::product::{COLS, Part, Product, scores_end};
-use super::{Backend, Flat, Unary, flat, unary, with_values};
+use super::{Backend, Flat, Unary, flat, incoming, node, tensor, unary, with_values};
 use anyhow::{Result, ensure};
 use attentive::kernels::isa::{Isa, Kernel};
 use attentive::kernels::ops::position::{rotary_angles, rotary_frequencies};
 use attentive::kernels::ops::softmax::softmax;
 use attentive::{Attention as Options, Config, Position, RotaryStyle, Window};
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,10 +28,10 @@ pub struct AttentionShape {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// Tokens of each sequence.
-    lens: Arc<[usize]>,
-    /// Whether a query sees what is later.
-    reads: bool,
+    /// Queries and keys of each sequence.
+    lens: Arc<[(usize, usize)]>,
+    /// Whether a query sees no key that is later.
+    causal: bool,
     /// The keys that a query sees, of all that are not later.
     window: Option<Window>,
     /// Cosines, then sines, of each position; none without rotary positions.
@@ -34,11 +39,47 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// For sequences of those lengths, without a window.
+    /// Of the tokens of texts of those lengths to each other: all of an encoder's, a decoder's to those before; without
+    /// a window.
     ///
     /// # Errors
     /// When the model has soft caps or sinks, whose gradients are not written.
     pub fn new(config: &Config, lens: &[usize]) -> Result<Self> {
+        let causal = config.reading().is_none();
+        let angles = angles(config, lens);
+        Self::of(config, lens.iter().map(|len| (*len, *len)), causal, angles)
+    }
+
+    /// Of the tokens of an encoder–decoder's sources to each other.
+    ///
+    /// # Errors
+    /// As [`AttentionShape::new`].
+    pub fn of_sources(config: &Config, lens: &[usize]) -> Result<Self> {
+        let angles = angles(config, lens);
+        Self::of(config, lens.iter().map(|len| (*len, *len)), false, angles)
+    }
+
+    /// Of the tokens of texts to those of their sources.
+    ///
+    /// # Errors
+    /// As [`AttentionShape::new`], and when there are not as many sources as texts.
+    pub fn to_sources(config: &Config, lens: &[usize], sources: &[usize]) -> Result<Self> {
+        ensure!(
+            lens.len() == sources.len(),
+            "{} texts have {} sources",
+            lens.len(),
+            sources.len()
+        );
+        let lens = lens.iter().copied().zip(sources.iter().copied());
+        Self::of(config, lens, false, None)
+    }
+
+    fn of(
+        config: &Config,
+        lens: impl Iterator<Item = (usize, usize)>,
+        causal: bool,
+        angles: Option<(RotaryStyle, Arc<[f32]>)>,
+    ) -> Result<Self> {
         let Options {
             soft_cap, sinks, ..
         } = config.attention;
@@ -47,26 +88,12 @@ impl AttentionShape {
             "the trainer has no gradients for attention with a soft cap or sinks: such a model runs, but it cannot be \
              trained, calibrated or fine-tuned here"
         );
-        let angles = match config.position {
-            Position::Rotary { style, base } => {
-                let mut frequencies = vec![0.0; config.head_dim / 2];
-                rotary_frequencies(base, &mut frequencies);
-                let longest = lens.iter().copied().max().unwrap_or(0);
-                let mut angles = vec![0.0; longest * config.head_dim];
-                for (position, row) in angles.chunks_exact_mut(config.head_dim).enumerate() {
-                    // A row has twice as many elements as there are frequencies, by construction.
-                    let _ = rotary_angles(position, &frequencies, row);
-                }
-                Some((style, angles.into()))
-            }
-            Position::None | Position::Learned | Position::Sinusoidal => None,
-        };
         Ok(Self {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            lens: lens.into(),
-            reads: config.reading().is_some(),
+            lens: lens.collect(),
+            causal,
             window: None,
             angles,
         })
@@ -88,32 +115,14 @@ impl AttentionShape {
         }
     }
 
-    fn qkv_dim(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.head_dim
+    /// Width of a row of queries, or of what attention gives.
+    fn q_dim(&self) -> usize {
+        self.heads * self.head_dim
     }
 
-    /// The rows of each sequence.
-    fn sequences<'a>(&self, rows: &'a [f32], width: usize) -> impl Iterator<Item = &'a [f32]> {
-        let mut rest = rows;
-        self.lens.iter().map(move |len| {
-            let (rows, after) = rest.split_at(len * width);
-            rest = after;
-            rows
-        })
-    }
-
-    /// The same for writing.
-    fn sequences_mut<'a>(
-        &self,
-        rows: &'a mut [f32],
-        width: usize,
-    ) -> impl Iterator<Item = &'a mut [f32]> {
-        let mut rest = rows;
-        self.lens.iter().map(move |len| {
-            let (rows, after) = std::mem::take(&mut rest).split_at_mut(len * width);
-            rest = after;
-            rows
-        })
+    /// Width of a row of keys and values.
+    fn kv_dim(&self) -> usize {
+        2 * self.kv_heads * self.head_dim
     }
 
     /// Columns of a head's buffers.
@@ -126,12 +135,9 @@ impl AttentionShape {
         head * self.head_dim..(head + 1) * self.head_dim
     }
 
+    /// Place of a query head's keys among the keys' heads.
     fn key_head(&self, head: usize) -> usize {
-        self.heads + head / (self.heads / self.kv_heads)
-    }
-
-    fn value_head(&self, head: usize) -> usize {
-        self.key_head(head) + self.kv_heads
+        head / (self.heads / self.kv_heads)
     }
 
     /// Copies a head out of the rows of a sequence, times `factor`; what is padding in `out` stays.
@@ -196,6 +202,131 @@ impl AttentionShape {
     }
 }
 
+/// Cosines, then sines, of each position up to the longest of the texts; none without rotary positions.
+fn angles(config: &Config, lens: &[usize]) -> Option<(RotaryStyle, Arc<[f32]>)> {
+    let Position::Rotary { style, base } = config.position else {
+        return None;
+    };
+    let mut frequencies = vec![0.0; config.head_dim / 2];
+    rotary_frequencies(base, &mut frequencies);
+    let longest = lens.iter().copied().max().unwrap_or(0);
+    let mut angles = vec![0.0; longest * config.head_dim];
+    for (position, row) in angles.chunks_exact_mut(config.head_dim).enumerate() {
+        // A row has twice as many elements as there are frequencies, by construction.
+        let _ = rotary_angles(position, &frequencies, row);
+    }
+    Some((style, angles.into()))
+}
+
+/// Rows of query heads, and rows of key heads with value heads behind them.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    /// In the same rows, one behind the other.
+    Joint(&'a [f32]),
+    /// Each in rows of its own.
+    Apart { queries: &'a [f32], keys: &'a [f32] },
+}
+
+/// The same for writing.
+enum RowsMut<'a> {
+    Joint(&'a mut [f32]),
+    Apart {
+        queries: &'a mut [f32],
+        keys: &'a mut [f32],
+    },
+}
+
+/// Rows and the heads in them.
+struct Place<T> {
+    rows: T,
+    width: usize,
+    /// Heads that stand before the first of its kind.
+    first: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn queries(self, shape: &AttentionShape) -> Place<&'a [f32]> {
+        let (rows, width) = match self {
+            Self::Joint(rows) => (rows, shape.q_dim() + shape.kv_dim()),
+            Self::Apart { queries, .. } => (queries, shape.q_dim()),
+        };
+        let first = 0;
+        Place { rows, width, first }
+    }
+
+    fn keys(self, shape: &AttentionShape) -> Place<&'a [f32]> {
+        let (rows, width, first) = match self {
+            Self::Joint(rows) => (rows, shape.q_dim() + shape.kv_dim(), shape.heads),
+            Self::Apart { keys, .. } => (keys, shape.kv_dim(), 0),
+        };
+        Place { rows, width, first }
+    }
+
+    /// The rows of a sequence of so many queries and keys, and those behind it.
+    fn split(self, shape: &AttentionShape, (queries, keys): (usize, usize)) -> (Self, Self) {
+        let at = queries * self.queries(shape).width;
+        match self {
+            Self::Joint(rows) => {
+                let (head, tail) = rows.split_at(at);
+                (Self::Joint(head), Self::Joint(tail))
+            }
+            Self::Apart {
+                queries,
+                keys: all_keys,
+            } => {
+                let (queries, queries_after) = queries.split_at(at);
+                let (keys, keys_after) = all_keys.split_at(keys * shape.kv_dim());
+                let after = Self::Apart {
+                    queries: queries_after,
+                    keys: keys_after,
+                };
+                (Self::Apart { queries, keys }, after)
+            }
+        }
+    }
+}
+
+impl<'a> RowsMut<'a> {
+    fn queries(&mut self, shape: &AttentionShape) -> Place<&mut [f32]> {
+        let (rows, width) = match self {
+            Self::Joint(rows) => (&mut **rows, shape.q_dim() + shape.kv_dim()),
+            Self::Apart { queries, .. } => (&mut **queries, shape.q_dim()),
+        };
+        let first = 0;
+        Place { rows, width, first }
+    }
+
+    fn keys(&mut self, shape: &AttentionShape) -> Place<&mut [f32]> {
+        let (rows, width, first) = match self {
+            Self::Joint(rows) => (&mut **rows, shape.q_dim() + shape.kv_dim(), shape.heads),
+            Self::Apart { keys, .. } => (&mut **keys, shape.kv_dim(), 0),
+        };
+        Place { rows, width, first }
+    }
+
+    /// As [`Rows::split`].
+    fn split(self, shape: &AttentionShape, (queries, keys): (usize, usize)) -> (Self, Self) {
+        match self {
+            Self::Joint(rows) => {
+                let (head, tail) = rows.split_at_mut(queries * (shape.q_dim() + shape.kv_dim()));
+                (Self::Joint(head), Self::Joint(tail))
+            }
+            Self::Apart {
+                queries: all_queries,
+                keys: all_keys,
+            } => {
+                let (queries, queries_after) = all_queries.split_at_mut(queries * shape.q_dim());
+                let (keys, keys_after) = all_keys.split_at_mut(keys * shape.kv_dim());
+                let after = Self::Apart {
+                    queries: queries_after,
+                    keys: keys_after,
+                };
+                (Self::Apart { queries, keys }, after)
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Attention {
     backend: Backend,
@@ -211,34 +342,98 @@ pub fn attention(backend: Backend, qkv: Tensor<2>, shape: AttentionShape) -> Ten
     unary(Attention { backend, shape }, qkv)
 }
 
+/// The same of queries `(n, heads · head_dim)` to the keys and values of sources, `(m, 2 · kv_heads · head_dim)`.
+pub fn cross_attention(
+    backend: Backend,
+    queries: Tensor<2>,
+    keys: Tensor<2>,
+    shape: AttentionShape,
+) -> Tensor<2> {
+    let (queries, keys) = (node(queries), node(keys));
+    let [n, width] = queries.shape().dims::<2>();
+    let attention = Attention { backend, shape };
+    let out = with_values(queries.primitive(), |queries| {
+        with_values(keys.primitive(), |keys| {
+            attention.outputs(Rows::Apart { queries, keys }, n)
+        })
+    });
+    let out = flat(out, [n, width]);
+    let prepared = CrossBackward
+        .prepare::<NoCheckpointing>([queries.node(), keys.node()])
+        .compute_bound()
+        .stateful();
+    tensor(match prepared {
+        OpsKind::Tracked(prepared) => {
+            let saved = [queries.into_primitive(), keys.into_primitive()];
+            prepared.finish((attention, saved), out)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(out),
+    })
+}
+
+#[derive(Debug)]
+struct CrossBackward;
+
+impl Backward<Flex, 2> for CrossBackward {
+    type State = (Attention, [Flat; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = incoming(&ops, grads);
+        let (attention, [queries, keys]) = ops.state;
+        let shapes = [&queries, &keys].map(|tensor| tensor.shape().dims::<2>());
+        let [mut to_queries, mut to_keys] = shapes.map(|[rows, cols]| vec![0.0; rows * cols]);
+        let to = RowsMut::Apart {
+            queries: &mut to_queries,
+            keys: &mut to_keys,
+        };
+        with_values(&queries, |queries| {
+            with_values(&keys, |keys| {
+                let rows = Rows::Apart { queries, keys };
+                with_values(&gradient, |gradient| {
+                    attention.gradients(rows, gradient, to)
+                });
+            });
+        });
+        for (parent, (values, shape)) in ops
+            .parents
+            .into_iter()
+            .zip([to_queries, to_keys].into_iter().zip(shapes))
+        {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, flat(values, shape));
+            }
+        }
+    }
+}
+
 /// A head of a sequence, ready for products; the buffers serve one head after the other.
 struct Head {
-    /// Tokens of the sequence.
-    len: usize,
-    /// [`Head::len`] in whole tiles.
-    rows: usize,
-    /// Scaled by 1 / √head_dim.
+    /// Keys of the sequence.
+    keys: usize,
+    /// [`Head::keys`] in whole tiles.
+    key_rows: usize,
+    /// Scaled by 1 / √head_dim; whole tiles of rows, as the others.
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
     /// Keys or values by columns.
     across: Vec<f32>,
-    /// Softmax weights `(rows, rows)`; what lies beyond the tiles on the diagonal is never read.
+    /// Softmax weights `(query rows, key rows)`; what lies beyond the tiles on the diagonal is never read.
     weights: Vec<f32>,
 }
 
 impl Head {
-    fn new(shape: &AttentionShape, len: usize) -> Self {
-        let rows = len.next_multiple_of(COLS);
-        let zeros = || vec![0.0; rows * shape.cols()];
+    fn new(shape: &AttentionShape, (queries, keys): (usize, usize)) -> Self {
+        let [query_rows, key_rows] = [queries, keys].map(|len| len.next_multiple_of(COLS));
+        let zeros = |rows: usize| vec![0.0; rows * shape.cols()];
         Self {
-            len,
-            rows,
-            query: zeros(),
-            key: zeros(),
-            value: zeros(),
-            across: zeros(),
-            weights: vec![0.0; rows * rows],
+            keys,
+            key_rows,
+            query: zeros(query_rows),
+            key: zeros(key_rows),
+            value: zeros(key_rows),
+            across: zeros(key_rows),
+            weights: vec![0.0; query_rows * key_rows],
         }
     }
 }
@@ -255,41 +450,46 @@ struct HeadGradient {
 }
 
 impl HeadGradient {
-    fn new(shape: &AttentionShape, rows: usize) -> Self {
-        let zeros = || vec![0.0; rows * shape.cols()];
+    fn new(head: &Head) -> Self {
+        let zeros = |like: &Vec<f32>| vec![0.0; like.len()];
         Self {
-            output: zeros(),
-            scores: vec![0.0; rows * rows],
-            query: zeros(),
-            key: zeros(),
-            value: zeros(),
+            output: zeros(&head.query),
+            scores: zeros(&head.weights),
+            query: zeros(&head.query),
+            key: zeros(&head.key),
+            value: zeros(&head.value),
         }
     }
 }
 
 impl Attention {
     /// Takes a head out of the rows of a sequence and computes its softmax weights.
-    fn weigh(&self, rows: &[f32], index: usize, head: &mut Head) {
+    fn weigh(&self, rows: Rows<'_>, index: usize, head: &mut Head) {
         let shape = &self.shape;
-        let (width, cols) = (shape.qkv_dim(), shape.cols());
-        shape.take(rows, width, index, shape.scale(), &mut head.query);
+        let cols = shape.cols();
+        let queries = rows.queries(shape);
+        let query = queries.first + index;
+        shape.take(
+            queries.rows,
+            queries.width,
+            query,
+            shape.scale(),
+            &mut head.query,
+        );
         shape.rotate(&mut head.query, false);
-        shape.take(rows, width, shape.key_head(index), 1.0, &mut head.key);
+        let keys = rows.keys(shape);
+        let key = keys.first + shape.key_head(index);
+        shape.take(keys.rows, keys.width, key, 1.0, &mut head.key);
         shape.rotate(&mut head.key, false);
-        shape.take(rows, width, shape.value_head(index), 1.0, &mut head.value);
+        let value = key + shape.kv_heads;
+        shape.take(keys.rows, keys.width, value, 1.0, &mut head.value);
         transpose(&head.key, cols, &mut head.across);
         let (query, keys) = (&head.query, &head.across);
-        self.product(
-            Part::Scores,
-            query,
-            cols,
-            keys,
-            &mut head.weights,
-            head.rows,
-        );
-        for (i, row) in head.weights.chunks_exact_mut(head.rows).enumerate() {
-            let end = scores_end(!shape.reads, i, head.rows);
-            let len = if shape.reads { head.len } else { i + 1 };
+        let (scores, width) = (&mut head.weights, head.key_rows);
+        self.product(Part::Scores, query, cols, keys, scores, width);
+        for (i, row) in head.weights.chunks_exact_mut(head.key_rows).enumerate() {
+            let end = scores_end(shape.causal, i, head.key_rows);
+            let len = if shape.causal { i + 1 } else { head.keys };
             let (seen, others) = row[..end].split_at_mut(len);
             shape.hide(seen);
             softmax(self.backend, seen);
@@ -314,13 +514,13 @@ impl Attention {
             c,
             cols,
             part,
-            causal: !self.shape.reads,
+            causal: self.shape.causal,
         });
     }
 
     /// From the gradient of a head's output to those of its query (not scaled), key and value.
     fn backward_head(&self, head: &mut Head, to: &mut HeadGradient) {
-        let (rows, cols) = (head.rows, self.shape.cols());
+        let (rows, cols) = (head.key_rows, self.shape.cols());
         let (weights, output, scores) = (&head.weights, &to.output, &mut to.scores);
         transpose(&head.value, cols, &mut head.across);
         self.product(Part::Scores, output, cols, &head.across, scores, rows);
@@ -328,7 +528,7 @@ impl Attention {
             weights,
             scores,
             rows,
-            causal: !self.shape.reads,
+            causal: self.shape.causal,
         });
         self.product(Part::Transposed, weights, rows, output, &mut to.value, cols);
         self.product(Part::Weights, scores, rows, &head.key, &mut to.query, cols);
@@ -337,6 +537,60 @@ impl Attention {
         self.shape.rotate(&mut to.query, true);
         self.shape.rotate(&mut to.key, true);
     }
+
+    /// What `n` queries get.
+    fn outputs(&self, mut rows: Rows<'_>, n: usize) -> Vec<f32> {
+        let shape = &self.shape;
+        let (width, cols) = (shape.q_dim(), shape.cols());
+        let mut out = vec![0.0; n * width];
+        let mut rest = out.as_mut_slice();
+        for &lens in &*shape.lens {
+            let (sequence, after) = rows.split(shape, lens);
+            rows = after;
+            let (out, after) = rest.split_at_mut(lens.0 * width);
+            rest = after;
+            let mut head = Head::new(shape, lens);
+            let mut head_out = vec![0.0; head.query.len()];
+            for index in 0..shape.heads {
+                self.weigh(sequence, index, &mut head);
+                let (weights, value, inner) = (&head.weights, &head.value, head.key_rows);
+                self.product(Part::Weights, weights, inner, value, &mut head_out, cols);
+                shape.give(&head_out, out, width, index, 1.0);
+            }
+        }
+        out
+    }
+
+    /// Adds the gradients of queries, keys and values to `to`.
+    fn gradients(&self, mut rows: Rows<'_>, gradient: &[f32], mut to: RowsMut<'_>) {
+        let shape = &self.shape;
+        let width = shape.q_dim();
+        let mut gradient = gradient;
+        for &lens in &*shape.lens {
+            let (sequence, after) = rows.split(shape, lens);
+            rows = after;
+            let (output, after) = gradient.split_at(lens.0 * width);
+            gradient = after;
+            let (mut out, after) = to.split(shape, lens);
+            to = after;
+            let mut head = Head::new(shape, lens);
+            let mut of_head = HeadGradient::new(&head);
+            for index in 0..shape.heads {
+                self.weigh(sequence, index, &mut head);
+                shape.take(output, width, index, 1.0, &mut of_head.output);
+                self.backward_head(&mut head, &mut of_head);
+                let HeadGradient {
+                    query, key, value, ..
+                } = &of_head;
+                let Place { rows, width, first } = out.queries(shape);
+                shape.give(query, rows, width, first + index, shape.scale());
+                let Place { rows, width, first } = out.keys(shape);
+                let at = first + shape.key_head(index);
+                shape.give(key, rows, width, at, 1.0);
+                shape.give(value, rows, width, at + shape.kv_heads, 1.0);
+            }
+        }
+    }
 }
 
 impl Unary for Attention {
@@ -344,54 +598,21 @@ impl Unary for Attention {
     type Saved = Flat;
 
     fn forward(&self, qkv: &Flat, keep: bool) -> (Flat, Option<Self::Saved>) {
-        let shape = &self.shape;
-        let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
-        let cols = shape.cols();
-        let mut out = Vec::new();
-        with_values(qkv, |qkv| {
-            out.resize(qkv.len() / width * out_width, 0.0);
-            let outs = shape.sequences_mut(&mut out, out_width);
-            for (rows, out) in shape.sequences(qkv, width).zip(outs) {
-                let mut head = Head::new(shape, rows.len() / width);
-                let mut head_out = vec![0.0; head.rows * cols];
-                for index in 0..shape.heads {
-                    self.weigh(rows, index, &mut head);
-                    let (weights, value, inner) = (&head.weights, &head.value, head.rows);
-                    self.product(Part::Weights, weights, inner, value, &mut head_out, cols);
-                    shape.give(&head_out, out, out_width, index, 1.0);
-                }
-            }
-        });
-        let n = out.len() / out_width;
-        (flat(out, [n, out_width]), keep.then(|| qkv.clone()))
+        let [n, _] = qkv.shape().dims::<2>();
+        let out = with_values(qkv, |qkv| self.outputs(Rows::Joint(qkv), n));
+        let out = flat(out, [n, self.shape.q_dim()]);
+        (out, keep.then(|| qkv.clone()))
     }
 
     fn backward(&self, qkv: Self::Saved, gradient: &Flat) -> Flat {
-        let shape = &self.shape;
-        let (width, out_width) = (shape.qkv_dim(), shape.heads * shape.head_dim);
-        let mut out = Vec::new();
+        let shape = qkv.shape().dims::<2>();
+        let mut out = vec![0.0; shape.iter().product()];
         with_values(&qkv, |qkv| {
             with_values(gradient, |gradient| {
-                out.resize(qkv.len(), 0.0);
-                let gradients = shape.sequences(gradient, out_width);
-                let outs = shape.sequences_mut(&mut out, width);
-                for ((rows, gradient), out) in shape.sequences(qkv, width).zip(gradients).zip(outs)
-                {
-                    let mut head = Head::new(shape, rows.len() / width);
-                    let mut to = HeadGradient::new(shape, head.rows);
-                    for index in 0..shape.heads {
-                        self.weigh(rows, index, &mut head);
-                        shape.take(gradient, out_width, index, 1.0, &mut to.output);
-                        self.backward_head(&mut head, &mut to);
-                        shape.give(&to.query, out, width, index, shape.scale());
-                        shape.give(&to.key, out, width, shape.key_head(index), 1.0);
-                        shape.give(&to.value, out, width, shape.value_head(index), 1.0);
-                    }
-                }
+                self.gradients(Rows::Joint(qkv), gradient, RowsMut::Joint(&mut out));
             });
         });
-        let n = out.len() / width;
-        flat(out, [n, width])
+        flat(out, shape)
     }
 }
 

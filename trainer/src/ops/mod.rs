@@ -30,7 +30,7 @@ use burn::backend::{Autodiff, BackendTypes, Flex};
 use burn::tensor::{Tensor, TensorData};
 
 pub use activation::activation;
-pub use attention::{AttentionShape, attention};
+pub use attention::{AttentionShape, attention, cross_attention};
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embed::embed;

@@ -1,8 +1,8 @@
 //! Every gradient written by hand, against the one that burn derives from elementary operations.
 
 use super::{
-    AttentionShape, Cell, activation, attention, cross_entropy, dropout, embed, linear, norm, pool,
-    recurrent,
+    AttentionShape, Cell, activation, attention, cross_attention, cross_entropy, dropout, embed,
+    linear, norm, pool, recurrent,
 };
 use crate::random::Random;
 use attentive::kernels::Backend;
@@ -319,6 +319,54 @@ fn attentions_of_readers() {
         let what = format!("attention of readers, {lens:?}");
         compare(&what, std::slice::from_ref(&qkv), ours, theirs);
     }
+}
+
+/// Texts of several lengths, each to a source of another.
+#[test]
+fn attentions_to_sources() {
+    for (config, lens, sources) in [
+        (config(1, 1, 8, Position::None), vec![5], vec![1]),
+        (
+            config(2, 2, 16, Position::None),
+            vec![1, 16, 33],
+            vec![17, 16, 2],
+        ),
+        (config(4, 2, 24, Position::None), vec![3, 21], vec![50, 7]),
+    ] {
+        let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
+        let count = |lens: &[usize]| lens.iter().sum::<usize>();
+        let queries = leaf(6, [count(&lens), heads * head_dim], 1.0);
+        let keys = leaf(7, [count(&sources), 2 * kv_heads * head_dim], 1.0);
+        let shape = AttentionShape::to_sources(&config, &lens, &sources).unwrap();
+        let backend = Backend::detect();
+        let ours = || cross_attention(backend, queries.clone(), keys.clone(), shape.clone());
+        let theirs = || {
+            let (mut at, mut source_at) = (0, 0);
+            let each = |(len, source): (&usize, &usize)| {
+                let (rows, source_rows) = (at..at + len, source_at..source_at + source);
+                at += len;
+                source_at += source;
+                let part = |all: &Tensor<2>, rows: &std::ops::Range<usize>, first: usize| {
+                    let columns = first * head_dim..(first + 1) * head_dim;
+                    all.clone().slice([rows.clone(), columns])
+                };
+                let head = |head: usize| {
+                    let key = head / (heads / kv_heads);
+                    let query = part(&queries, &rows, head);
+                    let value = part(&keys, &source_rows, key + kv_heads);
+                    let key = part(&keys, &source_rows, key);
+                    let scores = query.matmul(key.transpose()) / (head_dim as f32).sqrt();
+                    burn_activation::softmax(scores, 1).matmul(value)
+                };
+                Tensor::cat((0..heads).map(head).collect(), 1)
+            };
+            Tensor::cat(lens.iter().zip(&sources).map(each).collect(), 0)
+        };
+        let what = format!("attention of {lens:?} to {sources:?}");
+        compare(&what, &[queries.clone(), keys.clone()], ours, theirs);
+    }
+    let config = config(1, 1, 8, Position::None);
+    assert!(AttentionShape::to_sources(&config, &[1, 2], &[3]).is_err());
 }
 
 #[test]
