@@ -4,7 +4,7 @@
 //! than that number.
 
 use crate::random::Random;
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 /// A token stream as sequences.
 pub struct Batches<'a> {
@@ -135,13 +135,18 @@ impl Samples for Batches<'_> {
 }
 
 /// What a step takes some of, each a sequence.
-pub trait Deck {
+pub trait Deck: Sync {
     /// How many there are.
     fn len(&self) -> usize;
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether it takes long to deal one, so that threads are worth it.
+    fn is_slow(&self) -> bool {
+        false
     }
 
     /// Appends one to a batch; what is random about it is drawn.
@@ -193,27 +198,41 @@ impl<D: Deck> Samples for Shuffled<'_, D> {
     }
 
     fn step(&mut self, step: u64, count: usize, micro: usize) -> Result<Vec<Batch>> {
-        let mut out: Vec<Batch> = Vec::new();
-        for index in 0..count {
-            let number = step as usize * count + index;
-            let mut random =
-                Random::new(self.seed ^ (number as u64).wrapping_mul(0xda94_2042_e4dd_58b5));
-            if index % micro == 0 {
-                let dropout = (self.dropout > 0.0).then(|| Dropout {
-                    rate: self.dropout,
-                    seed: random.bits(),
-                });
-                out.push(Batch {
-                    dropout,
-                    ..Batch::default()
-                });
+        // Sound takes as long to cut as to learn from: each micro-batch is dealt on a thread of its own.
+        let numbers: Vec<(u64, usize)> = (0..count)
+            .map(|index| step as usize * count + index)
+            .map(|number| (number as u64, self.place(number)))
+            .collect();
+        let deal = |numbers: &[(u64, usize)]| -> Result<Batch> {
+            let mut batch = Batch::default();
+            for (index, (number, place)) in numbers.iter().enumerate() {
+                let mut random =
+                    Random::new(self.seed ^ number.wrapping_mul(0xda94_2042_e4dd_58b5));
+                if index == 0 && self.dropout > 0.0 {
+                    batch.dropout = Some(Dropout {
+                        rate: self.dropout,
+                        seed: random.bits(),
+                    });
+                }
+                self.deck.deal(*place, &mut random, &mut batch)?;
             }
-            let place = self.place(number);
-            if let Some(batch) = out.last_mut() {
-                self.deck.deal(place, &mut random, batch)?;
-            }
+            Ok(batch)
+        };
+        if !self.deck.is_slow() {
+            return numbers.chunks(micro).map(deal).collect();
         }
-        Ok(out)
+        std::thread::scope(|scope| {
+            let deal = &deal;
+            let dealing: Vec<_> = numbers
+                .chunks(micro)
+                .map(|numbers| scope.spawn(move || deal(numbers)))
+                .collect();
+            let batch = |thread: std::thread::ScopedJoinHandle<'_, Result<Batch>>| {
+                let stopped = |_| anyhow!("a thread that makes batches stopped");
+                thread.join().map_err(stopped)?
+            };
+            dealing.into_iter().map(batch).collect()
+        })
     }
 }
 

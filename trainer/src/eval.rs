@@ -1,13 +1,14 @@
 //! Bits per byte of a weights file on a text, and its right answers on examples, as the core computes them.
 
 use crate::examples::{Example, Thing};
+use crate::frontend::Frontend;
 use crate::network::highest;
 use crate::package::session_memory;
-use crate::task::Pictures;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
 use attentive::{Block, Encoder, EncoderOptions, Model, Session, SessionOptions};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// How a text is scored.
@@ -27,6 +28,32 @@ impl Windows {
             context,
             stride: (context / 2).max(1),
         }
+    }
+
+    /// Windows side by side.
+    pub fn whole(context: usize) -> Self {
+        Self {
+            context,
+            stride: context,
+        }
+    }
+
+    /// The windows over so many tokens: their inputs, and the first target that is scored in each.
+    pub fn of(&self, tokens: usize) -> Vec<(Range<usize>, usize)> {
+        let mut out = Vec::new();
+        let (mut start, mut scored) = (0, 1);
+        while scored < tokens {
+            let end = (start + self.context).min(tokens - 1);
+            out.push((start..end, scored));
+            scored = end + 1;
+            start += self.stride;
+        }
+        out
+    }
+
+    /// The third of a window that a place in it lies in.
+    pub fn third(&self, place: usize) -> usize {
+        (place * 3 / self.context.max(1)).min(2)
     }
 }
 
@@ -51,6 +78,10 @@ impl Score {
     pub fn perplexity(&self) -> f64 {
         (self.nats / self.tokens as f64).exp()
     }
+}
+
+impl std::ops::Add for Score {
+    type Output = Self;
 
     fn add(self, other: Self) -> Self {
         Self {
@@ -58,6 +89,12 @@ impl Score {
             tokens: self.tokens + other.tokens,
             bytes: self.bytes + other.bytes,
         }
+    }
+}
+
+impl std::iter::Sum for Score {
+    fn sum<I: Iterator<Item = Self>>(scores: I) -> Self {
+        scores.fold(Self::default(), |sum, score| sum + score)
     }
 }
 
@@ -88,6 +125,22 @@ pub fn test(
     backend: Backend,
     threads: usize,
 ) -> Result<Score> {
+    let thirds = thirds(model, texts, windows, options, backend, threads)?;
+    Ok(thirds.into_iter().sum())
+}
+
+/// The same by the place of a token in its window: in its first third, its second, its last.
+///
+/// # Errors
+/// As [`test`].
+pub fn thirds(
+    model: &Model<'_>,
+    texts: &[impl AsRef<str> + Sync],
+    windows: Windows,
+    options: &SessionOptions,
+    backend: Backend,
+    threads: usize,
+) -> Result<[Score; 3]> {
     let queue = Mutex::new(texts.iter().enumerate());
     let results = Mutex::new(Vec::new());
     let work = || {
@@ -111,11 +164,13 @@ pub fn test(
     let mut results = results.into_inner().unwrap_or_default();
     ensure!(results.len() == texts.len(), "a thread of the test stopped");
     results.sort_by_key(|(index, _)| *index);
-    let mut sum = Score::default();
+    let mut sums = [Score::default(); 3];
     for (_, score) in results {
-        sum = sum.add(score?);
+        for (sum, score) in sums.iter_mut().zip(score?) {
+            *sum = *sum + score;
+        }
     }
-    Ok(sum)
+    Ok(sums)
 }
 
 /// Scores one text.
@@ -125,38 +180,35 @@ fn text(
     windows: Windows,
     options: &SessionOptions,
     backend: Backend,
-) -> Result<Score> {
+) -> Result<[Score; 3]> {
     let mut tokens: Vec<u32> = model.config().end_of_text.into_iter().collect();
     tokens.extend(encode(model, text)?);
     let mut memory = session_memory(model, options)?;
     let mut session = Session::new(model, options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;
-    let mut score = Score::default();
-    let mut scored = 1;
-    let mut start = 0;
-    while scored < tokens.len() {
-        let end = (start + windows.context).min(tokens.len() - 1);
-        let ids = tokens.get(start..end).context("a window inside the text")?;
+    let mut scores = [Score::default(); 3];
+    for (window, scored) in windows.of(tokens.len()) {
+        let start = window.start;
+        let ids = tokens.get(window).context("a window inside the text")?;
         session.reset();
         session
             .score(ids, |index, logits| {
                 let target = start + index + 1;
                 if target >= scored {
                     let id = tokens[target];
+                    let score = &mut scores[windows.third(index)];
                     score.nats += loss(logits, id as usize);
                     score.tokens += 1;
                     score.bytes += model.tokenizer().piece(id).len();
                 }
             })
             .map_err(|error| anyhow!("scoring: {error}"))?;
-        scored = end + 1;
-        start += windows.stride;
     }
-    Ok(score)
+    Ok(scores)
 }
 
 /// −ln softmax(logits)[target].
-fn loss(logits: &[f32], target: usize) -> f64 {
+pub fn loss(logits: &[f32], target: usize) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
     sum.ln() - f64::from(logits[target] - most)
@@ -172,64 +224,65 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
+    /// Of what was found for the examples, as many.
+    pub fn of(found: &[u32], examples: &[Example]) -> Self {
+        let right = |(found, example): &(&u32, &Example)| **found == example.class;
+        Self {
+            right: found.iter().zip(examples).filter(right).count(),
+            examples: examples.len(),
+        }
+    }
+
     /// Share of the examples.
     pub fn share(&self) -> f64 {
         self.right as f64 / self.examples.max(1) as f64
     }
 }
 
-/// Runs an encoder on examples, side by side on `threads` threads. Texts are cut to [`EncoderOptions::len`] tokens.
+/// The classes that an encoder finds for examples, side by side on `threads` threads. Texts are cut to [`EncoderOptions::len`] tokens.
 ///
 /// # Errors
 /// When the model gives no classes, or an example is not what it reads.
 pub fn classes(
     model: &Model<'_>,
     examples: &[Example],
-    pictures: Option<&Pictures>,
+    frontend: Option<Frontend>,
     options: &EncoderOptions,
     backend: Backend,
     threads: usize,
-) -> Result<Accuracy> {
+) -> Result<Vec<u32>> {
     let share = examples.len().div_ceil(threads.max(1)).max(1);
-    let work = |examples: &[Example]| -> Result<usize> {
+    let work = |examples: &[Example]| -> Result<Vec<u32>> {
         let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(options))];
         let encoder = Encoder::new(model, options, Block::bytes_mut(&mut memory), backend);
         let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
-        let mut right = 0;
+        let mut found = Vec::new();
         for example in examples {
-            let run = match (&example.thing, pictures) {
+            let run = match (&example.thing, &frontend) {
                 (Thing::Text(text), _) => {
                     let mut tokens = encode(model, text)?;
                     tokens.truncate(options.len);
                     encoder.run_tokens(&tokens, &[])
                 }
-                (Thing::Picture(pixels), Some(pictures)) => {
-                    let spec = pictures.spec();
-                    let mut patches = vec![0.0; spec.patches() * spec.patch_len()];
-                    spec.cut(pixels, &mut patches)?;
-                    encoder.run_patches(&patches)
-                }
-                (Thing::Picture(_), None) => anyhow::bail!("pictures need to be cut"),
+                (thing, Some(frontend)) => encoder.run_patches(&frontend.cut(thing)?),
+                (_, None) => anyhow::bail!("pictures and sounds need to be cut"),
             };
             run.map_err(|error| anyhow!("{error}"))?;
             let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
-            right += usize::from(highest(logits) == example.class as usize);
+            found.push(highest(logits) as u32);
         }
-        Ok(right)
+        Ok(found)
     };
-    let right: Result<Vec<usize>> = std::thread::scope(|scope| {
+    let found: Result<Vec<Vec<u32>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = examples
             .chunks(share)
             .map(|examples| scope.spawn(move || work(examples)))
             .collect();
         let stopped = || anyhow!("a thread of the test stopped");
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().map_err(|_| stopped()).and_then(|right| right)
+            thread.join().map_err(|_| stopped()).and_then(|found| found)
         };
         threads.into_iter().map(join).collect()
     });
-    Ok(Accuracy {
-        right: right?.into_iter().sum(),
-        examples: examples.len(),
-    })
+    Ok(found?.into_iter().flatten().collect())
 }

@@ -1,11 +1,12 @@
 //! Labelled examples: loading them, what is held out, and batches of them.
 
 use crate::batches::{Batch, Deck};
+use crate::frontend::Frontend;
 use crate::random::Random;
+use crate::sounds::{Clip, Sounds};
 use crate::task::{Data, Pictures, Task};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::frontend::PatchSpec;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -16,6 +17,8 @@ pub enum Thing {
     Text(String),
     /// Pixels of a picture, row by row.
     Picture(Vec<u8>),
+    /// Samples of a clip.
+    Sound(Vec<i16>),
 }
 
 /// A thing and its class.
@@ -51,6 +54,9 @@ impl Examples {
     pub fn load(task: &Task) -> Result<Self> {
         let mut held = Vec::new();
         let data = &task.data;
+        if let Some(sounds) = &data.sounds {
+            return Self::of_sounds(sounds, task);
+        }
         let (source, rows) = match (&data.sentences, &data.pictures, &data.stories) {
             (Some(path), ..) => (path.display().to_string(), sentences(path)?),
             (_, _, Some(stories)) => {
@@ -70,38 +76,71 @@ impl Examples {
             }
             _ => bail!("the task has no labelled examples"),
         };
-        let mut labels: Vec<String> = rows.iter().map(|(label, _)| label.clone()).collect();
-        labels.sort();
-        labels.dedup();
-        ensure!(
-            labels.len() == task.model.classes,
-            "{source} holds {} classes, the model has {}",
-            labels.len(),
-            task.model.classes
-        );
-        let mut seen = HashSet::new();
-        let mut distinct = |rows: Vec<(String, Thing)>| -> Result<Vec<Example>> {
-            let mut out = Vec::new();
-            for (label, thing) in rows {
-                let class = labels.binary_search(&label);
-                let class = class.map_err(|_| anyhow!("the test has another class: {label:?}"))?;
-                if seen.insert(thing.clone()) {
-                    let class = class as u32;
-                    out.push(Example { thing, class });
-                }
-            }
-            Ok(out)
-        };
+        let mut labels = Labels::new(&rows, task.model.classes, &source)?;
         // The test first: what is in both is not trained on.
-        let mut test_file = distinct(held)?;
-        let [train, validation, mut test] = split(distinct(rows)?, data)?;
+        let mut test_file = labels.distinct(held)?;
+        let [train, validation, mut test] = split(labels.distinct(rows)?, data)?;
         test.append(&mut test_file);
         Ok(Self {
-            labels,
+            labels: labels.names,
             train,
             validation,
             test,
         })
+    }
+}
+
+impl Examples {
+    /// Clips, of which whole speakers are held out.
+    fn of_sounds(sounds: &Sounds, task: &Task) -> Result<Self> {
+        let row = |clip: Clip| (clip.class, Thing::Sound(clip.samples));
+        let parts = sounds.split(&task.data)?;
+        let [train, validation, test] =
+            parts.map(|clips| clips.into_iter().map(row).collect::<Vec<_>>());
+        let source = sounds.directory.display().to_string();
+        let mut labels = Labels::new(&train, task.model.classes, &source)?;
+        Ok(Self {
+            test: labels.distinct(test)?,
+            validation: labels.distinct(validation)?,
+            train: labels.distinct(train)?,
+            labels: labels.names,
+        })
+    }
+}
+
+/// Names of classes, and the things that have one.
+struct Labels {
+    names: Vec<String>,
+    seen: HashSet<Thing>,
+}
+
+impl Labels {
+    /// The names in rows of `source`.
+    fn new(rows: &[(String, Thing)], classes: usize, source: &str) -> Result<Self> {
+        let mut names: Vec<String> = rows.iter().map(|(label, _)| label.clone()).collect();
+        names.sort();
+        names.dedup();
+        ensure!(
+            names.len() == classes,
+            "{source} holds {} classes, the model has {classes}",
+            names.len()
+        );
+        let seen = HashSet::new();
+        Ok(Self { names, seen })
+    }
+
+    /// The rows whose thing was not seen before.
+    fn distinct(&mut self, rows: Vec<(String, Thing)>) -> Result<Vec<Example>> {
+        let mut out = Vec::new();
+        for (label, thing) in rows {
+            let class = self.names.binary_search(&label);
+            let class = class.map_err(|_| anyhow!("the test has another class: {label:?}"))?;
+            if self.seen.insert(thing.clone()) {
+                let class = class as u32;
+                out.push(Example { thing, class });
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -230,26 +269,33 @@ fn idx(path: &Path, dims: &[usize]) -> Result<Vec<u8>> {
 #[derive(Clone, Debug, PartialEq)]
 enum Reads {
     Tokens(Vec<u32>),
-    /// As they are: shifted when they are trained on.
-    Pixels(Vec<u8>),
+    /// As it is: varied when it is trained on.
+    Thing(Thing),
 }
 
 /// Examples as the model reads them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Encoded {
     examples: Vec<(Reads, u32)>,
-    cutter: Option<Cutter>,
+    frontend: Option<Frontend>,
+    variation: Variation,
     /// Tokens of the longest.
     pub longest: usize,
     /// Texts that were cut to the model's context.
     pub cut: usize,
 }
 
-/// Makes patches of pictures.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Cutter {
-    spec: PatchSpec,
-    shift: usize,
+/// What is varied about an example when it is trained on.
+#[derive(Clone, Debug)]
+enum Variation {
+    None,
+    /// A picture of that width is moved by up to so many pixels.
+    Shift {
+        by: usize,
+        width: usize,
+    },
+    /// A clip is recorded otherwise.
+    Sound(Box<Sounds>),
 }
 
 impl Encoded {
@@ -258,14 +304,20 @@ impl Encoded {
     /// # Errors
     /// When a text has no tokens, or the tokenizer fails.
     pub fn new(task: &Task, examples: &[Example], vocabulary: Option<&Vocabulary>) -> Result<Self> {
-        let cutter = task.data.pictures.as_ref().map(|pictures| Cutter {
-            spec: pictures.spec(),
-            shift: pictures.shift,
-        });
+        let frontend = Frontend::of(task);
+        let variation = match (&task.data.pictures, &task.data.sounds) {
+            (Some(pictures), _) => Variation::Shift {
+                by: pictures.shift,
+                width: pictures.width,
+            },
+            (_, Some(sounds)) => Variation::Sound(Box::new(sounds.clone())),
+            _ => Variation::None,
+        };
         let mut out = Self {
             examples: Vec::new(),
-            cutter,
-            longest: cutter.map_or(0, |cutter| cutter.spec.patches() + 1),
+            frontend,
+            variation,
+            longest: frontend.map_or(0, |frontend| frontend.patches() + 1),
             cut: 0,
         };
         for Example { thing, class } in examples {
@@ -279,7 +331,7 @@ impl Encoded {
                     Reads::Tokens(tokens)
                 }
                 (Thing::Text(_), None) => bail!("texts need a vocabulary"),
-                (Thing::Picture(pixels), _) => Reads::Pixels(pixels.clone()),
+                (thing, _) => Reads::Thing(thing.clone()),
             };
             out.examples.push((reads, *class));
         }
@@ -289,41 +341,56 @@ impl Encoded {
     /// All of them in order, `micro` a batch.
     ///
     /// # Errors
-    /// When a picture has another size.
+    /// When a picture or a clip has another size.
     pub fn batches(&self, micro: usize) -> Result<Vec<Batch>> {
         let of = |examples: &[(Reads, u32)]| {
             let mut batch = Batch::default();
             for example in examples {
-                self.add(example, [0, 0], &mut batch)?;
+                self.add(example, None, &mut batch)?;
             }
             Ok(batch)
         };
         self.examples.chunks(micro).map(of).collect()
     }
 
-    /// Appends an example to a batch; a picture moved by so many rows and columns.
-    fn add(&self, (reads, class): &(Reads, u32), by: [i64; 2], batch: &mut Batch) -> Result<()> {
+    /// Appends an example to a batch, varied by the random numbers, if there are any.
+    fn add(
+        &self,
+        (reads, class): &(Reads, u32),
+        random: Option<&mut Random>,
+        batch: &mut Batch,
+    ) -> Result<()> {
         batch.targets.push(*class);
-        match (reads, &self.cutter) {
-            (Reads::Pixels(pixels), Some(cutter)) => {
-                let spec = &cutter.spec;
-                let moved = moved(pixels, spec.width, by);
-                let from = batch.patches.len();
-                let elements = spec.patches() * spec.patch_len();
-                batch.patches.resize(from + elements, 0.0);
-                spec.cut(&moved, &mut batch.patches[from..])?;
-                batch.lens.push(spec.patches() + 1);
-                batch
-                    .inputs
-                    .extend(std::iter::repeat_n(0, spec.patches() + 1));
+        match (reads, &self.frontend) {
+            (Reads::Thing(thing), Some(frontend)) => {
+                let mut patches = match random {
+                    Some(random) => self.varied(thing, frontend, random)?,
+                    None => frontend.cut(thing)?,
+                };
+                batch.patches.append(&mut patches);
+                let tokens = frontend.patches() + 1;
+                batch.lens.push(tokens);
+                batch.inputs.extend(std::iter::repeat_n(0, tokens));
             }
             (Reads::Tokens(tokens), _) => {
                 batch.lens.push(tokens.len());
                 batch.inputs.extend(tokens);
             }
-            (Reads::Pixels(_), None) => bail!("pictures need to be cut"),
+            (Reads::Thing(_), None) => bail!("pictures and sounds need to be cut"),
         }
         Ok(())
+    }
+
+    fn varied(&self, thing: &Thing, frontend: &Frontend, random: &mut Random) -> Result<Vec<f32>> {
+        match (&self.variation, thing) {
+            (Variation::Shift { by, width }, Thing::Picture(pixels)) => {
+                let mut by = || random.below(2 * by + 1) as i64 - *by as i64;
+                let by = [by(), by()];
+                frontend.cut(&Thing::Picture(moved(pixels, *width, by)))
+            }
+            (Variation::Sound(sounds), Thing::Sound(samples)) => sounds.varied(samples, random),
+            _ => frontend.cut(thing),
+        }
     }
 }
 
@@ -349,11 +416,12 @@ impl Deck for Encoded {
         self.examples.len()
     }
 
-    /// A picture is moved at random.
+    fn is_slow(&self) -> bool {
+        matches!(self.variation, Variation::Sound(_))
+    }
+
+    /// A picture is moved, a clip recorded otherwise.
     fn deal(&self, index: usize, random: &mut Random, batch: &mut Batch) -> Result<()> {
-        let shift = self.cutter.map_or(0, |cutter| cutter.shift);
-        let mut by = || random.below(2 * shift + 1) as i64 - shift as i64;
-        let by = [by(), by()];
-        self.add(&self.examples[index], by, batch)
+        self.add(&self.examples[index], Some(random), batch)
     }
 }

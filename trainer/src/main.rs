@@ -23,7 +23,7 @@ enum Command {
     Quantize(cli::quantize::Request),
     /// Measure a model on what its training did not see
     Eval(cli::eval::Request),
-    /// Compare a model that tells classes apart with simpler and with recurrent ones
+    /// Compare a model with simpler ways and with recurrent networks
     Compare(cli::compare::Request),
     /// Show what a weights file holds
     Inspect(cli::inspect::Request),
@@ -38,6 +38,8 @@ enum Command {
     Classify(cli::classify::Request),
     /// Find the answer to a question in a text
     Answer(cli::answer::Request),
+    /// Have synthetic voices speak words, to learn keywords from
+    Speak(cli::speak::Request),
     /// Write down what is said
     Transcribe(cli::transcribe::Request),
     /// Write texts in another language
@@ -73,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Embed(request) => cli::embed::run(request),
         Command::Classify(request) => cli::classify::run(request),
         Command::Answer(request) => cli::answer::run(request),
+        Command::Speak(request) => cli::speak::run(request),
         Command::Transcribe(request) => cli::transcribe::run(request),
         Command::Translate(request) => cli::translate::run(request),
         Command::Attention(request) => cli::attention::run(request),

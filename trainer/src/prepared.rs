@@ -65,7 +65,7 @@ impl Corpus {
 fn text_of(example: &Example) -> Option<&str> {
     match &example.thing {
         Thing::Text(text) => Some(text),
-        Thing::Picture(_) => None,
+        Thing::Picture(_) | Thing::Sound(_) => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a run's weights to measured weights files.
 
 use crate::eval::{self, Accuracy, Score, Windows};
+use crate::frontend::Frontend;
 use crate::package::{self, Formats, Scales};
 use crate::parallel;
 use crate::params::Params;
@@ -187,6 +188,16 @@ impl Source {
         Ok(Product { file, quality })
     }
 
+    /// A file with these formats by calibration, not measured yet.
+    ///
+    /// # Errors
+    /// When a weight does not fit its format.
+    pub fn draft(&self, formats: Formats, importance: &[Option<Vec<f32>>]) -> Result<Vec<Block>> {
+        let scales = package::scales(&self.params, formats, importance)?;
+        let vocabulary = self.vocabulary.as_ref();
+        package::pack(&self.params, vocabulary, &self.provenance, formats, &scales)
+    }
+
     /// The f32 file.
     ///
     /// # Errors
@@ -236,11 +247,11 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             Ok(Quality::Text(score))
         }
         Corpus::Labelled(examples) => {
-            let pictures = task.data.pictures.as_ref();
+            let frontend = Frontend::of(task);
             let options = EncoderOptions::new(context);
             let examples = &examples.test;
-            let accuracy = eval::classes(&model, examples, pictures, &options, backend, threads)?;
-            Ok(Quality::Classes(accuracy))
+            let found = eval::classes(&model, examples, frontend, &options, backend, threads)?;
+            Ok(Quality::Classes(Accuracy::of(&found, examples)))
         }
         Corpus::Pairs(pairs) => {
             let pairs = &pairs.test;

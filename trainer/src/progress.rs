@@ -33,12 +33,16 @@ impl Progress {
 
     /// The state after a step.
     pub fn step(&self, done: f64, loss: f64, sequences_per_s: f64, left: Duration) {
-        self.bar
-            .set_position((done.clamp(0.0, 1.0) * PARTS as f64) as u64);
-        self.bar.set_message(format!(
-            "loss {loss:.3}  {sequences_per_s:.0} sequences/s  {} left",
-            clock(left)
-        ));
+        let left = clock(left);
+        let text = format!("loss {loss:.3}  {sequences_per_s:.0} sequences/s  {left} left");
+        self.share(done, &text);
+    }
+
+    /// The share that is done, and what is to be said beside it.
+    pub fn share(&self, done: f64, text: &str) {
+        let parts = (done.clamp(0.0, 1.0) * PARTS as f64) as u64;
+        self.bar.set_position(parts);
+        self.bar.set_message(text.to_owned());
     }
 
     /// A line that stays.

@@ -1,6 +1,7 @@
 //! Where a model comes from: the record inside a weights file.
 
 use crate::checkpoint::State;
+use crate::sounds::Sound;
 use crate::task::{Pictures, Task};
 use anyhow::{Context, Result};
 use attentive::frontend::PatchSpec;
@@ -25,6 +26,9 @@ pub struct Provenance {
     /// How pictures become patches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<Picture>,
+    /// How clips become patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<Sound>,
     /// The run.
     pub training: Run,
     /// How the floats became integers.
@@ -61,6 +65,17 @@ impl Picture {
             mean: [self.mean; 4],
             deviation: [self.deviation; 4],
         }
+    }
+
+    /// The patches of a picture, `(patches, patch_len)`.
+    ///
+    /// # Errors
+    /// When it has another size.
+    pub fn cut(&self, pixels: &[u8]) -> Result<Vec<f32>> {
+        let spec = self.spec();
+        let mut patches = vec![0.0; spec.patches() * spec.patch_len()];
+        spec.cut(pixels, &mut patches)?;
+        Ok(patches)
     }
 }
 
@@ -170,9 +185,10 @@ impl Provenance {
         let training = &task.training;
         let data = &task.data;
         let text = data.texts.is_some();
-        let split = match text {
-            true => "whole chapters at the end of every document",
-            false => "examples by a fixed shuffle",
+        let split = match (text, &data.sounds) {
+            (true, _) => "whole chapters at the end of every document",
+            (_, Some(_)) => "speakers by a fixed shuffle",
+            _ => "examples by a fixed shuffle",
         };
         let sequences = step * training.batch as u64;
         let picture = data.pictures.as_ref().map(Pictures::record);
@@ -191,6 +207,7 @@ impl Provenance {
                 ),
             },
             picture,
+            sound: data.sounds.as_ref().map(|sounds| sounds.sound),
             training: Run {
                 step,
                 sequences: (!text).then_some(sequences),

@@ -243,26 +243,31 @@ pub fn read_wav(path: &Path) -> Result<Vec<f32>> {
         "{} holds samples that are no numbers",
         path.display()
     );
-    resampled(mono, spec.sample_rate).with_context(|| path.display().to_string())
+    resampled(mono, spec.sample_rate, RATE).with_context(|| path.display().to_string())
 }
 
-/// At [`RATE`], by the Fourier transform.
-fn resampled(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>> {
-    if rate == RATE {
+/// At another rate, by the Fourier transform.
+///
+/// # Errors
+/// When one of the rates is beyond what recorders make.
+pub fn resampled(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>> {
+    if from == to {
         return Ok(samples);
     }
+    let wrong = [from, to].into_iter().find(|rate| !RATES.contains(rate));
     ensure!(
-        RATES.contains(&rate),
-        "a rate of {rate} samples a second; supported are {} to {}",
+        wrong.is_none(),
+        "a rate of {} samples a second; supported are {} to {}",
+        wrong.unwrap_or_default(),
         RATES.start(),
         RATES.end()
     );
-    let len = (samples.len() as u64 * u64::from(RATE)).div_ceil(u64::from(rate)) as usize;
+    let len = (samples.len() as u64 * u64::from(to)).div_ceil(u64::from(from)) as usize;
     // Transforms of an even number of samples on both sides: their delay is half of that, and a whole number.
-    let unit = 2 * (rate / common_divisor(rate, RATE)) as usize;
+    let unit = 2 * (from / common_divisor(from, to)) as usize;
     let chunk = 512usize.next_multiple_of(unit);
-    let made = FftFixedIn::<f32>::new(rate as usize, RATE as usize, 2 * chunk, 2, 1);
-    let mut resampler = made.map_err(|error| anyhow!("from {rate} samples a second: {error}"))?;
+    let made = FftFixedIn::<f32>::new(from as usize, to as usize, 2 * chunk, 2, 1);
+    let mut resampler = made.map_err(|error| anyhow!("from {from} samples a second: {error}"))?;
     let delay = resampler.output_delay();
     let mut out = Vec::with_capacity(len + delay + 1024);
     let mut rest = samples.as_slice();

@@ -1,7 +1,9 @@
 //! What to train, on what and for how long: the task file.
 
+use crate::frontend::Frontend;
 use crate::pairs::Files;
 use crate::provenance::Picture;
+use crate::sounds::Sounds;
 use crate::stories::Stories;
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
@@ -26,7 +28,7 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The data, of one of five kinds, and its parts.
+/// The data, of one of six kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -39,6 +41,9 @@ pub struct Data {
     /// Pictures, for an encoder to tell apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<Pictures>,
+    /// Clips of spoken words, for an encoder to tell apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sounds: Option<Sounds>,
     /// Questions about stories that are made from a seed, for an encoder to answer in a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stories: Option<Stories>,
@@ -129,7 +134,7 @@ impl Pictures {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Tokens of the vocabulary; 1 for pictures.
+    /// Tokens of the vocabulary; 1 for pictures and sounds.
     #[serde(default = "one_token")]
     pub vocab_len: usize,
     /// Classes of an encoder; without, the model is a decoder or an encoder–decoder.
@@ -400,12 +405,13 @@ impl Task {
             data.texts.is_some(),
             data.sentences.is_some(),
             data.pictures.is_some(),
+            data.sounds.is_some(),
             data.stories.is_some(),
             data.pairs.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences, pictures, stories and pairs"
+            "data should be one of texts, sentences, pictures, sounds, stories and pairs"
         );
         ensure!(
             (task.model.classes == 0) == (data.texts.is_some() || data.pairs.is_some()),
@@ -423,14 +429,20 @@ impl Task {
         );
         if let Some(pictures) = &data.pictures {
             pictures.check()?;
-            let need = pictures.spec().patches() + 1;
+        }
+        if let Some(sounds) = &data.sounds {
+            sounds.check()?;
+        }
+        let frontend = Frontend::of(&task);
+        if let Some(frontend) = frontend {
+            let need = frontend.patches() + 1;
             ensure!(
                 need <= task.model.context_len,
-                "a picture has {need} tokens, context_len is {}",
+                "what is told apart has {need} tokens, context_len is {}",
                 task.model.context_len
             );
         }
-        task.config(data.pictures.is_none().then_some(0))?;
+        task.config(frontend.is_none().then_some(0))?;
         Ok(task)
     }
 
@@ -439,8 +451,7 @@ impl Task {
     /// # Errors
     /// What [`Config::check`] finds.
     pub fn config(&self, end_of_text: Option<u32>) -> Result<Config> {
-        let patch = |pictures: &Pictures| pictures.spec().patch_len();
-        let patch = self.data.pictures.as_ref().map_or(0, patch);
+        let patch = Frontend::of(self).map_or(0, |frontend| frontend.patch_len());
         self.model.config(patch, end_of_text)
     }
 

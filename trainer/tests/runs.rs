@@ -6,9 +6,8 @@ use attentive::kernels::Backend;
 use attentive::{Block, Model, Session};
 use attentive_trainer::compare;
 use attentive_trainer::examples::Examples;
-use attentive_trainer::ops::Cell;
 use attentive_trainer::package;
-use attentive_trainer::prepared::{Corpus, Prepared};
+use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::finish;
 use attentive_trainer::provenance::{Provenance, Test};
 use attentive_trainer::task::Task;
@@ -236,6 +235,15 @@ fn examples_are_told_apart() {
     }
 }
 
+fn finished(directory: &Path, path: &Path, task: &Task) -> Run {
+    let never = AtomicBool::new(false);
+    let ended = train(task, &options(path, &directory.join("run"), 2), &never);
+    let Ended::Finished(run) = ended.expect("a run") else {
+        panic!("nobody stopped it");
+    };
+    *run
+}
+
 /// Each rival learns what can be learnt, with no more parameters than the model; the most frequent class is just that.
 #[test]
 fn rivals_learn() {
@@ -244,29 +252,52 @@ fn rivals_learn() {
         ("pictures", PICTURES, pictures()),
     ] {
         let directory = common::directory(&format!("rivals-{name}"));
-        let (_, task) = labelled(&directory, data, &rows);
-        let corpus = Corpus::load(&task).expect("examples");
-        let prepared = Prepared::new(&task, &corpus, None).expect("prepared");
-        let Corpus::Labelled(examples) = &corpus else {
-            panic!("examples");
-        };
+        let (path, task) = labelled(&directory, data, &rows);
         let never = AtomicBool::new(false);
-        let end_of_text = prepared
-            .vocabulary
-            .as_ref()
-            .map(|words| words.end_of_text());
-        let most = task.config(end_of_text).expect("a model").parameters();
-        assert!(compare::majority(examples).test.share() < 0.8, "{name}");
-        assert!(compare::linear(examples, 1).test.share() >= 0.95, "{name}");
-        for cell in [Cell::Lstm, Cell::Gru] {
-            let row = compare::recurrent(&task, cell, &prepared, examples, &never);
-            let row = row.expect("a network");
-            assert!(row.test.share() >= 0.8, "{name}: {row:?}");
+        let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");
+        assert_eq!(table.rows.len(), 7, "{table:?}");
+        assert_eq!(table.thirds.is_some(), name == "sentences");
+        let most = table.rows[6].parameters;
+        assert!(table.rows[0].figure < 80.0, "{name}: {table:?}");
+        assert!(table.rows[1].figure >= 95.0, "{name}: {table:?}");
+        for row in &table.rows[2..4] {
+            assert!(row.figure >= 80.0, "{name}: {row:?}");
             assert!(row.parameters <= most, "{name}: {row:?} of {most}");
             assert!(row.parameters > most / 2, "{name}: {row:?} of {most}");
         }
+        for row in &table.rows[4..] {
+            assert!(row.figure >= 95.0, "{name}: {row:?}");
+        }
         let stop = AtomicBool::new(true);
-        assert!(compare::recurrent(&task, Cell::Gru, &prepared, examples, &stop).is_err());
+        assert!(compare::table(finished(&directory, &path, &task), &stop).is_err());
+    }
+}
+
+/// Of texts and of translations: every way that learns is better than one that does not, in every third.
+#[test]
+fn rivals_that_write_learn() {
+    let directory = common::directory("rivals-pairs");
+    let (path, mut task) = labelled(&directory, PAIRS, &translated());
+    task.training.steps = Some(300);
+    let never = AtomicBool::new(false);
+    let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");
+    assert_eq!((table.rows.len(), table.unit), (7, "chrF"));
+    for row in &table.rows[1..] {
+        assert!(row.figure > table.rows[0].figure + 10.0, "{table:?}");
+    }
+    assert!(table.rows[4].figure >= 80.0, "{table:?}");
+    let directory = common::directory("rivals-texts");
+    let (path, task) = common::task(&directory, "steps = 60");
+    let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");
+    assert_eq!((table.rows.len(), table.unit), (6, "bits per byte"));
+    for row in &table.rows {
+        let thirds = row.thirds.expect("thirds");
+        // Eight bits a byte is what knowing nothing costs.
+        assert!(row.figure > 1.0 && row.figure < 6.0, "{table:?}");
+        assert!(
+            thirds.iter().all(|bits| *bits > 1.0 && *bits < 6.5),
+            "{table:?}"
+        );
     }
 }
 

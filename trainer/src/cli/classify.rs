@@ -3,9 +3,11 @@
 use super::reader::{self, Lines, shortened};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::{Model, Output};
+use attentive_trainer::frontend::Frontend;
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
-use attentive_trainer::provenance::Provenance;
+use attentive_trainer::provenance::{Picture, Provenance};
+use attentive_trainer::speech::read_wav;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,13 +18,16 @@ use std::process::ExitCode;
 /// What to classify.
 #[derive(Args)]
 pub(crate) struct Request {
-    /// An .attn file of an encoder that tells classes of texts or pictures apart, or tags tokens
+    /// An .attn file of an encoder that tells classes of texts, pictures or sounds apart, or tags tokens
     file: PathBuf,
     #[command(flatten)]
     lines: Lines,
     /// A picture, for a model of pictures: PNG, JPEG or PGM; may be given several times. It is made grey and scaled
     #[arg(long)]
     picture: Vec<PathBuf>,
+    /// A WAV file of any rate, for a model of sounds; may be given several times. Of a long one the loud middle counts
+    #[arg(long)]
+    sound: Vec<PathBuf>,
     /// A second text beside each, for a model of pairs
     #[arg(long)]
     second: Option<String>,
@@ -52,23 +57,36 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     };
     let mut lines = Vec::new();
     if reading.is_some_and(|reading| reading.patch > 0) {
+        let frontend = Frontend::recorded(&Provenance::parse(model.provenance())?);
+        let frontend = frontend.context("the model's record does not say how patches are cut")?;
+        let (kind, paths, others) = match frontend {
+            Frontend::Picture(_) => ("picture", &request.picture, &request.sound),
+            Frontend::Sound(_) => ("sound", &request.sound, &request.picture),
+        };
         ensure!(
-            request.lines.is_empty() && request.second.is_none() && !request.picture.is_empty(),
-            "this model reads pictures: give --picture, and no text"
+            request.lines.is_empty()
+                && request.second.is_none()
+                && others.is_empty()
+                && !paths.is_empty(),
+            "this model reads {kind}s: give --{kind}, and nothing else"
         );
-        for path in &request.picture {
-            let run = encoder.run_patches(&patches(&model, path)?);
+        for path in paths {
+            let patches = match &frontend {
+                Frontend::Picture(picture) => picture.cut(&grey(picture, path)?)?,
+                Frontend::Sound(sound) => sound.cut(&sound.fitted(&read_wav(path)?))?,
+            };
+            let run = encoder.run_patches(&patches);
             run.map_err(|error| anyhow!("{}: {error}", path.display()))?;
             let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
             let (label, probabilities) = class(logits);
             let path = path.display().to_string();
-            lines.push(json!({ "picture": path, "label": label, "probabilities": probabilities }));
+            lines.push(json!({ kind: path, "label": label, "probabilities": probabilities }));
         }
         return print(&lines);
     }
     ensure!(
-        request.picture.is_empty(),
-        "this model reads texts: give --text or --file, and no picture"
+        request.picture.is_empty() && request.sound.is_empty(),
+        "this model reads texts: give --text or --file, and no picture or sound"
     );
     let texts = request.lines.read()?;
     for text in &texts {
@@ -104,25 +122,14 @@ fn print(lines: &[Value]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A picture's patches: grey, and scaled to the size that the model's record names.
-fn patches(model: &Model<'_>, path: &Path) -> Result<Vec<f32>> {
-    let record = Provenance::parse(model.provenance())?;
-    let spec = record
-        .picture
-        .context("the model's record does not say how pictures are cut")?;
-    let spec = spec.spec();
-    let picture = image::open(path).with_context(|| {
+/// A picture's pixels: grey, and scaled to the size that the model reads.
+fn grey(picture: &Picture, path: &Path) -> Result<Vec<u8>> {
+    let image = image::open(path).with_context(|| {
         let path = path.display();
         format!("{path} should be a picture: PNG, JPEG, or PGM")
     })?;
-    let (width, height) = (spec.width as u32, spec.height as u32);
-    let grey = image::imageops::resize(
-        &picture.to_luma8(),
-        width,
-        height,
-        image::imageops::FilterType::Triangle,
-    );
-    let mut patches = vec![0.0; spec.patches() * spec.patch_len()];
-    spec.cut(grey.as_raw(), &mut patches)?;
-    Ok(patches)
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    let filter = image::imageops::FilterType::Triangle;
+    let grey = image::imageops::resize(&image.to_luma8(), width, height, filter);
+    Ok(grey.into_raw())
 }

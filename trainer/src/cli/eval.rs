@@ -4,7 +4,8 @@ use super::{Kv, backend, beams, task};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
 use attentive::{Block, EncoderOptions, Model, SessionOptions};
-use attentive_trainer::eval::{self, Windows, test};
+use attentive_trainer::eval::{self, Accuracy, Windows, test};
+use attentive_trainer::frontend::Frontend;
 use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{Quality, Source};
 use attentive_trainer::provenance::Provenance;
@@ -176,9 +177,10 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     let kv = request.kv.with(SessionOptions::new(context)).kv;
     let options = EncoderOptions::new(context).with_kv(kv);
     let start = Instant::now();
-    let pictures = task.data.pictures.as_ref();
+    let frontend = Frontend::of(&task);
     let (test, threads) = (&examples.test, parallel::threads());
-    let accuracy = eval::classes(model, test, pictures, &options, backend, threads)?;
+    let found = eval::classes(model, test, frontend, &options, backend, threads)?;
+    let accuracy = Accuracy::of(&found, test);
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "held-out examples; backend {}, kv {:?}",

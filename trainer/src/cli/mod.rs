@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
 mod reader;
+pub(crate) mod speak;
 mod speech;
 pub(crate) mod train;
 pub(crate) mod transcribe;

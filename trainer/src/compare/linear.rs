@@ -1,10 +1,11 @@
 //! Multinomial logistic regression by AdaGrad (Duchi et al. 2011), which suits features that are rare.
 
 use super::Row;
-use crate::eval::Accuracy;
 use crate::examples::{Example, Examples, Thing};
+use crate::frontend::Frontend;
 use crate::network::highest;
 use crate::random::Random;
+use anyhow::{Context, Result};
 use std::time::Instant;
 
 /// Buckets that the n-grams of texts are hashed to.
@@ -25,11 +26,23 @@ struct Model {
     squares: Vec<f32>,
 }
 
-pub(super) fn fit(examples: &Examples, seed: u64) -> Row {
+/// What was fitted, and the classes that it finds for the test part; `frontend` cuts clips.
+///
+/// # Errors
+/// When a clip has another length.
+pub(super) fn fit(
+    examples: &Examples,
+    frontend: Option<Frontend>,
+    seed: u64,
+) -> Result<(Row, Vec<u32>)> {
     let classes = examples.labels.len();
-    let features = match examples.train.first().map(|example| &example.thing) {
-        Some(Thing::Picture(pixels)) => pixels.len(),
-        _ => BUCKETS,
+    let first = examples.train.first().map(|example| &example.thing);
+    let (features, name) = match (first, frontend) {
+        (Some(Thing::Picture(pixels)), _) => (pixels.len(), "pixels"),
+        (Some(Thing::Sound(_)), Some(frontend)) => {
+            (frontend.patches() * frontend.patch_len(), "mel bands")
+        }
+        _ => (BUCKETS, "n-grams"),
     };
     let len = classes * (features + 1);
     let mut model = Model {
@@ -37,11 +50,11 @@ pub(super) fn fit(examples: &Examples, seed: u64) -> Row {
         weights: vec![0.0; len],
         squares: vec![1e-4; len],
     };
-    let of = |examples: &[Example]| -> Vec<(Features, usize)> {
-        let of = |example: &Example| (of(&example.thing), example.class as usize);
+    let of = |examples: &[Example]| -> Result<Vec<(Features, usize)>> {
+        let of = |example: &Example| Ok((of(&example.thing, frontend)?, example.class as usize));
         examples.iter().map(of).collect()
     };
-    let (train, validation) = (of(&examples.train), of(&examples.validation));
+    let (train, validation) = (of(&examples.train)?, of(&examples.validation)?);
     let mut best = (0, model.weights.clone());
     let start = Instant::now();
     let mut order: Vec<usize> = (0..train.len()).collect();
@@ -57,19 +70,13 @@ pub(super) fn fit(examples: &Examples, seed: u64) -> Row {
     }
     let seconds_per_epoch = Some(start.elapsed().as_secs_f64() / EPOCHS as f64);
     model.weights = best.1;
-    let test = of(&examples.test);
-    Row {
-        name: match features {
-            BUCKETS => "logistic regression of n-grams".into(),
-            _ => "logistic regression of pixels".into(),
-        },
-        parameters: len as u64,
+    let test = of(&examples.test)?;
+    let found = |(features, _): &(Features, usize)| highest(&model.logits(features)) as u32;
+    let row = Row {
         seconds_per_epoch,
-        test: Accuracy {
-            right: model.right(&test),
-            examples: test.len(),
-        },
-    }
+        ..Row::new(format!("logistic regression of {name}"), len as u64)
+    };
+    Ok((row, test.iter().map(found).collect()))
 }
 
 impl Model {
@@ -107,9 +114,14 @@ impl Model {
     }
 }
 
-/// Pixels; of a text its n-grams of 1 to [`CHARS`] characters, its words and its pairs of words, in small letters.
-fn of(thing: &Thing) -> Features {
+/// Pixels; of a clip its frames; of a text its n-grams of 1 to [`CHARS`] characters, its words and its pairs of words, in
+/// small letters.
+fn of(thing: &Thing, frontend: Option<Frontend>) -> Result<Features> {
     let mut features: Features = match thing {
+        Thing::Sound(_) => {
+            let frontend = frontend.context("clips need to be cut")?;
+            frontend.cut(thing)?.into_iter().enumerate().collect()
+        }
         Thing::Picture(pixels) => pixels
             .iter()
             .map(|x| f32::from(*x) / 255.0)
@@ -141,7 +153,7 @@ fn of(thing: &Thing) -> Features {
     if matches!(thing, Thing::Text(_)) && length > 0.0 {
         features.iter_mut().for_each(|(_, x)| *x /= length);
     }
-    features
+    Ok(features)
 }
 
 /// FNV-1a.

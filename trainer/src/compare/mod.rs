@@ -1,186 +1,126 @@
-//! Other ways to tell the same examples apart, so that a figure says something: always the most frequent class, logistic
-//! regression, and recurrent networks with as many parameters, trained on the same batches for as many steps.
+//! Other ways to do a task, so that a figure says something: simple ones, and recurrent networks with as many parameters,
+//! trained on the same batches for as many steps.
 
+mod examples;
 mod linear;
+mod ngrams;
+mod pairs;
 mod recurrent;
+mod rival;
+mod texts;
+mod words;
 
-use crate::batches::Batch;
-use crate::checkpoint::State;
-use crate::eval::Accuracy;
-use crate::examples::{Encoded, Example, Examples};
-use crate::network::Loss;
-use crate::ops::Cell;
-use crate::optimizer::{Adam, StepSize, clip};
-use crate::parallel::{self, each, summed};
-use crate::prepared::Prepared;
-use crate::progress::{Progress, clock};
-use crate::task::Task;
-use anyhow::{Result, ensure};
-use attentive::kernels::Backend;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use crate::package::Formats;
+use crate::prepared::Corpus;
+use crate::produce::{INT4, INT8, Source};
+use crate::train::Run;
+use anyhow::Result;
+use attentive::Block;
+use std::sync::atomic::AtomicBool;
 
 pub use recurrent::Recurrent;
 
-/// A line of the comparison.
+/// A comparison.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// What is compared, on how much.
+    pub about: String,
+    /// What the figures are.
+    pub unit: &'static str,
+    /// What the three parts of the test are.
+    pub thirds: Option<[String; 3]>,
+    /// Simple ways first, the model last.
+    pub rows: Vec<Row>,
+}
+
+/// A line of it.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// What it is.
     pub name: String,
-    /// Trained numbers.
+    /// Trained numbers, or entries of a table.
     pub parameters: u64,
     /// Seconds of an epoch, measuring included; `None` for what is not trained by epochs.
     pub seconds_per_epoch: Option<f64>,
     /// On the test part.
-    pub test: Accuracy,
+    pub figure: f64,
+    /// On its thirds.
+    pub thirds: Option<[f64; 3]>,
 }
 
-/// The class that most training examples have.
-pub fn majority(examples: &Examples) -> Row {
-    let mut counts: HashMap<u32, usize> = HashMap::new();
-    for example in &examples.train {
-        *counts.entry(example.class).or_default() += 1;
-    }
-    let best = counts
-        .iter()
-        .max_by_key(|(class, count)| (**count, **class));
-    let best = best.map(|(class, _)| *class);
-    let right = |example: &&Example| Some(example.class) == best;
-    Row {
-        name: "most frequent class".into(),
-        parameters: 0,
-        seconds_per_epoch: None,
-        test: Accuracy {
-            right: examples.test.iter().filter(right).count(),
-            examples: examples.test.len(),
-        },
-    }
-}
-
-/// Logistic regression, on hashed n-grams of a text or on the pixels of a picture.
-pub fn linear(examples: &Examples, seed: u64) -> Row {
-    linear::fit(examples, seed)
-}
-
-/// A run's best weights as floats.
-///
-/// # Errors
-/// Those of the forward pass.
-pub fn attention(
-    task: &Task,
-    state: &State,
-    prepared: &Prepared,
-    examples: &Examples,
-) -> Result<Row> {
-    let test = test(task, prepared, examples)?;
-    let params = state.best_params();
-    let loss = parallel::loss(&params, &test, parallel::threads())?;
-    let position = &state.position;
-    let epochs =
-        (position.step as usize * task.training.batch) as f64 / examples.train.len() as f64;
-    Ok(Row {
-        name: "attention, f32".into(),
-        parameters: params.config.parameters(),
-        seconds_per_epoch: Some(position.seconds / epochs.max(1e-9)),
-        test: accuracy(loss, examples),
-    })
-}
-
-/// A recurrent network with as many parameters as the task's model, trained as that is.
-///
-/// # Errors
-/// Those of the forward pass, when the loss is no longer a number, and when `stop` is set.
-pub fn recurrent(
-    task: &Task,
-    cell: Cell,
-    prepared: &Prepared,
-    examples: &Examples,
-    stop: &AtomicBool,
-) -> Result<Row> {
-    let training = &task.training;
-    let config = task.config(prepared.vocabulary.as_ref().map(|v| v.end_of_text()))?;
-    let mut model = Recurrent::like(&config, cell, training.seed)?;
-    let mut adam = Adam::new(model.tensors.iter().map(|t| vec![0.0; t.len()]).collect());
-    let mut samples = prepared.samples(training, training.seed)?;
-    let (backend, threads) = (Backend::detect(), parallel::threads());
-    let progress = Progress::new();
-    let start = Instant::now();
-    let mut best = (0, model.tensors.clone());
-    // A run by the clock is as long by the clock.
-    let steps = training.steps.unwrap_or(u64::MAX);
-    let seconds = training.seconds.unwrap_or(f64::INFINITY);
-    let mut step = 0;
-    let mut done = 0.0;
-    while done < 1.0 {
-        ensure!(!stop.load(Ordering::Relaxed), "stopped");
-        let micro = samples.step(step, training.batch, training.micro_batch)?;
-        let make = || model.network(backend, true);
-        let parts = each(make, &micro, threads, |network, batch| {
-            network.gradients(batch)
-        })?;
-        let (loss, mut gradients) = summed(parts)?;
-        let targets: usize = micro.iter().map(|batch| batch.targets.len()).sum();
-        let norm = clip(&mut gradients, 1.0 / targets as f32, training.clip);
-        ensure!(
-            loss.is_finite() && norm.is_finite(),
-            "the loss of the {cell:?} is no longer a number"
-        );
-        let size = StepSize {
-            number: step + 1,
-            learning_rate: training.learning_rate_at(done),
-            weight_decay: training.weight_decay,
-            betas: training.betas,
-        };
-        let decayed = model.decayed();
-        adam.step(&mut model.tensors, &gradients, size, |index| decayed[index]);
-        step += 1;
-        let spent = start.elapsed().as_secs_f64();
-        done = (step as f64 / steps as f64).max(spent / seconds).min(1.0);
-        let left = Duration::from_secs_f64((spent * (1.0 - done) / done.max(1e-6)).min(1e6));
-        let speed = step as f64 * training.batch as f64 / spent;
-        progress.step(done, loss / targets as f64, speed, left);
-        if done >= 1.0 || step.is_multiple_of(training.evaluate_every) {
-            let loss = loss_of(&model, &prepared.validation, backend, threads)?;
-            if loss.right >= best.0 {
-                best = (loss.right, model.tensors.clone());
-            }
-            progress.line(&format!(
-                "{cell:?} step {step:>6}  accuracy {:.2} %  {speed:.0} sequences/s  {} left",
-                100.0 * loss.right as f64 / examples.validation.len() as f64,
-                clock(left)
-            ));
+impl Row {
+    fn new(name: impl Into<String>, parameters: u64) -> Self {
+        Self {
+            name: name.into(),
+            parameters,
+            seconds_per_epoch: None,
+            figure: 0.0,
+            thirds: None,
         }
     }
-    progress.end();
-    let epochs = (step as usize * training.batch) as f64 / examples.train.len() as f64;
-    let seconds_per_epoch = Some(start.elapsed().as_secs_f64() / epochs);
-    model.tensors = best.1;
-    let loss = loss_of(&model, &test(task, prepared, examples)?, backend, threads)?;
-    Ok(Row {
-        name: format!("{cell:?}, f32")
-            .replace("Lstm", "LSTM")
-            .replace("Gru", "GRU"),
-        parameters: model.tensors.iter().map(|t| t.len() as u64).sum(),
-        seconds_per_epoch,
-        test: accuracy(loss, examples),
-    })
 }
 
-fn loss_of(model: &Recurrent, batches: &[Batch], backend: Backend, threads: usize) -> Result<Loss> {
-    let make = || model.network(backend, false);
-    let parts = each(make, batches, threads, |network, batch| network.loss(batch))?;
-    Ok(parts.into_iter().sum())
-}
-
-fn test(task: &Task, prepared: &Prepared, examples: &Examples) -> Result<Vec<Batch>> {
-    let encoded = Encoded::new(task, &examples.test, prepared.vocabulary.as_ref())?;
-    encoded.batches(task.training.micro_batch)
-}
-
-fn accuracy(loss: Loss, examples: &Examples) -> Accuracy {
-    Accuracy {
-        right: loss.right,
-        examples: examples.test.len(),
+/// Compares a run's best weights, as floats and as integers, with simpler ways and with recurrent networks.
+///
+/// # Errors
+/// Those of the forward pass, when a loss is no longer a number, and when `stop` is set.
+pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
+    let subject = Subject {
+        steps: run.state.position.step,
+        seconds: run.state.position.seconds,
+        source: Source::of_run(run)?,
+    };
+    match &subject.source.corpus {
+        Corpus::Labelled(examples) => examples::table(&subject, examples, stop),
+        Corpus::Pairs(pairs) => pairs::table(&subject, pairs, stop),
+        Corpus::Text(parts) => texts::table(&subject, parts, stop),
     }
+}
+
+/// What is compared with the others.
+struct Subject {
+    steps: u64,
+    seconds: f64,
+    source: Source,
+}
+
+impl Subject {
+    /// The model as floats and as integers: names, files, and what is known of them already.
+    fn files(&self) -> Result<Vec<(Row, Vec<Block>)>> {
+        let source = &self.source;
+        let prepared = source.prepared()?;
+        let importance = source.importance(&prepared)?;
+        let parameters = source.params.config.parameters();
+        let per_epoch = prepared.samples(&source.task.training, 0)?.per_epoch();
+        let sequences = self.steps as f64 * source.task.training.batch as f64;
+        let mut out = Vec::new();
+        for (name, formats) in [("f32", Formats::F32), ("int8", INT8), ("int4", INT4)] {
+            let mut row = Row::new(format!("attention, {name}"), parameters);
+            if name == "f32" {
+                row.seconds_per_epoch = Some(self.seconds * per_epoch as f64 / sequences.max(1.0));
+            }
+            out.push((row, source.draft(formats, &importance)?));
+        }
+        Ok(out)
+    }
+}
+
+/// Indices of the shortest third, the middle one, the longest.
+fn thirds(lens: &[usize]) -> [Vec<usize>; 3] {
+    let mut order: Vec<usize> = (0..lens.len()).collect();
+    order.sort_by_key(|index| lens[*index]);
+    let third = lens.len().div_ceil(3).max(1);
+    let mut parts = order.chunks(third).map(<[usize]>::to_vec);
+    [0, 1, 2].map(|_| parts.next().unwrap_or_default())
+}
+
+/// Their headings: up to how many tokens the first have, from how many on the last.
+fn headings(lens: &[usize], thirds: &[Vec<usize>; 3]) -> [String; 3] {
+    let most = |part: &Vec<usize>| part.iter().map(|index| lens[*index]).max().unwrap_or(0);
+    let [short, middle, long] = [&thirds[0], &thirds[1], &thirds[2]].map(most);
+    [
+        format!("up to {short} tokens"),
+        format!("up to {middle}"),
+        format!("up to {long}"),
+    ]
 }

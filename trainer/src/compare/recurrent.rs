@@ -1,19 +1,31 @@
-//! A recurrent network that tells classes apart: embeddings or patches, one layer, the mean of its states, a head.
+//! A recurrent network in the place of attention: embeddings or patches, one layer, and what the model gives of it:
+//! classes from the mean of its states, or the next token of each. To translate it reads the source and then writes on
+//! (Sutskever et al. 2014).
 
 use crate::batches::Batch;
-use crate::network::{Drops, Loss, gradients_of, loss_of};
-use crate::ops::{Cell, cross_entropy, embed, linear, pool, recurrent};
+use crate::network::{Drops, Loss, gradients_of, highest, loss_of};
+use crate::ops::{Cell, Stepper, cross_entropy, embed, linear, pool, recurrent, times, transposed};
 use crate::random::Random;
 use anyhow::{Context, Result, ensure};
 use attentive::kernels::Backend;
 use attentive::{Config, Pooling};
 use burn::tensor::{Device, Tensor, TensorData};
 
+/// What comes of the states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gives {
+    /// Logits of classes.
+    Classes,
+    /// Logits of the token after each, through the embedding.
+    Tokens,
+}
+
 /// Its weights.
 #[derive(Clone, Debug)]
 pub struct Recurrent {
     cell: Cell,
     patches: bool,
+    gives: Gives,
     width: usize,
     /// The embedding, or the weights and biases of patches; weights and biases of the inputs; weights of the states; of
     /// the head weights and biases. Biases have one row.
@@ -22,15 +34,20 @@ pub struct Recurrent {
 }
 
 impl Recurrent {
-    /// With about as many parameters as that encoder has, and embeddings as wide.
+    /// With about as many parameters as that model has, and embeddings as wide.
     ///
     /// # Errors
-    /// When the model is no encoder of classes.
+    /// When the model is an encoder of something else than classes.
     pub fn like(config: &Config, cell: Cell, seed: u64) -> Result<Self> {
-        let reading = config.reading().context("an encoder is compared")?;
-        let classes = reading.head_rows();
-        ensure!(classes > 0, "an encoder of classes is compared");
-        let (dim, patch) = (config.dim, reading.patch);
+        let (dim, patch) = (
+            config.dim,
+            config.reading().map_or(0, |reading| reading.patch),
+        );
+        let (gives, outputs) = match config.reading() {
+            Some(reading) => (Gives::Classes, reading.head_rows()),
+            None => (Gives::Tokens, dim),
+        };
+        ensure!(outputs > 0, "an encoder of classes is compared");
         let shapes = |width: usize| {
             let mut shapes = match patch {
                 0 => vec![[config.vocab_len, dim]],
@@ -38,7 +55,7 @@ impl Recurrent {
             };
             let gates = cell.gates() * width;
             shapes.extend([[gates, dim], [1, gates], [gates, width]]);
-            shapes.extend([[classes, width], [1, classes]]);
+            shapes.extend([[outputs, width], [1, outputs]]);
             shapes
         };
         let count = |width| {
@@ -61,6 +78,7 @@ impl Recurrent {
         Ok(Self {
             cell,
             patches: patch > 0,
+            gives,
             width,
             shapes,
             tensors,
@@ -70,6 +88,11 @@ impl Recurrent {
     /// Width of its states.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Trained numbers.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(|t| t.len() as u64).sum()
     }
 
     pub(super) fn decayed(&self) -> Vec<bool> {
@@ -86,6 +109,7 @@ impl Recurrent {
         RecurrentNetwork {
             cell: self.cell,
             patches: self.patches,
+            gives: self.gives,
             backend,
             weights: self.shapes.iter().zip(&self.tensors).map(tensor).collect(),
         }
@@ -96,6 +120,7 @@ impl Recurrent {
 pub(super) struct RecurrentNetwork {
     cell: Cell,
     patches: bool,
+    gives: Gives,
     backend: Backend,
     weights: Vec<Tensor<2>>,
 }
@@ -115,26 +140,162 @@ impl RecurrentNetwork {
         loss_of(self.backend, self.logits(batch)?, &batch.targets)
     }
 
+    /// Logits, (targets, classes or tokens), row by row.
+    pub(super) fn rows(&self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        let logits = self.logits(batch)?;
+        let [_, width] = logits.dims();
+        let values = logits.into_data().try_into_vec::<f32>();
+        let values = values.context("logits are f32")?;
+        Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+    }
+
     fn logits(&self, batch: &Batch) -> Result<Tensor<2>> {
         let mut weights = self.weights.iter().cloned();
-        let mut next = || weights.next().context("seven or eight tensors");
+        let mut next = || weights.next().context("six or seven tensors");
         let mut drop = Drops::new(batch.dropout);
-        let mut lens = batch.lens.clone();
+        let Sequences { tokens, lens, kept } = Sequences::of(batch, self.patches);
+        let first = next()?;
         let x = match self.patches {
-            false => embed(next()?, batch.inputs.as_slice().into(), 1.0),
+            false => embed(first.clone(), tokens.as_slice().into(), 1.0),
             true => {
-                // There is no token before the patches.
-                lens.iter_mut().for_each(|len| *len -= 1);
-                let (weight, bias) = (next()?, next()?);
+                let bias = next()?;
                 let n = lens.iter().sum::<usize>();
-                let data = TensorData::new(batch.patches.clone(), [n, weight.dims()[1]]);
-                let x = Tensor::from_data(data, &weight.device());
-                linear(self.backend, x, weight) + bias
+                let data = TensorData::new(batch.patches.clone(), [n, first.dims()[1]]);
+                let x = Tensor::from_data(data, &first.device());
+                linear(self.backend, x, first.clone()) + bias
             }
         };
         let inputs = linear(self.backend, drop.apply(x), next()?) + next()?;
         let states = recurrent(self.backend, self.cell, inputs, next()?, &lens);
-        let pooled = pool(drop.apply(states), Pooling::Mean, &lens);
-        Ok(linear(self.backend, pooled, next()?) + next()?)
+        let states = drop.apply(states);
+        let states = match (self.gives, kept) {
+            (Gives::Classes, _) => pool(states, Pooling::Mean, &lens),
+            (Gives::Tokens, Some(kept)) => embed(states, kept.as_slice().into(), 1.0),
+            (Gives::Tokens, None) => states,
+        };
+        let out = linear(self.backend, states, next()?) + next()?;
+        Ok(match self.gives {
+            Gives::Classes => out,
+            Gives::Tokens => linear(self.backend, out, first),
+        })
+    }
+}
+
+/// What the network runs over.
+struct Sequences {
+    tokens: Vec<u32>,
+    lens: Vec<usize>,
+    /// The rows that have a target, where not all have one.
+    kept: Option<Vec<u32>>,
+}
+
+impl Sequences {
+    fn of(batch: &Batch, patches: bool) -> Self {
+        let mut lens = batch.lens.clone();
+        if patches {
+            // There is no token before the patches.
+            lens.iter_mut().for_each(|len| *len -= 1);
+        }
+        if batch.source_lens.is_empty() {
+            return Self {
+                tokens: batch.inputs.clone(),
+                lens,
+                kept: None,
+            };
+        }
+        let mut all = Self {
+            tokens: Vec::new(),
+            lens: Vec::new(),
+            kept: None,
+        };
+        let mut kept = Vec::new();
+        let (mut sources, mut inputs) = (batch.sources.as_slice(), batch.inputs.as_slice());
+        for (source, len) in batch.source_lens.iter().zip(&lens) {
+            let (before, after) = sources.split_at(*source);
+            sources = after;
+            let (own, after) = inputs.split_at(*len);
+            inputs = after;
+            all.tokens.extend(before);
+            let from = all.tokens.len() as u32;
+            all.tokens.extend(own);
+            kept.extend(from..from + *len as u32);
+            all.lens.push(source + len);
+        }
+        all.kept = Some(kept);
+        all
+    }
+}
+
+/// The network as a writer: token after token, without a graph.
+pub(super) struct Writer<'a> {
+    model: &'a Recurrent,
+    stepper: Stepper,
+    /// Matrices by their columns: of the inputs, of the output, of the embedding.
+    inputs: Vec<f32>,
+    output: Vec<f32>,
+    embedding: Vec<f32>,
+    gates: Vec<f32>,
+    narrow: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl<'a> Writer<'a> {
+    /// Of a network that gives tokens.
+    pub(super) fn new(model: &'a Recurrent) -> Option<Self> {
+        let [embedding, inputs, input_bias, states, output, _] = model.tensors.as_slice() else {
+            return None;
+        };
+        let (dim, vocab_len) = match model.shapes.first() {
+            Some([rows, cols]) if model.gives == Gives::Tokens => (*cols, *rows),
+            _ => return None,
+        };
+        Some(Self {
+            model,
+            stepper: Stepper::new(model.cell, states, model.width),
+            inputs: transposed(inputs, dim),
+            output: transposed(output, model.width),
+            embedding: transposed(embedding, dim),
+            gates: vec![0.0; input_bias.len()],
+            narrow: vec![0.0; dim],
+            logits: vec![0.0; vocab_len],
+        })
+    }
+
+    /// Always the likeliest next token after a source and the token that ends a text, until that comes again or there are
+    /// `most`.
+    pub(super) fn write(&mut self, source: &[u32], end_of_text: u32, most: usize) -> Vec<u32> {
+        self.stepper.reset();
+        for token in source {
+            self.step(*token);
+        }
+        let mut out = Vec::new();
+        let mut token = end_of_text;
+        while out.len() < most {
+            self.step(token);
+            token = highest(&self.logits) as u32;
+            if token == end_of_text {
+                break;
+            }
+            out.push(token);
+        }
+        out
+    }
+
+    fn step(&mut self, token: u32) {
+        let tensors = &self.model.tensors;
+        let dim = self.narrow.len();
+        let row = &tensors[0][token as usize * dim..][..dim];
+        times(&self.inputs, row, &mut self.gates);
+        add(&mut self.gates, &tensors[2]);
+        let state = self.stepper.step(&self.gates);
+        times(&self.output, state, &mut self.narrow);
+        add(&mut self.narrow, &tensors[5]);
+        times(&self.embedding, &self.narrow, &mut self.logits);
+    }
+}
+
+fn add(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
     }
 }

@@ -37,7 +37,7 @@ pub use embed::embed;
 pub use linear::linear;
 pub use norm::norm;
 pub use pool::pool;
-pub use recurrent::{Cell, recurrent};
+pub use recurrent::{Cell, Stepper, recurrent, times, transposed};
 
 use attentive::kernels::Backend;
 

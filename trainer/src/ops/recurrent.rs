@@ -30,6 +30,92 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// From the inputs' share of the gates, the product with the state before, and that state (hidden, cell): the gates
+    /// behind their nonlinearity, what is kept besides, and the state after.
+    fn advance(
+        self,
+        inputs: &[f32],
+        product: &[f32],
+        (hidden, cell): (&[f32], &[f32]),
+        out: &mut [f32],
+        inner: &mut [f32],
+        after: &mut [f32],
+    ) {
+        let width = hidden.len();
+        for k in 0..width {
+            let sum = |gate: usize| inputs[gate * width + k] + product[gate * width + k];
+            match self {
+                Cell::Lstm => {
+                    let (i, f, o) = (sigmoid(sum(0)), sigmoid(sum(1)), sigmoid(sum(3)));
+                    let g = sum(2).tanh();
+                    inner[k] = f * cell[k] + i * g;
+                    after[k] = o * inner[k].tanh();
+                    (out[k], out[width + k]) = (i, f);
+                    (out[2 * width + k], out[3 * width + k]) = (g, o);
+                }
+                Cell::Gru => {
+                    let (r, z) = (sigmoid(sum(0)), sigmoid(sum(1)));
+                    inner[k] = product[2 * width + k];
+                    let c = (inputs[2 * width + k] + r * inner[k]).tanh();
+                    after[k] = (1.0 - z) * c + z * hidden[k];
+                    (out[k], out[width + k], out[2 * width + k]) = (r, z, c);
+                }
+            }
+        }
+    }
+}
+
+/// A recurrent layer that takes one step after the other, without gradients.
+pub struct Stepper {
+    cell: Cell,
+    /// The weights of the state, by columns.
+    across: Vec<f32>,
+    hidden: Vec<f32>,
+    inner: Vec<f32>,
+    gates: Vec<f32>,
+    product: Vec<f32>,
+}
+
+impl Stepper {
+    /// From zeros on; `weight` is that of [`recurrent`].
+    pub fn new(cell: Cell, weight: &[f32], width: usize) -> Self {
+        Self {
+            cell,
+            across: transposed(weight, width),
+            hidden: vec![0.0; width],
+            inner: vec![0.0; width],
+            gates: vec![0.0; cell.gates() * width],
+            product: vec![0.0; cell.gates() * width],
+        }
+    }
+
+    /// Back to zeros.
+    pub fn reset(&mut self) {
+        self.hidden.fill(0.0);
+        self.inner.fill(0.0);
+    }
+
+    /// The state after a step, whose inputs' share of the gates is given.
+    pub fn step(&mut self, inputs: &[f32]) -> &[f32] {
+        times(&self.across, &self.hidden, &mut self.product);
+        let (hidden, cell) = (self.hidden.clone(), self.inner.clone());
+        let (out, inner, after) = (&mut self.gates, &mut self.inner, &mut self.hidden);
+        let before = (hidden.as_slice(), cell.as_slice());
+        self.cell
+            .advance(inputs, &self.product, before, out, inner, after);
+        &self.hidden
+    }
+}
+
+/// `out` = the matrix whose columns are given, (inputs, outputs), times `x`.
+pub fn times(across: &[f32], x: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (x, column) in x.iter().zip(across.chunks_exact(out.len())) {
+        add_scaled(out, column, *x);
+    }
+}
+
 /// What the backward pass needs, each `(n, gates · width)` or `(n, width)`.
 #[derive(Clone, Debug, Default)]
 struct States {
@@ -125,32 +211,12 @@ impl Recurrent {
                         &inner_before[(row - 1) * width..],
                     ),
                 };
-                product.fill(0.0);
-                for (x, column) in hidden.iter().zip(across.chunks_exact(gates)) {
-                    add_scaled(&mut product, column, *x);
-                }
+                times(&across, hidden, &mut product);
                 let inputs = &inputs[row * gates..][..gates];
                 let out = &mut states.gates[row * gates..][..gates];
-                for k in 0..width {
-                    let sum = |gate: usize| inputs[gate * width + k] + product[gate * width + k];
-                    match self.cell {
-                        Cell::Lstm => {
-                            let (i, f, o) = (sigmoid(sum(0)), sigmoid(sum(1)), sigmoid(sum(3)));
-                            let g = sum(2).tanh();
-                            inner[k] = f * cell[k] + i * g;
-                            after[k] = o * inner[k].tanh();
-                            (out[k], out[width + k]) = (i, f);
-                            (out[2 * width + k], out[3 * width + k]) = (g, o);
-                        }
-                        Cell::Gru => {
-                            let (r, z) = (sigmoid(sum(0)), sigmoid(sum(1)));
-                            inner[k] = product[2 * width + k];
-                            let c = (inputs[2 * width + k] + r * inner[k]).tanh();
-                            after[k] = (1.0 - z) * c + z * hidden[k];
-                            (out[k], out[width + k], out[2 * width + k]) = (r, z, c);
-                        }
-                    }
-                }
+                let before = (hidden, cell);
+                self.cell
+                    .advance(inputs, &product, before, out, inner, after);
             }
             at += len;
         }
@@ -274,7 +340,7 @@ fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
 }
 
 /// `(rows, cols)` to `(cols, rows)`.
-fn transposed(matrix: &[f32], cols: usize) -> Vec<f32> {
+pub fn transposed(matrix: &[f32], cols: usize) -> Vec<f32> {
     let rows = matrix.len() / cols;
     let mut out = vec![0.0; matrix.len()];
     for (row, values) in matrix.chunks_exact(cols).enumerate() {
