@@ -1,10 +1,19 @@
 //! How a picture or a clip becomes the patches that a model reads.
 
 use crate::examples::Thing;
-use crate::provenance::{Picture, Provenance};
+use crate::provenance::Picture;
 use crate::sounds::{Sound, to_f32};
 use crate::task::Task;
 use anyhow::{Result, bail};
+use attentive::Model;
+use serde::Deserialize;
+
+/// The part of a record that this module reads.
+#[derive(Deserialize)]
+struct Record {
+    picture: Option<Picture>,
+    sound: Option<Sound>,
+}
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,8 +34,8 @@ impl Frontend {
     }
 
     /// The one that a weights file's record names.
-    pub fn recorded(record: &Provenance) -> Option<Self> {
-        let (picture, sound) = (record.picture, record.sound);
+    pub fn recorded(model: &Model<'_>) -> Option<Self> {
+        let Record { picture, sound } = toml::from_str(model.provenance()).ok()?;
         picture.map(Self::Picture).or(sound.map(Self::Sound))
     }
 

@@ -39,19 +39,49 @@ pub struct Provenance {
     pub test: Option<Test>,
 }
 
-/// How pictures become patches: grey, in the order of [`PatchSpec`].
+/// How pictures become patches, in the order of [`PatchSpec`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Picture {
     /// Rows.
     pub height: usize,
     /// Columns.
     pub width: usize,
+    /// 1 for grey, 3 for red, green and blue.
+    #[serde(default = "grey", skip_serializing_if = "is_grey")]
+    pub channels: usize,
     /// Side of a patch.
     pub patch: usize,
     /// Subtracted from pixels of 0 to 1.
-    pub mean: f32,
+    pub mean: Levels,
     /// What they are then divided by.
-    pub deviation: f32,
+    pub deviation: Levels,
+}
+
+fn grey() -> usize {
+    1
+}
+
+fn is_grey(channels: &usize) -> bool {
+    *channels == 1
+}
+
+/// A number for all channels, or one for each.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Levels {
+    /// The same.
+    All(f32),
+    /// Of red, green and blue.
+    Each([f32; 3]),
+}
+
+impl Levels {
+    fn of_channels(self, rest: f32) -> [f32; 4] {
+        match self {
+            Self::All(level) => [level; 4],
+            Self::Each([red, green, blue]) => [red, green, blue, rest],
+        }
+    }
 }
 
 impl Picture {
@@ -60,10 +90,10 @@ impl Picture {
         PatchSpec {
             height: self.height,
             width: self.width,
-            channels: 1,
+            channels: self.channels,
             patch: self.patch,
-            mean: [self.mean; 4],
-            deviation: [self.deviation; 4],
+            mean: self.mean.of_channels(0.0),
+            deviation: self.deviation.of_channels(1.0),
         }
     }
 

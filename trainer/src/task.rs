@@ -2,7 +2,7 @@
 
 use crate::frontend::Frontend;
 use crate::pairs::Files;
-use crate::provenance::Picture;
+use crate::provenance::{Levels, Picture};
 use crate::sounds::Sounds;
 use crate::stories::Stories;
 use anyhow::{Context, Result, ensure};
@@ -102,9 +102,10 @@ impl Pictures {
         Picture {
             height: self.height,
             width: self.width,
+            channels: 1,
             patch: self.patch,
-            mean: self.mean,
-            deviation: self.deviation,
+            mean: Levels::All(self.mean),
+            deviation: Levels::All(self.deviation),
         }
     }
 

@@ -6,7 +6,7 @@ use attentive::{Model, Output};
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
-use attentive_trainer::provenance::{Picture, Provenance};
+use attentive_trainer::provenance::Picture;
 use attentive_trainer::speech::read_wav;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
 use clap::Args;
@@ -22,7 +22,8 @@ pub(crate) struct Request {
     file: PathBuf,
     #[command(flatten)]
     lines: Lines,
-    /// A picture, for a model of pictures: PNG, JPEG or PGM; may be given several times. It is made grey and scaled
+    /// A picture, for a model of pictures: PNG, JPEG or PGM; may be given several times. It is scaled, and made grey where
+    /// the model is of grey ones
     #[arg(long)]
     picture: Vec<PathBuf>,
     /// A WAV file of any rate, for a model of sounds; may be given several times. Of a long one the loud middle counts
@@ -57,7 +58,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     };
     let mut lines = Vec::new();
     if reading.is_some_and(|reading| reading.patch > 0) {
-        let frontend = Frontend::recorded(&Provenance::parse(model.provenance())?);
+        let frontend = Frontend::recorded(&model);
         let frontend = frontend.context("the model's record does not say how patches are cut")?;
         let (kind, paths, others) = match frontend {
             Frontend::Picture(_) => ("picture", &request.picture, &request.sound),
@@ -72,7 +73,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         );
         for path in paths {
             let patches = match &frontend {
-                Frontend::Picture(picture) => picture.cut(&grey(picture, path)?)?,
+                Frontend::Picture(picture) => picture.cut(&pixels(picture, path)?)?,
                 Frontend::Sound(sound) => sound.cut(&sound.fitted(&read_wav(path)?))?,
             };
             let run = encoder.run_patches(&patches);
@@ -122,14 +123,16 @@ fn print(lines: &[Value]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A picture's pixels: grey, and scaled to the size that the model reads.
-fn grey(picture: &Picture, path: &Path) -> Result<Vec<u8>> {
+/// A picture's pixels, of the channels and scaled to the size that the model reads.
+fn pixels(picture: &Picture, path: &Path) -> Result<Vec<u8>> {
     let image = image::open(path).with_context(|| {
         let path = path.display();
         format!("{path} should be a picture: PNG, JPEG, or PGM")
     })?;
     let (width, height) = (picture.width as u32, picture.height as u32);
     let filter = image::imageops::FilterType::Triangle;
-    let grey = image::imageops::resize(&image.to_luma8(), width, height, filter);
-    Ok(grey.into_raw())
+    Ok(match picture.channels {
+        1 => image::imageops::resize(&image.to_luma8(), width, height, filter).into_raw(),
+        _ => image::imageops::resize(&image.to_rgb8(), width, height, filter).into_raw(),
+    })
 }

@@ -3,7 +3,7 @@
 use super::Format;
 use anyhow::{Context, Result, ensure};
 use attentive::Block;
-use attentive_trainer::import::{Imported, bert, import, whisper};
+use attentive_trainer::import::{Imported, directory, import};
 use attentive_trainer::package::Formats;
 use attentive_trainer::{mapped, package};
 use clap::Args;
@@ -13,9 +13,9 @@ use std::process::ExitCode;
 /// What to import, and as what.
 #[derive(Args)]
 pub(crate) struct Request {
-    /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and tokenizer.json or
-    /// vocab.txt of the architecture bert, or its model.safetensors; or a directory with CTranslate2's model.bin,
-    /// config.json and tokenizer.json of whisper
+    /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
+    /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2 or vit, or its model.safetensors; or
+    /// a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]
     #[arg(short, long)]
@@ -55,10 +55,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             _ => input,
         };
         let formats = formats.unwrap_or(Formats::F32);
-        let imported = match whisper::is_here(dir) {
-            true => whisper::import(dir, &source, &command, formats),
-            false => bert::import(dir, &source, &command, formats),
-        };
+        let imported = directory(dir, &source, &command, formats);
         let file = imported.with_context(|| input.display().to_string())?;
         package::write(&file, &out)?;
         println!("{} bytes: {}", Block::bytes(&file).len(), out.display());

@@ -2,22 +2,23 @@
 //! `vocab.txt`, as a model of the core. With the files of sentence-transformers the model gives embeddings.
 
 use crate::import::packed;
+use crate::import::safetensors::{ConfigJson, Files, Weights, read_json};
 use crate::import::tokenizer_json::TextVocabulary;
-use crate::mapped;
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::tokenizer::BertText;
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Ffn, Norm, NormPlace, Output, Pooling,
-    Position, Reading, Role, TensorKind, TensorShape,
+    Architecture, Attention, Biases, Block, Config, Norm, NormPlace, Output, Pooling, Position,
+    Reading, Role, TensorKind, TensorShape,
 };
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+
+/// Hugging Face's name.
+pub(super) const ARCHITECTURE: &str = "bert";
 
 /// The record inside the file.
 #[derive(Serialize)]
@@ -35,12 +36,9 @@ struct Record<'a> {
 /// # Errors
 /// What the directory holds that the core cannot run, or that is missing, by its name.
 pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Result<Vec<Block>> {
-    let json = read_json(&dir.join("config.json"))?;
-    let weights_path = dir.join("model.safetensors");
-    let bytes = mapped::map(&weights_path)?;
-    let weights = SafeTensors::deserialize(&bytes).map_err(|error| {
-        anyhow!("model.safetensors is truncated or no safetensors file: {error}")
-    })?;
+    let json = ConfigJson(read_json(&dir.join("config.json"))?);
+    let files = Files::open(dir)?;
+    let weights = files.tensors()?;
     let vocabulary = vocabulary(dir)?;
     let config = config(&json, dir)?;
     ensure!(
@@ -50,28 +48,23 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         config.vocab_len
     );
     // Models with a head have the encoder under this name.
-    let prefix = match weights.tensor("bert.embeddings.word_embeddings.weight") {
-        Ok(_) => "bert.",
-        Err(_) => "",
+    let prefix = match weights.has("bert.embeddings.word_embeddings.weight") {
+        true => "bert.",
+        false => "",
     };
     let tensors = shapes(&config).map(|shape| values(&weights, prefix, &config, &shape));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let provenance = toml::to_string(&Record {
         name: source,
         command,
-        architecture: "bert",
+        architecture: ARCHITECTURE,
         labels: match config.reading().map(|reading| reading.output) {
-            Some(Output::Classes(count) | Output::Tags(count)) => labels(&json, count)?,
+            Some(Output::Classes(count) | Output::Tags(count)) => labels(&json.0, count)?,
             _ => Vec::new(),
         },
     })
     .context("writing the record")?;
     vocabulary.with_parts(|tokenizer| packed(&config, tokenizer, &provenance, formats, &tensors))
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 
 /// `tokenizer.json`, or else `vocab.txt` with what `tokenizer_config.json` says about case.
@@ -94,41 +87,25 @@ fn vocabulary(dir: &Path) -> Result<TextVocabulary> {
     TextVocabulary::from_vocab_txt(&text, kind)
 }
 
-fn config(json: &Value, dir: &Path) -> Result<Config> {
-    let kind = json["model_type"].as_str().unwrap_or("none");
+fn config(json: &ConfigJson, dir: &Path) -> Result<Config> {
+    let kind = json.model_type();
     ensure!(
-        kind == "bert",
-        "config.json has the model_type {kind:?}; supported is \"bert\""
+        kind == ARCHITECTURE,
+        "config.json has the model_type {kind:?}; expected {ARCHITECTURE:?}"
     );
-    let positions = json["position_embedding_type"].as_str();
-    ensure!(
-        positions.is_none_or(|kind| kind == "absolute"),
-        "config.json has position_embedding_type {positions:?}; supported is \"absolute\""
-    );
-    let number = |key: &str| {
-        let value = json[key].as_u64().and_then(|n| usize::try_from(n).ok());
-        value.with_context(|| format!("config.json has no whole number {key}"))
-    };
+    json.only("position_embedding_type", &["absolute".into()])?;
+    let number = |key: &str| json.number(key);
     let (dim, heads) = (number("hidden_size")?, number("num_attention_heads")?);
     ensure!(
         heads > 0 && dim.is_multiple_of(heads),
         "hidden_size {dim} is no multiple of num_attention_heads {heads}"
     );
-    let ffn = match json["hidden_act"].as_str() {
-        Some("gelu") => Ffn::GeluErf,
-        Some("gelu_new" | "gelu_pytorch_tanh") => Ffn::GeluTanh,
-        Some("relu") => Ffn::Relu,
-        Some("silu" | "swish") => Ffn::Silu,
-        other => bail!(
-            "config.json has hidden_act {other:?}; supported are gelu, gelu_new, gelu_pytorch_tanh, relu, silu"
-        ),
-    };
+    let ffn = json.activation("hidden_act")?;
     let Head {
         pooling,
         pooler,
         output,
-    } = head(json, dir)?;
-    let eps = json["layer_norm_eps"].as_f64();
+    } = head(&json.0, dir)?;
     let config = Config {
         architecture: Architecture::Encoder(Reading {
             types: number("type_vocab_size")?,
@@ -148,7 +125,7 @@ fn config(json: &Value, dir: &Path) -> Result<Config> {
         context_len: number("max_position_embeddings")?,
         norm: Norm::Layer,
         norm_place: NormPlace::Post,
-        norm_eps: eps.context("config.json has no number layer_norm_eps")? as f32,
+        norm_eps: json.float("layer_norm_eps")?,
         final_norm: false,
         ffn,
         position: Position::Learned,
@@ -173,14 +150,14 @@ struct Head {
 }
 
 /// Number of labels, which Hugging Face takes for 2 where nothing says otherwise.
-fn labels_len(json: &Value) -> usize {
+pub(super) fn labels_len(json: &Value) -> usize {
     let named = json["id2label"].as_object().map(serde_json::Map::len);
     let number = json["num_labels"].as_u64().map(|n| n as usize);
     named.or(number).unwrap_or(2)
 }
 
 /// The labels' names.
-fn labels(json: &Value, count: usize) -> Result<Vec<String>> {
+pub(super) fn labels(json: &Value, count: usize) -> Result<Vec<String>> {
     let label = |index: usize| match &json["id2label"] {
         Value::Null => Ok(format!("LABEL_{index}")),
         names => {
@@ -252,7 +229,7 @@ fn head(json: &Value, dir: &Path) -> Result<Head> {
 
 /// A tensor of the model, row-major: one of the file, or queries, keys and values one after the other.
 fn values(
-    weights: &SafeTensors<'_>,
+    weights: &Weights<'_>,
     prefix: &str,
     config: &Config,
     shape: &TensorShape,
@@ -309,26 +286,7 @@ fn values(
             (TensorKind::Vector, _) => vec![shape.cols],
         };
         let part = format!("{prefix}{place}{part}");
-        let found = weights.tensor(&part);
-        let found =
-            found.map_err(|_| anyhow!("tensor {part} is missing; expected {expected:?}"))?;
-        ensure!(
-            found.shape() == expected,
-            "tensor {part} is {:?}; expected {expected:?}",
-            found.shape()
-        );
-        floats(&mut out, found.dtype(), found.data()).with_context(|| format!("tensor {part}"))?;
+        out.append(&mut weights.floats(&part, &expected)?);
     }
     Ok(out)
-}
-
-fn floats(out: &mut Vec<f32>, dtype: Dtype, bytes: &[u8]) -> Result<()> {
-    let (pairs, _) = bytes.as_chunks::<2>();
-    match dtype {
-        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x))),
-        Dtype::F16 => out.extend(pairs.iter().map(|x| f16::from_le_bytes(*x).to_f32())),
-        Dtype::BF16 => out.extend(pairs.iter().map(|x| bf16::from_le_bytes(*x).to_f32())),
-        _ => bail!("it is of type {dtype:?}; supported are F32, F16 and BF16"),
-    }
-    Ok(())
 }

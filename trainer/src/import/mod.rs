@@ -6,9 +6,12 @@
 pub mod bert;
 pub mod blocks;
 pub mod ctranslate2;
+pub mod decoders;
 pub mod gguf;
 pub mod llama;
+mod safetensors;
 pub mod tokenizer_json;
+pub mod vit;
 pub mod vocabulary;
 pub mod whisper;
 
@@ -18,7 +21,7 @@ use crate::import::llama::{Glued, Plan};
 use crate::import::vocabulary::Vocabulary;
 use crate::package::Formats;
 use crate::params::name;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::ops::embed::dequantize_row;
 use attentive::kernels::{Backend, Vector};
@@ -53,6 +56,38 @@ fn packed(
     });
     written.map_err(|error| anyhow!("packing: {error}"))?;
     Ok(file)
+}
+
+/// Turns a directory into a weights file: CTranslate2's of whisper, or Hugging Face's of an architecture that its
+/// `config.json` names. `source` is its name and `command` what was typed, for the record.
+///
+/// # Errors
+/// An architecture that is not supported, and what the importers of the others refuse.
+pub fn directory(
+    dir: &std::path::Path,
+    source: &str,
+    command: &str,
+    formats: Formats,
+) -> Result<Vec<Block>> {
+    if whisper::is_here(dir) {
+        return whisper::import(dir, source, command, formats);
+    }
+    let json = safetensors::ConfigJson(safetensors::read_json(&dir.join("config.json"))?);
+    match json.model_type() {
+        bert::ARCHITECTURE => bert::import(dir, source, command, formats),
+        vit::ARCHITECTURE => vit::import(dir, source, command, formats),
+        kind if decoders::ARCHITECTURES.contains(&kind) => {
+            decoders::import(dir, source, command, formats)
+        }
+        kind => bail!(
+            "config.json has the model_type {kind:?}; supported are {:?}, {:?} and {}",
+            bert::ARCHITECTURE,
+            vit::ARCHITECTURE,
+            decoders::ARCHITECTURES
+                .map(|name| format!("{name:?}"))
+                .join(", ")
+        ),
+    }
 }
 
 /// What an import makes.

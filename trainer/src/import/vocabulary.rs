@@ -99,12 +99,31 @@ impl Vocabulary {
             "the model's type is {kind:?}; supported is \"BPE\""
         );
         let cuts = &json["pre_tokenizer"];
-        let plain = cuts["type"] == "ByteLevel" && cuts["use_regex"] != false;
-        ensure!(
-            plain && cuts["add_prefix_space"] != true && json["normalizer"].is_null(),
-            "the pre-tokenizer is {cuts}, the normalizer {}; supported is ByteLevel by its expression alone",
-            json["normalizer"]
-        );
+        let is_bytes = |cuts: &serde_json::Value| {
+            cuts["type"] == "ByteLevel"
+                && cuts["use_regex"] != false
+                && cuts["add_prefix_space"] != true
+        };
+        let split = match cuts["pretokenizers"].as_array().map(Vec::as_slice) {
+            None if is_bytes(cuts) => Some(Split::Gpt2),
+            Some([one]) if is_bytes(one) => Some(Split::Gpt2),
+            Some([digits, bytes])
+                if digits["type"] == "Digits"
+                    && digits["individual_digits"] == true
+                    && is_bytes(bytes) =>
+            {
+                Some(Split::Gpt2Digits)
+            }
+            _ => None,
+        };
+        let split = split.filter(|_| json["normalizer"].is_null());
+        let split = split.with_context(|| {
+            format!(
+                "the pre-tokenizer is {cuts}, the normalizer {}; supported is ByteLevel by its expression, alone or \
+                 behind Digits one by one",
+                json["normalizer"]
+            )
+        })?;
         let vocab = model["vocab"]
             .as_object()
             .context("the model has no vocab")?;
@@ -154,7 +173,7 @@ impl Vocabulary {
             merges.push((id(left)?, id(right)?, id(&format!("{left}{right}"))?));
         }
         Ok(Self {
-            split: Split::Gpt2,
+            split,
             pieces,
             merges,
             specials,

@@ -96,7 +96,12 @@ impl Backward<Flex, 2> for LinearBackward {
 }
 
 /// Every vector of `x` times a packed matrix of that shape.
-fn multiply(backend: Backend, panels: &[f32], [rows, cols]: [usize; 2], x: &[f32]) -> Vec<f32> {
+pub(super) fn multiply(
+    backend: Backend,
+    panels: &[f32],
+    [rows, cols]: [usize; 2],
+    x: &[f32],
+) -> Vec<f32> {
     let len = x.len() / cols * rows;
     // Written a few columns at a time in the cache, and to memory in whole blocks, which need no zeros first.
     let mut block = vec![0.0; len.min(VECTORS * rows)];
@@ -144,7 +149,7 @@ pub(super) fn sum_over_tokens(
 }
 
 /// `(rows, cols)` in panels of sixteen rows: `[panels][cols][16]`.
-fn row_panels(matrix: &[f32], cols: usize) -> Vec<f32> {
+pub(super) fn row_panels(matrix: &[f32], cols: usize) -> Vec<f32> {
     let rows = matrix.len() / cols;
     let mut panels = vec![0.0; rows.next_multiple_of(PANEL) * cols];
     let blocks = matrix.chunks(PANEL * cols);
@@ -159,7 +164,7 @@ fn row_panels(matrix: &[f32], cols: usize) -> Vec<f32> {
 }
 
 /// `(rows, cols)` in panels of sixteen columns: `[panels][rows][16]`, zeros beyond the last column.
-fn column_panels(matrix: &[f32], cols: usize, panels: &mut [f32]) {
+pub(super) fn column_panels(matrix: &[f32], cols: usize, panels: &mut [f32]) {
     let rows = matrix.len() / cols;
     for (index, panel) in panels.chunks_exact_mut(PANEL * rows).enumerate() {
         let (steps, _) = panel.as_chunks_mut::<PANEL>();

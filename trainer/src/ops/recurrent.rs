@@ -1,8 +1,9 @@
 //! Recurrent layers, which attention is compared with: LSTM (Hochreiter and Schmidhuber 1997; with a forget gate, Gers et
 //! al. 2000) and GRU (Cho et al. 2014; the reset gate behind the product, as cuDNN and PyTorch have it).
 
-use super::linear::sum_over_tokens;
+use super::linear::{column_panels, multiply, row_panels, sum_over_tokens};
 use super::{Backend, Flat, flat, incoming, node, tensor, with_values};
+use attentive::kernels::layout::PANEL;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
@@ -187,38 +188,56 @@ pub fn recurrent(
 }
 
 impl Recurrent {
+    /// The first row of each sequence, and its length.
+    fn sequences(&self) -> Vec<(usize, usize)> {
+        let mut at = 0;
+        let sequence = |len: &usize| {
+            let from = at;
+            at += len;
+            (from, *len)
+        };
+        self.lens.iter().map(sequence).collect()
+    }
+
+    /// The rows of a step of all sequences that have it: these go side by side, so that the weights are read once.
+    fn rows(sequences: &[(usize, usize)], step: usize) -> Vec<usize> {
+        let row = |(from, len): &(usize, usize)| (step < *len).then_some(from + step);
+        sequences.iter().filter_map(row).collect()
+    }
+
     fn forward(&self, inputs: &[f32], weight: &[f32]) -> States {
         let (width, gates) = (self.width, self.cell.gates() * self.width);
-        let across = transposed(weight, width);
+        let panels = row_panels(weight, width);
         let n = inputs.len() / gates;
         let mut states = States {
             gates: vec![0.0; n * gates],
             inner: vec![0.0; n * width],
             hidden: vec![0.0; n * width],
         };
-        let zeros = vec![0.0; width];
-        let mut product = vec![0.0; gates];
-        let mut at = 0;
-        for &len in &*self.lens {
-            for step in 0..len {
-                let row = at + step;
-                let (before, after) = states.hidden.split_at_mut(row * width);
-                let (inner_before, inner) = states.inner.split_at_mut(row * width);
-                let (hidden, cell) = match step {
-                    0 => (zeros.as_slice(), zeros.as_slice()),
-                    _ => (
-                        &before[(row - 1) * width..],
-                        &inner_before[(row - 1) * width..],
-                    ),
-                };
-                times(&across, hidden, &mut product);
-                let inputs = &inputs[row * gates..][..gates];
-                let out = &mut states.gates[row * gates..][..gates];
-                let before = (hidden, cell);
-                self.cell
-                    .advance(inputs, &product, before, out, inner, after);
+        let sequences = self.sequences();
+        let longest = self.lens.iter().copied().max().unwrap_or(0);
+        for step in 0..longest {
+            let rows = Self::rows(&sequences, step);
+            let before = |all: &[f32]| -> Vec<f32> {
+                match step {
+                    0 => vec![0.0; rows.len() * width],
+                    _ => gathered(all, &rows, width, 1),
+                }
+            };
+            let (hidden, cell) = (before(&states.hidden), before(&states.inner));
+            let product = multiply(self.backend, &panels, [gates, width], &hidden);
+            for (index, row) in rows.into_iter().enumerate() {
+                let of = |width: usize| index * width..(index + 1) * width;
+                let before = (&hidden[of(width)], &cell[of(width)]);
+                self.cell.advance(
+                    &inputs[row * gates..][..gates],
+                    &product[of(gates)],
+                    before,
+                    &mut states.gates[row * gates..][..gates],
+                    &mut states.inner[row * width..][..width],
+                    &mut states.hidden[row * width..][..width],
+                );
             }
-            at += len;
         }
         states
     }
@@ -227,39 +246,44 @@ impl Recurrent {
     fn backward(&self, states: &States, weight: &[f32], gradient: &[f32]) -> [Vec<f32>; 2] {
         let (width, gates) = (self.width, self.cell.gates() * self.width);
         let n = gradient.len() / width;
+        let mut panels = vec![0.0; width.next_multiple_of(PANEL) * gates];
+        column_panels(weight, width, &mut panels);
         let mut to_inputs = vec![0.0; n * gates];
         let mut to_products = vec![0.0; n * gates];
+        // Of the state of a row, and of its cell, from the step after it.
+        let mut to_hidden = vec![0.0; n * width];
+        let mut to_cell = vec![0.0; n * width];
         let zeros = vec![0.0; width];
-        let mut at = 0;
-        for &len in &*self.lens {
-            let (mut to_hidden, mut to_cell) = (vec![0.0; width], vec![0.0; width]);
-            for step in (0..len).rev() {
-                let row = at + step;
+        let sequences = self.sequences();
+        let longest = self.lens.iter().copied().max().unwrap_or(0);
+        for step in (0..longest).rev() {
+            let rows = Self::rows(&sequences, step);
+            for &row in &rows {
                 let before = |all: &'_ [f32]| match step {
                     0 => zeros.clone(),
                     _ => all[(row - 1) * width..][..width].to_vec(),
                 };
-                let hidden = before(&states.hidden);
-                let cell = before(&states.inner);
+                let (hidden, cell) = (before(&states.hidden), before(&states.inner));
                 let inner = &states.inner[row * width..][..width];
                 let out = &states.gates[row * gates..][..gates];
                 let inputs = &mut to_inputs[row * gates..][..gates];
                 let products = &mut to_products[row * gates..][..gates];
                 let gradient = &gradient[row * width..][..width];
+                // What goes to the step before, besides what its product gives.
+                let (mut passed, mut cell_passed) = (zeros.clone(), zeros.clone());
                 for k in 0..width {
-                    let g = gradient[k] + to_hidden[k];
+                    let g = gradient[k] + to_hidden[row * width + k];
                     match self.cell {
                         Cell::Lstm => {
                             let (i, f) = (out[k], out[width + k]);
                             let (c, o) = (out[2 * width + k], out[3 * width + k]);
                             let bent = inner[k].tanh();
-                            let of_cell = to_cell[k] + g * o * (1.0 - bent * bent);
+                            let of_cell = to_cell[row * width + k] + g * o * (1.0 - bent * bent);
                             inputs[k] = of_cell * c * i * (1.0 - i);
                             inputs[width + k] = of_cell * cell[k] * f * (1.0 - f);
                             inputs[2 * width + k] = of_cell * i * (1.0 - c * c);
                             inputs[3 * width + k] = g * bent * o * (1.0 - o);
-                            to_cell[k] = of_cell * f;
-                            to_hidden[k] = 0.0;
+                            cell_passed[k] = of_cell * f;
                         }
                         Cell::Gru => {
                             let (r, z, c) = (out[k], out[width + k], out[2 * width + k]);
@@ -267,7 +291,7 @@ impl Recurrent {
                             inputs[k] = of_candidate * inner[k] * r * (1.0 - r);
                             inputs[width + k] = g * (hidden[k] - c) * z * (1.0 - z);
                             inputs[2 * width + k] = of_candidate;
-                            to_hidden[k] = g * z;
+                            passed[k] = g * z;
                         }
                     }
                 }
@@ -277,11 +301,18 @@ impl Recurrent {
                         products[2 * width + k] *= out[k];
                     }
                 }
-                for (x, row) in products.iter().zip(weight.chunks_exact(width)) {
-                    add_scaled(&mut to_hidden, row, *x);
+                if step > 0 {
+                    to_hidden[(row - 1) * width..][..width].copy_from_slice(&passed);
+                    to_cell[(row - 1) * width..][..width].copy_from_slice(&cell_passed);
                 }
             }
-            at += len;
+            if step > 0 {
+                let products = gathered(&to_products, &rows, gates, 0);
+                let given = multiply(self.backend, &panels, [width, gates], &products);
+                for (row, given) in rows.iter().zip(given.chunks_exact(width)) {
+                    add_scaled(&mut to_hidden[(row - 1) * width..][..width], given, 1.0);
+                }
+            }
         }
         [to_inputs, to_products]
     }
@@ -326,6 +357,12 @@ impl Backward<Flex, 2> for RecurrentBackward {
             grads.register::<Flex>(parent.id, flat(to_inputs, [n, gates]));
         }
     }
+}
+
+/// Rows of a matrix, or those so many before them.
+fn gathered(all: &[f32], rows: &[usize], width: usize, before: usize) -> Vec<f32> {
+    let row = |row: &usize| &all[(row - before) * width..][..width];
+    rows.iter().flat_map(row).copied().collect()
 }
 
 fn sigmoid(x: f32) -> f32 {

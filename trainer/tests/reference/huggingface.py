@@ -1,0 +1,143 @@
+"""Makes `tests/data/huggingface`: tiny random models in Hugging Face's layout, and what transformers computes with them.
+
+    python3 -m venv venv && venv/bin/pip install torch transformers
+    venv/bin/python trainer/tests/reference/huggingface.py trainer/tests/data/huggingface
+
+The files that are there were made with transformers 5.24.0 and torch 2.15.0.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+TEXT = [
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune must be in want of a wife.",
+    "However little known the feelings or views of such a man may be on his first entering a neighbourhood in 1813,",
+    "this truth is so well fixed in the minds of the surrounding families that he is considered as the property of one.",
+]
+VOCAB = 280
+
+
+def tokenizer(digits):
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytes_]) if digits else bytes_
+    )
+    tokens.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokens.train_from_iterator(TEXT, trainer)
+    return tokens
+
+
+def noisy(model):
+    """Every number random, gains and biases too, and all of them f16 numbers."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.2
+            parameter.add_(noise)
+            parameter.copy_(parameter.half().float())
+    return model.eval()
+
+
+def save(model, directory, expected, tokens=None):
+    directory.mkdir(parents=True)
+    model.half().save_pretrained(directory, safe_serialization=True)
+    for extra in ["generation_config.json"]:
+        (directory / extra).unlink(missing_ok=True)
+    if tokens is not None:
+        tokens.save(str(directory / "tokenizer.json"))
+    (directory / "expected.json").write_text(json.dumps(expected) + "\n")
+
+
+def text_model(model, directory, digits):
+    tokens = tokenizer(digits)
+    model = noisy(model)
+    text = "It is a truth of 1813, that a wife must be in want."
+    ids = tokens.encode(text).ids
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0]
+    rows = {str(at): logits[at].tolist() for at in (0, len(ids) // 2, len(ids) - 1)}
+    save(model, directory, {"text": text, "tokens": ids, "logits": rows}, tokens)
+
+
+def picture_model(model, directory, preprocessor):
+    model = noisy(model)
+    config = model.config
+    generator = torch.Generator().manual_seed(9)
+    side, channels = config.image_size, config.num_channels
+    pixels = torch.randint(0, 256, (side, side, channels), generator=generator)
+    mean = torch.tensor(preprocessor["image_mean"])
+    deviation = torch.tensor(preprocessor["image_std"])
+    values = ((pixels / 255 - mean) / deviation).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        logits = model(values).logits[0]
+    save(model, directory, {"pixels": pixels.flatten().tolist(), "logits": logits.tolist()})
+    (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor) + "\n")
+
+
+def main(out):
+    torch.manual_seed(1)
+    shutil.rmtree(out, ignore_errors=True)
+    llama = dict(
+        vocab_size=VOCAB,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-5,
+        rope_theta=5000.0,
+        eos_token_id=0,
+        bos_token_id=0,
+    )
+    text_model(
+        LlamaForCausalLM(LlamaConfig(**llama, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
+        out / "llama",
+        digits=True,
+    )
+    text_model(
+        MistralForCausalLM(MistralConfig(**llama, sliding_window=5, attn_implementation="eager")),
+        out / "mistral",
+        digits=False,
+    )
+    gpt2 = GPT2Config(
+        vocab_size=VOCAB, n_embd=16, n_layer=2, n_head=2, n_positions=48, bos_token_id=0, eos_token_id=0
+    )
+    text_model(GPT2LMHeadModel(gpt2), out / "gpt2", digits=False)
+    vit = ViTConfig(
+        image_size=12,
+        patch_size=4,
+        num_channels=3,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        num_labels=5,
+    )
+    preprocessor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    picture_model(ViTForImageClassification(vit), out / "vit", preprocessor)
+
+
+main(pathlib.Path(sys.argv[1]))
