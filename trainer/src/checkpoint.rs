@@ -49,6 +49,9 @@ pub struct Position {
     /// The task file as the command named it.
     #[serde(default)]
     pub task_path: Option<String>,
+    /// What trains, where it is not `attentive train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// All measurements.
     pub measurements: Vec<Measurement>,
 }

@@ -25,6 +25,7 @@ pub mod prepared;
 pub mod produce;
 pub mod progress;
 pub mod provenance;
+pub mod pytorch;
 pub mod quantize;
 pub mod random;
 pub mod sounds;

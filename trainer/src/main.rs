@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Train a model, or go on where a run was stopped; writes f32 and int8 files at its end
     Train(cli::train::Request),
+    /// Write what PyTorch needs to train a task, on many machines
+    Prepare(cli::prepare::Request),
     /// Turn floats into integers: calibrate, fine-tune, measure, write
     Quantize(cli::quantize::Request),
     /// Measure a model on what its training did not see
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(request) => cli::train::run(request),
+        Command::Prepare(request) => cli::prepare::run(request),
         Command::Quantize(request) => cli::quantize::run(request),
         Command::Eval(request) => cli::eval::run(request),
         Command::Compare(request) => cli::compare::run(request),

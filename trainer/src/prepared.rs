@@ -194,6 +194,20 @@ impl Prepared {
         })
     }
 
+    /// The whole training part once, as it is; texts in windows side by side.
+    ///
+    /// # Errors
+    /// When an example is not what the model reads.
+    pub fn training_batch(&self, task: &Task) -> Result<Batch> {
+        let all = usize::MAX;
+        let batches = match &self.train {
+            Train::Tokens(tokens) => windows(tokens, task.training.seq_len, all),
+            Train::Examples(encoded) => encoded.batches(all)?,
+            Train::Pairs(encoded) => encoded.batches(all),
+        };
+        batches.into_iter().next().context("nothing to train on")
+    }
+
     /// The training part in the order of that seed.
     ///
     /// # Errors

@@ -224,7 +224,10 @@ impl Provenance {
         let picture = data.pictures.as_ref().map(Pictures::record);
         Self {
             name: task.name.clone(),
-            command: format!("attentive train {path}"),
+            command: match &position.command {
+                Some(command) => command.clone(),
+                None => format!("attentive train {path}"),
+            },
             task: path,
             seed: training.seed,
             labels,

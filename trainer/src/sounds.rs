@@ -24,6 +24,10 @@ pub struct Sounds {
     /// How they become patches.
     #[serde(flatten)]
     pub sound: Sound,
+    /// They are played faster or slower, and so higher or lower, by up to this factor above 1: other speakers' voices and
+    /// tempos (Ko et al. 2015).
+    #[serde(default = "same")]
+    pub speed: f32,
     /// Clips are moved by up to so many samples in each direction.
     #[serde(default)]
     pub shift: usize,
@@ -36,6 +40,10 @@ pub struct Sounds {
     /// The logarithmic spectrum is tilted by up to so much from its lowest to its highest band, in [`MelSpec`]'s scale.
     #[serde(default)]
     pub tilt: f32,
+}
+
+fn same() -> f32 {
+    1.0
 }
 
 /// How a clip becomes patches: frames of the logarithm of mel bands, some of them a patch.
@@ -172,8 +180,9 @@ impl Sounds {
         ensure!(
             (0.0..=1.0).contains(&self.noise)
                 && (0.0..=60.0).contains(&self.gain)
-                && (0.0..=4.0).contains(&self.tilt),
-            "noise should lie between 0 and 1, gain between 0 and 60, tilt between 0 and 4"
+                && (0.0..=4.0).contains(&self.tilt)
+                && (1.0..=2.0).contains(&self.speed),
+            "noise should lie between 0 and 1, gain between 0 and 60, tilt between 0 and 4, speed between 1 and 2"
         );
         ensure!(
             self.shift < self.sound.samples && !self.words.is_empty(),
@@ -246,11 +255,18 @@ impl Sounds {
         let clip = to_f32(samples);
         let shift = random.below(2 * self.shift + 1);
         let gain = 10f32.powf(self.gain * (random.unit() as f32 * 2.0 - 1.0) / 20.0);
+        let speed = self.speed.powf(random.unit() as f32 * 2.0 - 1.0);
         let mut varied = vec![0.0; clip.len()];
+        let middle = clip.len() as f32 / 2.0;
         for (index, to) in varied.iter_mut().enumerate() {
-            let from = (index + shift).checked_sub(self.shift);
-            let from = from.and_then(|from| clip.get(from));
-            *to = from.map_or(0.0, |x| x * gain);
+            // Between two samples, linearly.
+            let from = (index as f32 + shift as f32 - self.shift as f32 - middle) * speed + middle;
+            let (before, part) = (from.floor(), from - from.floor());
+            let at = |place: f32| match place >= 0.0 {
+                true => clip.get(place as usize).copied().unwrap_or(0.0),
+                false => 0.0,
+            };
+            *to = (at(before) * (1.0 - part) + at(before + 1.0) * part) * gain;
         }
         let (has_noise, softer) = (random.unit(), 5.0 + 25.0 * random.unit() as f32);
         let redness = random.unit() as f32;

@@ -125,92 +125,16 @@ fn a_finished_run_leaves_files_and_a_curve() {
     assert!(!unfinished, "a temporary file was left");
 }
 
-/// A task of sentences about one of two animals, or of pictures that are light above or below.
-fn labelled(directory: &Path, data: &str, rows: &[String]) -> (std::path::PathBuf, Task) {
-    let file = directory.join("rows");
-    std::fs::write(&file, rows.concat()).expect("rows");
-    let data = data.replace("FILE", &file.display().to_string());
-    let text = format!(
-        r#"
-name = "tiny"
-[data]
-source = "made up"
-licence = "public domain"
-test_share = 0.2
-validation_share = 0.2
-{data}
-dim = 16
-layers = 1
-heads = 2
-hidden_dim = 32
-context_len = 32
-[training]
-seed = 5
-seq_len = 32
-batch = 8
-micro_batch = 4
-steps = 60
-learning_rate = 1e-2
-final_share = 0.1
-warmup_share = 0.1
-weight_decay = 0.1
-dropout = 0.1
-clip = 1.0
-evaluate_every = 20
-patience = 10
-"#
-    );
-    let path = directory.join("tiny.toml");
-    std::fs::write(&path, text).expect("a task");
-    let task = Task::read(&path).expect("a task");
-    (path, task)
-}
-
-fn sentences() -> Vec<String> {
-    let verbs = ["sees", "hears", "likes", "follows", "finds", "calls"];
-    let mut rows = Vec::new();
-    for (index, (who, label)) in [("cat", "cats"), ("dog", "dogs")]
-        .into_iter()
-        .cycle()
-        .take(120)
-        .enumerate()
-    {
-        let verb = verbs[index / 2 % verbs.len()];
-        rows.push(format!(
-            "{label}\tOn day {index} the {who} {verb} somebody.\n"
-        ));
-    }
-    rows
-}
-
-fn pictures() -> Vec<String> {
-    let picture = |index: usize| {
-        let above = index.is_multiple_of(2);
-        let pixel = |at: usize| match (at < 8) == above {
-            true => (9 + (at * 7 + index) % 7).to_string(),
-            false => ((at * 5 + index / 2) % 6).to_string(),
-        };
-        let pixels: Vec<String> = (0..16).map(pixel).collect();
-        let label = if above { "above" } else { "below" };
-        format!("{},{label}\n", pixels.join(","))
-    };
-    (0..84).map(picture).collect()
-}
-
-const SENTENCES: &str = "sentences = 'FILE'\n[model]\nvocab_len = 300\nclasses = 2";
-const PICTURES: &str = "[data.pictures]\nfile = 'FILE'\nheight = 4\nwidth = 4\nlevels = 16\n\
-    patch = 2\nmean = 0.4\ndeviation = 0.3\nshift = 1\n[model]\nclasses = 2";
-
 /// What is learnt is right on examples that no training saw, in every format, through the command's own path; and a run
 /// that was stopped ends like one that was not.
 #[test]
 fn examples_are_told_apart() {
     for (name, data, rows) in [
-        ("sentences", SENTENCES, sentences()),
-        ("pictures", PICTURES, pictures()),
+        ("sentences", common::SENTENCES, common::sentences()),
+        ("pictures", common::PICTURES, common::pictures()),
     ] {
         let directory = common::directory(&format!("labelled-{name}"));
-        let (path, task) = labelled(&directory, data, &rows);
+        let (path, task) = common::labelled(&directory, data, &rows);
         let never = AtomicBool::new(false);
         let out = directory.join("run");
         let ended = train(&task, &options(&path, &out, 2), &never).expect("a run");
@@ -248,11 +172,11 @@ fn finished(directory: &Path, path: &Path, task: &Task) -> Run {
 #[test]
 fn rivals_learn() {
     for (name, data, rows) in [
-        ("sentences", SENTENCES, sentences()),
-        ("pictures", PICTURES, pictures()),
+        ("sentences", common::SENTENCES, common::sentences()),
+        ("pictures", common::PICTURES, common::pictures()),
     ] {
         let directory = common::directory(&format!("rivals-{name}"));
-        let (path, task) = labelled(&directory, data, &rows);
+        let (path, task) = common::labelled(&directory, data, &rows);
         let never = AtomicBool::new(false);
         let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");
         assert_eq!(table.rows.len(), 7, "{table:?}");
@@ -277,7 +201,7 @@ fn rivals_learn() {
 #[test]
 fn rivals_that_write_learn() {
     let directory = common::directory("rivals-pairs");
-    let (path, mut task) = labelled(&directory, PAIRS, &translated());
+    let (path, mut task) = common::labelled(&directory, common::PAIRS, &common::translated());
     task.training.steps = Some(300);
     let never = AtomicBool::new(false);
     let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");
@@ -301,34 +225,12 @@ fn rivals_that_write_learn() {
     }
 }
 
-/// Sentences of a language of twelve words, and their translations, in which the verb stands last.
-fn translated() -> Vec<String> {
-    let whos = [("the cat", "mi"), ("the dog", "wa"), ("a bird", "ti")];
-    let verbs = [("sees", "lok"), ("hears", "rin"), ("likes", "sel")];
-    let whoms = [("the moon", "lu"), ("the sun", "so"), ("a star", "ke")];
-    let mut rows = Vec::new();
-    for number in 0..6 {
-        for (who, who_is) in whos {
-            for (verb, verb_is) in verbs {
-                for (whom, whom_is) in whoms {
-                    rows.push(format!(
-                        "{number}: {who} {verb} {whom}\t{number}: {whom_is} {who_is} {verb_is}\n"
-                    ));
-                }
-            }
-        }
-    }
-    rows
-}
-
-const PAIRS: &str = "[data.pairs]\nfiles = ['FILE']\n[model]\nvocab_len = 300\nsource_layers = 1";
-
 /// What is learnt translates what no training saw, in every format; and a run that was stopped ends like one that was
 /// not.
 #[test]
 fn translating_is_learnt() {
     let directory = common::directory("pairs");
-    let (path, mut task) = labelled(&directory, PAIRS, &translated());
+    let (path, mut task) = common::labelled(&directory, common::PAIRS, &common::translated());
     task.training.steps = Some(400);
     let never = AtomicBool::new(false);
     let out = directory.join("run");
@@ -365,6 +267,14 @@ fn translating_is_learnt() {
                 assert_eq!(made.text, "2: ke wa rin", "{beams} beams");
             }
             assert!(!made.is_cut);
+            let mut short = options.with_prefill_len(4);
+            short.context_len = 4;
+            let mut memory = package::session_memory(&model, &short).expect("memory");
+            let memory = Block::bytes_mut(&mut memory);
+            let little = Session::new(&model, &short, memory, Backend::detect());
+            let mut little = little.expect("a session");
+            let cut = translate(&mut little, "2: the dog hears a star", search);
+            assert!(cut.expect("a beginning").is_cut);
             let long = "a star ".repeat(40);
             assert!(translate(&mut session, &long, search).is_err(), "too long");
             assert!(translate(&mut session, "", search).is_err(), "empty");
@@ -381,14 +291,14 @@ fn rows_that_are_no_pairs_are_refused() {
         (["a cat\tmi\n", "a dog\twa\twa\n"], "line 2"),
     ] {
         let rows = rows.map(str::to_owned);
-        let (_, task) = labelled(&directory, PAIRS, &rows);
+        let (_, task) = common::labelled(&directory, common::PAIRS, &rows);
         let error = Corpus::load(&task).err().expect("refused").to_string();
         assert!(error.contains(words), "{error}");
     }
     let text = std::fs::read_to_string(directory.join("tiny.toml")).expect("a task");
     let text = text.replace("source_layers = 1", "classes = 3");
     assert!(Task::parse(&text).is_err());
-    let (_, task) = labelled(&directory, PAIRS, &translated());
+    let (_, task) = common::labelled(&directory, common::PAIRS, &common::translated());
     let Corpus::Pairs(pairs) = Corpus::load(&task).expect("pairs") else {
         panic!("pairs");
     };
@@ -403,7 +313,7 @@ fn rows_that_are_no_pairs_are_refused() {
 fn rows_that_are_no_examples_are_refused() {
     let directory = common::directory("rows");
     let refused = |data: &str, rows: &[String], words: &str| {
-        let (_, task) = labelled(&directory, data, rows);
+        let (_, task) = common::labelled(&directory, data, rows);
         let error = Examples::load(&task).expect_err("refused").to_string();
         assert!(error.contains(words), "{error}");
     };
@@ -413,18 +323,106 @@ fn rows_that_are_no_examples_are_refused() {
             .map(|line| format!("{line}\n"))
             .collect::<Vec<_>>()
     };
-    refused(SENTENCES, &lines(&["cats\ta cat", "a dog"]), "line 2");
-    refused(SENTENCES, &lines(&["cats\ta cat", "dogs\t "]), "line 2");
-    refused(SENTENCES, &lines(&["cats\ta cat"]), "holds 1 classes");
-    refused(PICTURES, &lines(&["1,2,above"]), "16 numbers from 0 to 16");
-    let mut white = pictures();
+    refused(
+        common::SENTENCES,
+        &lines(&["cats\ta cat", "a dog"]),
+        "line 2",
+    );
+    refused(
+        common::SENTENCES,
+        &lines(&["cats\ta cat", "dogs\t "]),
+        "line 2",
+    );
+    refused(
+        common::SENTENCES,
+        &lines(&["cats\ta cat"]),
+        "holds 1 classes",
+    );
+    refused(
+        common::PICTURES,
+        &lines(&["1,2,above"]),
+        "16 numbers from 0 to 16",
+    );
+    let mut white = common::pictures();
     white[3] = white[3].replacen("1", "117", 1);
-    refused(PICTURES, &white, "line 4");
-    let (_, task) = labelled(&directory, SENTENCES, &sentences());
+    refused(common::PICTURES, &white, "line 4");
+    let (_, task) = common::labelled(&directory, common::SENTENCES, &common::sentences());
     let parts = Examples::load(&task).expect("examples");
     let all = [&parts.train, &parts.validation, &parts.test].map(Vec::len);
     assert_eq!(all, [72, 24, 24]);
     for other in parts.train.iter().chain(&parts.validation) {
         assert!(!parts.test.contains(other), "held out");
     }
+}
+
+/// Tones that rise and tones that fall, by speakers of other pitches, as a directory of clips.
+fn tones(directory: &Path) -> String {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    for word in ["rise", "fall", "hum", "_silence_"] {
+        std::fs::create_dir_all(directory.join(word)).expect("a directory");
+        for speaker in 0..20 {
+            for take in 0..2 {
+                let path = directory.join(word).join(format!("s{speaker}_{take}.wav"));
+                let mut file = hound::WavWriter::create(path, spec).expect("a clip");
+                let mut phase = 0.0f32;
+                for at in 0..1500 {
+                    let place = at as f32 / 1500.0;
+                    let bend = match word {
+                        "rise" => place,
+                        "fall" => 1.0 - place,
+                        _ => 0.5,
+                    };
+                    let pitch = (300.0 + 10.0 * speaker as f32) * (1.0 + 3.0 * bend);
+                    phase += pitch * std::f32::consts::TAU / 16_000.0;
+                    let loud = if word == "_silence_" { 30.0 } else { 9000.0 };
+                    let sample = phase.sin() * loud + (take * at % 7) as f32;
+                    file.write_sample(sample as i16).expect("a sample");
+                }
+                file.finalize().expect("a clip");
+            }
+        }
+    }
+    format!(
+        "[data.sounds]\ndirectory = '{}'\nwords = ['rise', 'fall']\nsamples = 1600\nwindow = 400\nhop = 160\n\
+         bins = 12\nframes = 2\nmean = -0.2\ndeviation = 0.6\nshift = 100\ngain = 6.0\nnoise = 0.5\ntilt = 0.2\n\
+         speed = 1.1\n[model]\nclasses = 4",
+        directory.display()
+    )
+}
+
+/// Speakers that the training does not hear are understood; other words and silence are classes of their own.
+#[test]
+fn sounds_are_told_apart() {
+    let directory = common::directory("sounds");
+    let data = tones(&directory.join("clips"));
+    let (path, mut task) = common::labelled(&directory, &data, &[]);
+    task.training.steps = Some(150);
+    let parts = Examples::load(&task).expect("clips");
+    assert_eq!(parts.labels, ["_other_", "_silence_", "fall", "rise"]);
+    let all = [&parts.train, &parts.validation, &parts.test].map(Vec::len);
+    assert_eq!(all, [96, 32, 32]);
+    let run = finished(&directory, &path, &task);
+    let weights = run.state.params.clone();
+    let again = often_stopped(&task, &options(&path, &directory.join("again"), 1));
+    assert!(again.state.params == weights);
+    finish(run).expect("files");
+    let file = package::open(&directory.join("run/tiny-int8.attn")).expect("a file");
+    let model = Model::parse(&file).expect("a model");
+    let record = Provenance::parse(model.provenance()).expect("a record");
+    assert_eq!(record.sound.map(|sound| sound.patches()), Some(4));
+    let Some(Test::Classes(test)) = record.test else {
+        panic!("no test");
+    };
+    assert!(test.accuracy >= 0.9, "{test:?}");
+    let mut wrong = task.clone();
+    if let Some(sounds) = &mut wrong.data.sounds {
+        sounds.directory = directory.join("run");
+    }
+    let error = Examples::load(&wrong).expect_err("no clips").to_string();
+    assert!(error.contains("attentive speak"), "{error}");
 }

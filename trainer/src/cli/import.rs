@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use attentive::Block;
 use attentive_trainer::import::{Imported, directory, import};
 use attentive_trainer::package::Formats;
-use attentive_trainer::{mapped, package};
+use attentive_trainer::produce::finish;
+use attentive_trainer::{mapped, package, pytorch};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 pub(crate) struct Request {
     /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
     /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2 or vit, or its model.safetensors; or
-    /// a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper
+    /// a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or a directory that prepare
+    /// made and PyTorch trained
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]
     #[arg(short, long)]
@@ -55,6 +57,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             _ => input,
         };
         let formats = formats.unwrap_or(Formats::F32);
+        if pytorch::is_here(dir) {
+            ensure!(
+                request.out.is_none() && request.format.is_none(),
+                "the directory is a run's: its files are written into it, in every format; leave out --out and --format"
+            );
+            finish(pytorch::adopt(dir)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let imported = directory(dir, &source, &command, formats);
         let file = imported.with_context(|| input.display().to_string())?;
         package::write(&file, &out)?;

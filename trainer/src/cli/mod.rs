@@ -10,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod prepare;
 pub(crate) mod quantize;
 mod reader;
 pub(crate) mod speak;

@@ -93,7 +93,7 @@ fn written(session: &mut Session<'_>, search: Search) -> Result<Translation> {
     } else {
         let mut sampler = Sampler::new(SamplerOptions::GREEDY);
         loop {
-            if session.position() >= session.context_len() {
+            if session.tokens().len() >= session.context_len() {
                 is_cut = true;
                 break;
             }
