@@ -144,9 +144,9 @@ fn serialized(batch: &Batch, config: &Config) -> Result<Vec<u8>> {
     }
     let elements = config.reading().map_or(0, |reading| reading.patch);
     let patches: Vec<u8> = batch.patches.iter().flat_map(|x| x.to_le_bytes()).collect();
-    if elements > 0 {
-        let shape = vec![batch.patches.len() / elements, elements];
-        views.push(("patches", TensorView::new(Dtype::F32, shape, &patches)?));
+    if let Some(count) = batch.patches.len().checked_div(elements) {
+        let view = TensorView::new(Dtype::F32, vec![count, elements], &patches)?;
+        views.push(("patches", view));
     }
     Ok(safetensors::serialize(views, None)?)
 }
