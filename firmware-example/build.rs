@@ -5,8 +5,15 @@ use std::{env, path::PathBuf};
 /// The weights that are shipped.
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
 
-/// Those of the binaries that classify.
-const CLASSIFIERS: [&str; 1] = ["models/digits-int8.attn"];
+/// Those of the other binaries.
+const OTHERS: [&str; 6] = [
+    "models/digits-int8.attn",
+    "models/fashion-int8.attn",
+    "models/keywords-int8.attn",
+    "models/languages-int8.attn",
+    "models/stories-int8.attn",
+    "models/translation-int8.attn",
+];
 
 fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -25,8 +32,8 @@ fn main() {
         ),
     }
 
-    for classifier in CLASSIFIERS {
-        println!("cargo::rerun-if-changed=../{classifier}");
+    for other in OTHERS {
+        println!("cargo::rerun-if-changed=../{other}");
     }
 
     println!("cargo::rerun-if-changed=memory.x");

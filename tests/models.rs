@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use attentive::frontend::PatchSpec;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
-use attentive::{
-    Block, Encoder, EncoderOptions, Model, Sampler, SamplerOptions, Session, SessionOptions,
-};
+use attentive::{Block, Encoder, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use tasks::{Classifies, Translation, label};
+
+/// What the firmware asks its models.
+#[allow(unreachable_pub, reason = "public in the firmware")]
+#[path = "../firmware-example/src/tasks/mod.rs"]
+mod tasks;
 
 /// Every `models/*.attn`.
 fn shipped() -> Vec<(PathBuf, Vec<Block>)> {
@@ -55,7 +58,7 @@ fn shipped_files_are_sound_and_say_where_they_come_from() {
 fn shipped_files_write_english() {
     for (path, blocks) in shipped() {
         let model = Model::parse(Block::bytes(&blocks)).expect("a model");
-        if model.config().reading().is_some() {
+        if model.config().reading().is_some() || model.config().source().is_some() {
             continue;
         }
         let options = SessionOptions::new(128);
@@ -93,11 +96,13 @@ fn shipped_files_write_english() {
     }
 }
 
+/// Every one near both ends, where the tables are and the last tensor, and every 97th between.
 #[test]
-fn every_truncation_of_a_shipped_file_is_refused() {
+fn truncations_of_a_shipped_file_are_refused() {
     for (path, blocks) in shipped() {
         let file = Block::bytes(&blocks);
-        for len in 0..file.len() {
+        let near = |len: &usize| *len < 1 << 16 || file.len() - len < 1 << 12;
+        for len in (0..file.len()).filter(|len| near(len) || len.is_multiple_of(97)) {
             assert!(
                 Model::parse(&file[..len]).is_err(),
                 "{}: {len}",
@@ -127,64 +132,80 @@ fn every_changed_byte_of_header_and_tables_is_noticed() {
     }
 }
 
+fn one(name: &str) -> Vec<Block> {
+    let file = |(path, file): (PathBuf, _)| path.ends_with(name).then_some(file);
+    let found = shipped().into_iter().find_map(file);
+    found.unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// FNV-1a over the bits, as the firmware has it.
+fn add(hash: &mut u64, logits: &[f32]) {
+    for byte in logits.iter().flat_map(|x| x.to_bits().to_le_bytes()) {
+        *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
 /// What a Cortex-M4 said under QEMU, to the bit.
-#[test]
-fn digits_are_those_of_the_firmware() {
-    let mut blocks = Vec::new();
-    for (path, file) in shipped() {
-        if path.ends_with("digits-int8.attn") {
-            blocks = file;
-        }
-    }
-    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
-    let spec = PatchSpec {
-        height: 8,
-        width: 8,
-        channels: 1,
-        patch: 2,
-        mean: [0.3; 4],
-        deviation: [0.38; 4],
-    };
-    let options = EncoderOptions::new(spec.patches() + 1);
-    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
-    let memory = Block::bytes_mut(&mut memory);
-    let mut encoder = Encoder::new(&model, &options, memory, Backend::SCALAR).expect("an encoder");
-    let rows = std::fs::read_to_string("data/digits.csv").expect("digits");
-    let rows: Vec<&str> = rows.lines().collect();
-    let mut said = Vec::new();
-    // FNV-1a over the bits, as the firmware has it.
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for row in &rows[rows.len() - 12..] {
-        let values: Vec<u32> = row
-            .split(',')
-            .map(|x| x.parse().expect("a number"))
-            .collect();
-        let (digit, levels) = values.split_last().expect("a row");
-        let pixels: Vec<u8> = levels
-            .iter()
-            .map(|level| (level * 255 / 16) as u8)
-            .collect();
-        let mut patches = vec![0.0; pixels.len()];
-        spec.cut(&pixels, &mut patches).expect("patches");
-        encoder.run_patches(&patches).expect("a run");
-        let classes = encoder.classes().expect("classes");
-        for byte in classes.iter().flat_map(|x| x.to_bits().to_le_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        let highest = |best: usize, at: usize| {
-            if classes[at] > classes[best] {
-                at
-            } else {
-                best
-            }
-        };
-        said.push(format!(
-            "digit {digit}: {}",
-            (0..classes.len()).fold(0, highest)
-        ));
-    }
+fn assert_said(binary: &str, mut said: Vec<String>, hash: u64) {
     said.push(format!("logits: {hash:016x}"));
-    let firmware = std::fs::read_to_string("firmware-example/src/bin/digits.out").expect("output");
+    let path = format!("firmware-example/src/bin/{binary}.out");
+    let firmware = std::fs::read_to_string(path).expect("output");
     let firmware: Vec<&str> = firmware.lines().take(said.len()).collect();
     assert_eq!(firmware, said);
+}
+
+/// The same answers on this PC; `most` of them may be wrong.
+fn assert_answers<T: Classifies>(binary: &str, most: usize) {
+    let blocks = one(&format!("{binary}-int8.attn"));
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let labels = format!("labels = {:?}", T::LABELS);
+    assert!(model.provenance().contains(&labels), "{binary}: {labels}");
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&T::OPTIONS))];
+    let memory = Block::bytes_mut(&mut memory);
+    let encoder = Encoder::new(&model, &T::OPTIONS, memory, Backend::SCALAR);
+    let mut encoder = encoder.expect("an encoder");
+    let mut said = Vec::new();
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut wrong = 0;
+    for index in 0..T::COUNT {
+        T::run(index, &mut encoder).expect("a run");
+        let classes = encoder.classes().expect("classes");
+        add(&mut hash, classes);
+        let (wanted, found) = (T::wanted(index), label::<T>(classes));
+        wrong += usize::from(wanted != found);
+        said.push(format!("{} [{wanted}]: {found}", T::name(index)));
+    }
+    assert!(wrong <= most, "{binary}: {said:?}");
+    assert_said(binary, said, hash);
+}
+
+#[test]
+fn answers_are_those_of_the_firmware() {
+    assert_answers::<tasks::Digits>("digits", 0);
+    assert_answers::<tasks::Fashion>("fashion", 2);
+    assert_answers::<tasks::Keywords>("keywords", 0);
+    assert_answers::<tasks::Languages>("languages", 1);
+    assert_answers::<tasks::Stories>("stories", 0);
+}
+
+#[test]
+fn translations_are_those_of_the_firmware() {
+    let blocks = one("translation-int8.attn");
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let options = Translation::OPTIONS;
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(&model, &options, memory, Backend::SCALAR).expect("a session");
+    let mut said = Vec::new();
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
+        let mut text = Vec::new();
+        let each = |piece: &[u8], logits: &[f32]| {
+            text.extend_from_slice(piece);
+            add(&mut hash, logits);
+        };
+        Translation::run(index, &mut session, each).expect("a translation");
+        said.push(format!("{sentence} {}", String::from_utf8_lossy(&text)));
+    }
+    assert_said("translation", said, hash);
 }

@@ -1,13 +1,16 @@
 //! A language model in a firmware: the weights in flash, the session in one static arena, no allocator.
 //!
 //! [`MODEL`], [`Fitted`] and [`ARENA`] are all that a firmware of your own has to have; `src/bin/generate.rs` shows
-//! their use. The rest is about the host that asks (`command_line`) and about what a run costs (`measure`).
+//! their use. The rest is about the host that asks (`command_line`), about what a run costs (`measure`), and about the
+//! other small models, a binary for each ([`tasks`], [`classifier`]).
 #![no_std]
 
+pub mod classifier;
 pub mod command_line;
 mod failure;
 pub mod measure;
 pub mod request;
+pub mod tasks;
 
 pub use failure::{Failure, panicked};
 
@@ -24,6 +27,4 @@ impl Fit for Fitted {
 }
 
 /// The session's memory: key-value cache and scratch, to the byte.
-// SAFETY: nothing else is called so. The name stays as it is because `cargo xtask size` looks for it.
-#[unsafe(no_mangle)]
 pub static ARENA: Arena<{ MODEL.session_bytes(&request::SESSION) }> = Arena::new();

@@ -49,7 +49,7 @@ enum Command {
     /// Run a firmware binary under QEMU and show what it logs
     Qemu {
         /// Which one
-        #[arg(default_value = "generate", value_parser = PossibleValuesParser::new(firmware::ALL))]
+        #[arg(default_value = "generate", value_parser = PossibleValuesParser::new(firmware::BINARIES))]
         binary: String,
         /// The weights in flash: int8, int4 or a path
         #[arg(long, default_value = "int8")]

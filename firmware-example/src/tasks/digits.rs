@@ -1,7 +1,53 @@
-//! Handwritten digits: the last twelve of `data/digits.csv`, and what each of them is.
+//! Handwritten digits: the last twelve of `data/digits.csv`.
+
+use attentive::frontend::PatchSpec;
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+
+use super::Classifies;
+
+/// As `trainer/tasks/digits.toml` has it.
+const PICTURE: PatchSpec = PatchSpec {
+    height: 8,
+    width: 8,
+    channels: 1,
+    patch: 2,
+    mean: [0.3; 4],
+    deviation: [0.38; 4],
+};
+
+/// Which digit a picture of 8 by 8 pixels is.
+pub struct Digits;
+
+impl Classifies for Digits {
+    /// The patches and the model's one token.
+    const OPTIONS: EncoderOptions = EncoderOptions::new(PICTURE.patches() + 1);
+    const LABELS: &'static [&'static str] = &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    const COUNT: usize = DIGITS.len();
+
+    fn name(_: usize) -> &'static str {
+        "digit"
+    }
+
+    fn wanted(index: usize) -> &'static str {
+        Self::LABELS[DIGITS[index].1]
+    }
+
+    fn run<F: Fit>(
+        index: usize,
+        encoder: &mut Encoder<'_, Sequential, F>,
+    ) -> Result<(), SessionError> {
+        let pixels = DIGITS[index]
+            .0
+            .map(|level| (u32::from(level) * 255 / 16) as u8);
+        let mut patches = [0.0; PICTURE.patches() * PICTURE.patch_len()];
+        // The sizes are those of the specification.
+        let _ = PICTURE.cut(&pixels, &mut patches);
+        encoder.run_patches(&patches)
+    }
+}
 
 /// Pixels, row by row, 0 to 16; and the digit.
-pub(crate) const DIGITS: [([u8; 64], usize); 12] = [
+const DIGITS: [([u8; 64], usize); 12] = [
     (
         [
             0, 1, 10, 16, 15, 2, 0, 0, 0, 1, 12, 13, 16, 4, 0, 0, 0, 0, 0, 0, 16, 8, 0, 0, 0, 0, 7,

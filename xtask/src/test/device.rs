@@ -30,7 +30,7 @@ pub(super) fn no_panic() -> Result<Outcome> {
 
 /// No symbol of an allocator, in any of the binaries.
 pub(super) fn no_allocator() -> Result<Outcome> {
-    for binary in firmware::ALL {
+    for binary in firmware::BINARIES {
         let symbols = size::symbols(&firmware::build(binary, &firmware::default_model())?)?;
         ensure!(symbols.len() > 10, "{binary} has no symbols to look at");
         for needle in [
@@ -52,25 +52,9 @@ pub(super) fn no_allocator() -> Result<Outcome> {
     Ok(Outcome::Held(String::new()))
 }
 
-/// The default request's output equals the file beside the binary.
-pub(super) fn generate() -> Result<Outcome> {
-    expected("generate")
-}
-
-/// The core's own checks, on the device.
-pub(super) fn selftest() -> Result<Outcome> {
-    expected("selftest")
-}
-
-/// An encoder of patches: the classes and the bits of the logits are those of the file, which `tests/models.rs` compares
-/// with the PC's.
-pub(super) fn digits() -> Result<Outcome> {
-    expected("digits")
-}
-
 /// Writes the expected outputs anew, from what the firmware says now.
 pub(crate) fn bless() -> Result<()> {
-    for binary in ["generate", "selftest", "digits"] {
+    for binary in firmware::expected() {
         let run = run_successfully(binary)?;
         let path = out_file(binary);
         fs::write(&path, run.lines.join("\n") + "\n")
@@ -98,7 +82,9 @@ fn out_file(binary: &str) -> PathBuf {
     path.with_extension("out")
 }
 
-fn expected(binary: &str) -> Result<Outcome> {
+/// What the binary says, the bits of its logits among it, equals the file beside it, and its answers those of the PC,
+/// which `tests/models.rs` compares with that file.
+pub(super) fn expected(binary: &str) -> Result<Outcome> {
     let run = run_successfully(binary)?;
     let path = out_file(binary);
     let said = run.lines.join("\n");

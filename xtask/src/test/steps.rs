@@ -67,9 +67,10 @@ fn on_this_pc(suite: &mut Suite) {
 fn on_the_device(suite: &mut Suite) {
     suite.step("firmware links without a panic path", device::no_panic);
     suite.step("firmware contains no allocator", device::no_allocator);
-    suite.step("firmware under QEMU: generate", device::generate);
-    suite.step("firmware under QEMU: selftest", device::selftest);
-    suite.step("firmware under QEMU: digits", device::digits);
+    for binary in firmware::expected() {
+        let name = format!("firmware under QEMU: {binary}");
+        suite.step(&name, || device::expected(binary));
+    }
     suite.step("firmware refuses bad requests", device::bad_requests);
     suite.step("firmware's tokens are the PC's", device::same_tokens);
     suite.step(

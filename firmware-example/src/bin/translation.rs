@@ -1,0 +1,81 @@
+//! Translates sentences: an encoder–decoder, its weights in flash, its memory in one static arena, and what that costs.
+#![no_std]
+#![no_main]
+
+use attentive::kernels::Backend;
+use attentive::{Arena, Fit, Model, Needs, Sequential, Session, include_weights};
+use cortex_m_rt::entry;
+use defmt_semihosting as _;
+use firmware_example::Failure;
+use firmware_example::measure::{self, Instructions};
+use firmware_example::request::LogitsHash;
+use firmware_example::tasks::Translation;
+use semihosting::process;
+
+static MODEL: Model<'static> = include_weights!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../models/translation-int8.attn"
+));
+
+static ARENA: Arena<{ MODEL.session_bytes(&Translation::OPTIONS) }> = Arena::new();
+
+struct Fitted;
+
+impl Fit for Fitted {
+    const NEEDS: Needs = MODEL.needs(&Translation::OPTIONS);
+}
+
+/// Bytes of a translation that are printed.
+const TEXT: usize = 256;
+
+#[entry]
+fn main() -> ! {
+    match translate() {
+        Ok(()) => process::exit(0),
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn translate() -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let memory = ARENA.take()?;
+    let session_bytes = memory.len();
+    let (options, backend) = (&Translation::OPTIONS, Backend::BASELINE);
+    let mut session = Session::<Sequential, Fitted>::fitted(&MODEL, options, memory, backend)?;
+    let mut logits = LogitsHash::EMPTY;
+    let mut instructions = 0;
+    let mut tokens = 0u32;
+    for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
+        let mut text = [0; TEXT];
+        let mut len = 0;
+        let each = |piece: &[u8], row: &[f32]| {
+            logits.add(row);
+            tokens += 1;
+            for (to, byte) in text.iter_mut().skip(len).zip(piece) {
+                *to = *byte;
+                len += 1;
+            }
+        };
+        let (run, spent) = clock.of(|| Translation::run(index, &mut session, each));
+        run?;
+        instructions += spent;
+        // A text that is longer may end inside a letter.
+        let text = core::str::from_utf8(&text[..len]).unwrap_or("(a text that is no UTF-8)");
+        defmt::println!("{=str} {=str}", *sentence, text);
+    }
+    defmt::println!("logits: {=u64:016x}", logits.0);
+    defmt::println!("tokens = {=u32}", tokens);
+    let per_token = instructions / u64::from(tokens.max(1));
+    defmt::println!("instructions_per_token = {=u64}", per_token);
+    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
+    defmt::println!("weights_bytes = {=usize}", MODEL.bytes().len());
+    defmt::println!("session_bytes = {=usize}", session_bytes);
+    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
+    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    Ok(())
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    firmware_example::panicked(info)
+}

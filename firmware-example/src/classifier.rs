@@ -1,0 +1,86 @@
+//! A firmware that asks a classifier everything in its [task](crate::tasks), and says what that cost.
+
+use attentive::{Encoder, Fit, Sequential, SessionError};
+
+use crate::Failure;
+use crate::measure::{self, Instructions};
+use crate::request::LogitsHash;
+use crate::tasks::{Classifies, label};
+
+/// Asks everything and prints answers, logits and costs.
+///
+/// # Errors
+/// What the encoder refuses.
+pub fn ask<T: Classifies, F: Fit>(
+    encoder: &mut Encoder<'_, Sequential, F>,
+    encoder_bytes: usize,
+) -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let mut logits = LogitsHash::EMPTY;
+    let mut right = 0;
+    let mut instructions = 0;
+    for index in 0..T::COUNT {
+        let (run, spent) = clock.of(|| -> Result<(), SessionError> { T::run(index, encoder) });
+        run?;
+        instructions += spent;
+        let classes = encoder.classes()?;
+        logits.add(classes);
+        let (wanted, found) = (T::wanted(index), label::<T>(classes));
+        right += u32::from(found == wanted);
+        defmt::println!("{=str} [{=str}]: {=str}", T::name(index), wanted, found);
+    }
+    defmt::println!("logits: {=u64:016x}", logits.0);
+    defmt::println!("right = {=u32}", right);
+    let each = instructions / T::COUNT as u64;
+    defmt::println!("instructions_each = {=u64}", each);
+    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
+    defmt::println!("weights_bytes = {=usize}", encoder.model().bytes().len());
+    defmt::println!("encoder_bytes = {=usize}", encoder_bytes);
+    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
+    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    Ok(())
+}
+
+/// The whole of such a firmware: weights of `models/$file` in flash, the encoder in one static arena.
+#[macro_export]
+macro_rules! classifier {
+    ($file:literal, $task:ty) => {
+        static MODEL: attentive::Model<'static> =
+            attentive::include_weights!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file));
+
+        const OPTIONS: attentive::EncoderOptions = <$task as $crate::tasks::Classifies>::OPTIONS;
+
+        static ARENA: attentive::Arena<{ MODEL.encoder_bytes(&OPTIONS) }> = attentive::Arena::new();
+
+        struct Fitted;
+
+        impl attentive::Fit for Fitted {
+            const NEEDS: attentive::Needs = MODEL.encoder_needs(&OPTIONS);
+        }
+
+        fn run() -> Result<(), $crate::Failure> {
+            let memory = ARENA.take()?;
+            let bytes = memory.len();
+            let mut encoder = attentive::Encoder::<attentive::Sequential, Fitted>::fitted(
+                &MODEL,
+                &OPTIONS,
+                memory,
+                attentive::kernels::Backend::BASELINE,
+            )?;
+            $crate::classifier::ask::<$task, Fitted>(&mut encoder, bytes)
+        }
+
+        #[cortex_m_rt::entry]
+        fn main() -> ! {
+            match run() {
+                Ok(()) => semihosting::process::exit(0),
+                Err(failure) => failure.exit(),
+            }
+        }
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::panicked(info)
+        }
+    };
+}
