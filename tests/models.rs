@@ -116,10 +116,13 @@ fn truncations_of_a_shipped_file_are_refused() {
 fn every_changed_byte_of_header_and_tables_is_noticed() {
     for (path, blocks) in shipped() {
         let mut file = Block::bytes(&blocks).to_vec();
+        let is_small = file.len() < 100_000;
         let tables_end = 128 + 32 * Model::parse(&file).expect("sound").config().tensors_len();
         for at in 0..tables_end {
             let original = file[at];
-            for change in 1..=255 {
+            // All of them in the smallest file, every bit in the others.
+            let changes = (1..=255u8).filter(|change| is_small || change.is_power_of_two());
+            for change in changes {
                 file[at] = original ^ change;
                 assert!(
                     Model::parse(&file).is_err(),
