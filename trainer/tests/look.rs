@@ -9,8 +9,9 @@ use attentive::{
     Architecture, Attends, Attention, Biases, Block, Config, Ffn, Input, Model, Norm, NormPlace,
     Position, Session, SessionOptions, Source, TensorKind,
 };
+use attentive_trainer::frontend::Frontend;
 use attentive_trainer::look::svg::{self, Choice};
-use attentive_trainer::look::{Maps, Texts, collect, page};
+use attentive_trainer::look::{Maps, Texts, collect, page, patches};
 use base64::Engine;
 use serde_json::Value;
 use std::process::Command;
@@ -392,4 +393,79 @@ fn the_command_draws_or_says_why_not() {
         );
     }
     assert_eq!(size("b.svg") + size("b.html"), 0);
+}
+
+/// A picture's and a clip's attention: every patch over what it shows, as much as the core's rows say.
+#[test]
+fn patches_lie_over_what_they_show() {
+    for (model, kind, file, [layers, heads, columns, rows]) in [
+        ("fashion", "picture", "fashion-boot.pgm", [4, 4, 7, 7]),
+        ("keywords", "sound", "keyword-seven.wav", [4, 4, 49, 1]),
+    ] {
+        let path = common::root().join(format!("models/{model}-int8.attn"));
+        let bytes = std::fs::read(&path).expect("a model");
+        let blocks = aligned(&bytes);
+        let parsed = Model::parse(&Block::bytes(&blocks)[..bytes.len()]).expect("a model");
+        let frontend = Frontend::recorded(&parsed).expect("a record");
+        let input = common::root().join("firmware-example/inputs").join(file);
+        let thing = frontend.read(&input).expect("an input");
+        let maps = patches(&parsed, &frontend, &thing, Backend::detect()).expect("maps");
+        let maps = &maps[0];
+        let board = maps.board.as_ref().expect("a board");
+        assert_eq!(
+            [maps.layers, maps.heads, board.columns, board.rows],
+            [layers, heads, columns, rows]
+        );
+        let weights = maps.on_board(layers - 1, heads - 1);
+        assert_eq!(weights.len(), columns * rows);
+        let class: f32 = (0..maps.queries.len())
+            .map(|query| maps.row(layers - 1, heads - 1, query)[0])
+            .sum();
+        let all = weights.iter().sum::<f32>() + class / maps.queries.len() as f32;
+        assert!((all - 1.0).abs() < 1e-4, "{all}");
+        let png = image_of(&board.png);
+        assert_eq!(
+            png,
+            if kind == "picture" {
+                (28, 28)
+            } else {
+                (98, 40)
+            },
+            "{kind}"
+        );
+        let drawn = svg::draw(maps, Choice::default()).expect("a drawing");
+        let count = drawn.matches("<rect class=\"hot\"").count();
+        assert_eq!(count, layers * heads * columns * rows);
+        assert_eq!(
+            drawn.matches("<use href=\"#picture\"/>").count(),
+            layers * heads
+        );
+        let data = data(&page::draw(std::slice::from_ref(maps), model));
+        assert_eq!(data["maps"][0]["board"]["columns"], columns);
+        assert_eq!(data["maps"][0]["title"], format!("{kind} to itself"));
+        let other = if kind == "picture" {
+            "--sound"
+        } else {
+            "--picture"
+        };
+        for args in [["--text", "a text"], [other, file]] {
+            let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+                .arg("attention")
+                .arg(&path)
+                .args(args)
+                .args(["--svg", "never.svg"])
+                .output()
+                .expect("it starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(&format!("--{kind}")), "{said}");
+        }
+    }
+}
+
+/// Columns and rows of a PNG, by its header.
+fn image_of(png: &[u8]) -> (u32, u32) {
+    assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");
+    let number = |at: usize| u32::from_be_bytes([png[at], png[at + 1], png[at + 2], png[at + 3]]);
+    (number(16), number(20))
 }

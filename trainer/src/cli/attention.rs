@@ -1,8 +1,9 @@
 //! `attentive attention`.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::Model;
 use attentive_trainer::files::write_atomically;
+use attentive_trainer::frontend::Frontend;
 use attentive_trainer::look::svg::{self, Choice};
 use attentive_trainer::look::{self, Texts, page};
 use attentive_trainer::package;
@@ -24,6 +25,12 @@ pub(crate) struct Request {
     /// The text that an encoder–decoder reads
     #[arg(long)]
     source: Option<String>,
+    /// The picture that a model of pictures reads
+    #[arg(long, conflicts_with_all = ["text", "second", "source"])]
+    picture: Option<PathBuf>,
+    /// The WAV file that a model of sounds reads
+    #[arg(long, conflicts_with_all = ["text", "second", "source", "picture"])]
+    sound: Option<PathBuf>,
     /// Draw this layer alone, counted from 0; the SVG only
     #[arg(long)]
     layer: Option<usize>,
@@ -59,11 +66,32 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         }
         _ => {}
     }
-    let texts = Texts {
-        text: request.text.as_deref(),
-        other: request.second.as_deref().or(request.source.as_deref()),
+    let of_patches = model
+        .config()
+        .reading()
+        .is_some_and(|reading| reading.patch > 0);
+    let thing = request.picture.as_ref().or(request.sound.as_ref());
+    let all = match (of_patches, thing) {
+        (false, None) => {
+            let texts = Texts {
+                text: request.text.as_deref(),
+                other: request.second.as_deref().or(request.source.as_deref()),
+            };
+            look::collect(&model, &texts, backend)?
+        }
+        (false, Some(_)) => bail!("this model reads texts: give --text, and no picture or sound"),
+        (true, thing) => {
+            let frontend = Frontend::recorded(&model);
+            let frontend =
+                frontend.context("the model's record does not say how patches are cut")?;
+            let kind = frontend.kind();
+            let path = thing.filter(|_| (kind == "picture") == request.picture.is_some());
+            let path = path.with_context(|| {
+                format!("this model reads {kind}s: give --{kind}, and nothing else to read")
+            })?;
+            look::patches(&model, &frontend, &frontend.read(path)?, backend)?
+        }
     };
-    let all = look::collect(&model, &texts, backend)?;
     let choice = Choice {
         layer: request.layer,
         head: request.head,

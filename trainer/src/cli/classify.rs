@@ -6,13 +6,11 @@ use attentive::{Model, Output};
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
-use attentive_trainer::provenance::Picture;
-use attentive_trainer::speech::read_wav;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What to classify.
@@ -60,9 +58,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     if reading.is_some_and(|reading| reading.patch > 0) {
         let frontend = Frontend::recorded(&model);
         let frontend = frontend.context("the model's record does not say how patches are cut")?;
-        let (kind, paths, others) = match frontend {
-            Frontend::Picture(_) => ("picture", &request.picture, &request.sound),
-            Frontend::Sound(_) => ("sound", &request.sound, &request.picture),
+        let kind = frontend.kind();
+        let (paths, others) = match frontend {
+            Frontend::Picture(_) => (&request.picture, &request.sound),
+            Frontend::Sound(_) => (&request.sound, &request.picture),
         };
         ensure!(
             request.lines.is_empty()
@@ -72,10 +71,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             "this model reads {kind}s: give --{kind}, and nothing else"
         );
         for path in paths {
-            let patches = match &frontend {
-                Frontend::Picture(picture) => picture.cut(&pixels(picture, path)?)?,
-                Frontend::Sound(sound) => sound.cut(&sound.fitted(&read_wav(path)?))?,
-            };
+            let patches = frontend.cut(&frontend.read(path)?)?;
             let run = encoder.run_patches(&patches);
             run.map_err(|error| anyhow!("{}: {error}", path.display()))?;
             let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
@@ -121,18 +117,4 @@ fn print(lines: &[Value]) -> Result<ExitCode> {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A picture's pixels, of the channels and scaled to the size that the model reads.
-fn pixels(picture: &Picture, path: &Path) -> Result<Vec<u8>> {
-    let image = image::open(path).with_context(|| {
-        let path = path.display();
-        format!("{path} should be a picture: PNG, JPEG, or PGM")
-    })?;
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    let filter = image::imageops::FilterType::Triangle;
-    Ok(match picture.channels {
-        1 => image::imageops::resize(&image.to_luma8(), width, height, filter).into_raw(),
-        _ => image::imageops::resize(&image.to_rgb8(), width, height, filter).into_raw(),
-    })
 }

@@ -5,15 +5,17 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
 use attentive::{Block, EncoderOptions, Model, SessionOptions};
 use attentive_trainer::eval::{self, Accuracy, Windows, test};
+use attentive_trainer::examples::{Example, Thing};
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{Quality, Source};
 use attentive_trainer::provenance::Provenance;
+use attentive_trainer::sounds::{Clip, Sounds};
 use attentive_trainer::train::Run;
 use attentive_trainer::translation::{Likeness, Search, translations};
 use attentive_trainer::{package, parallel};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,6 +42,9 @@ pub(crate) struct Request {
     /// A text file to score as it is, in the place of a task's text
     #[arg(long, conflicts_with = "task")]
     text: Option<PathBuf>,
+    /// A directory of clips in the place of the task's, for a model of sounds: a directory of WAV files for each word
+    #[arg(long, conflicts_with = "text")]
+    sounds: Option<PathBuf>,
     /// Texts that a translation pursues at once; 1 takes the likeliest next token
     #[arg(long, default_value_t = 1, value_parser = beams())]
     beams: usize,
@@ -162,6 +167,20 @@ fn translator(request: &Request, model: &Model<'_>, backend: Backend) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// All clips of a directory, as examples of the model's classes.
+fn clips(directory: &Path, sounds: &Sounds, labels: &[String]) -> Result<Vec<Example>> {
+    let example = |clip: Clip| {
+        let class = labels.iter().position(|label| *label == clip.class);
+        let class = class.with_context(|| format!("the model has no class {:?}", clip.class))?;
+        Ok(Example {
+            thing: Thing::Sound(clip.samples),
+            class: class as u32,
+        })
+    };
+    let clips = sounds.clips(directory)?;
+    clips.into_iter().map(example).collect()
+}
+
 /// Measures an encoder that tells classes apart.
 fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<ExitCode> {
     ensure!(
@@ -178,12 +197,24 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     let options = EncoderOptions::new(context).with_kv(kv);
     let start = Instant::now();
     let frontend = Frontend::of(&task);
-    let (test, threads) = (&examples.test, parallel::threads());
+    let other = match (&request.sounds, &task.data.sounds) {
+        (Some(directory), Some(sounds)) => Some(clips(directory, sounds, &examples.labels)?),
+        (Some(_), None) => bail!("the task {:?} has no sounds: leave out --sounds", task.name),
+        (None, _) => None,
+    };
+    let (test, threads) = (
+        other.as_ref().unwrap_or(&examples.test),
+        parallel::threads(),
+    );
     let found = eval::classes(model, test, frontend, &options, backend, threads)?;
     let accuracy = Accuracy::of(&found, test);
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "held-out examples; backend {}, kv {:?}",
+        "{}; backend {}, kv {:?}",
+        match &request.sounds {
+            Some(directory) => directory.display().to_string(),
+            None => "held-out examples".to_owned(),
+        },
         backend.name(),
         request.kv
     );

@@ -3,12 +3,14 @@
 pub mod page;
 pub mod svg;
 
+use crate::examples::Thing;
+use crate::frontend::Frontend;
 use crate::texts::Wrapped;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::{
-    Attends, AttentionRow, BeamOptions, Block, Config, Encoder, EncoderOptions, Model, Session,
-    SessionOptions,
+    Attends, AttentionRow, BeamOptions, Block, Config, Encoder, EncoderOptions, Model, Pooling,
+    Session, SessionOptions,
 };
 
 /// Most weights that are collected: 256 MB of them.
@@ -30,8 +32,25 @@ pub struct Maps {
     pub queries: Vec<String>,
     /// Labels of those that they attend to.
     pub keys: Vec<String>,
+    /// What the tokens are patches of, but for the first.
+    pub board: Option<Board>,
     /// `[layers][heads][queries][keys]`.
     weights: Vec<f32>,
+}
+
+/// A picture or a spectrum under its patches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Board {
+    /// What it is, in a word.
+    pub kind: &'static str,
+    /// Patches side by side.
+    pub columns: usize,
+    /// Patches one below the other.
+    pub rows: usize,
+    /// The picture.
+    pub png: Vec<u8>,
+    /// Whether the class is read from the first token, whose attention says what counted; else from the mean of all.
+    pub first: bool,
 }
 
 impl Maps {
@@ -56,6 +75,7 @@ impl Maps {
             heads,
             queries: queries.to_vec(),
             keys: keys.to_vec(),
+            board: None,
             weights: vec![0.0; len],
         })
     }
@@ -64,6 +84,19 @@ impl Maps {
     pub fn row(&self, layer: usize, head: usize, query: usize) -> &[f32] {
         let row = (layer * self.heads + head) * self.queries.len() + query;
         &self.weights[row * self.keys.len()..][..self.keys.len()]
+    }
+
+    /// What each patch of a board gets in a head: from the first token, or on average from all.
+    pub fn on_board(&self, layer: usize, head: usize) -> Vec<f32> {
+        let first = self.board.as_ref().is_some_and(|board| board.first);
+        let queries = if first { 1 } else { self.queries.len() };
+        let mut sum = vec![0.0; self.keys.len()];
+        for query in 0..queries {
+            for (sum, weight) in sum.iter_mut().zip(self.row(layer, head, query)) {
+                *sum += weight / queries as f32;
+            }
+        }
+        sum.split_off(1.min(sum.len()))
     }
 
     fn take(&mut self, row: &AttentionRow<'_>) {
@@ -181,6 +214,45 @@ fn encoder(
     let mut row = vec![0.0; ids.len()];
     let done = encoder.watch(&ids, &types, &mut row, |row| maps.take(row));
     done.map_err(|error| anyhow!("{error}"))?;
+    Ok(vec![maps])
+}
+
+/// Runs a model of patches over a picture or a clip, and collects all weights of its attention.
+///
+/// # Errors
+/// When the thing is not what the model reads.
+pub fn patches(
+    model: &Model<'_>,
+    frontend: &Frontend,
+    thing: &Thing,
+    backend: Backend,
+) -> Result<Vec<Maps>> {
+    let config = model.config();
+    let (columns, rows) = frontend.grid();
+    let patches = frontend.cut(thing)?;
+    let options = EncoderOptions::new(columns * rows + 1);
+    let patch = |at: usize| match rows {
+        1 => format!("patch {at}"),
+        _ => format!("row {}, column {}", at / columns, at % columns),
+    };
+    let first = std::iter::once("[class]".to_owned());
+    let labels: Vec<String> = first.chain((0..columns * rows).map(patch)).collect();
+    let mut maps = Maps::new(Attends::Text, config.layers, config.heads, &labels, &labels)?;
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let encoder = Encoder::new(model, &options, memory, backend);
+    let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
+    let mut row = vec![0.0; labels.len()];
+    let done = encoder.watch_patches(&patches, &mut row, |row| maps.take(row));
+    done.map_err(|error| anyhow!("{error}"))?;
+    let pooling = config.reading().map(|reading| reading.pooling);
+    maps.board = Some(Board {
+        kind: frontend.kind(),
+        columns,
+        rows,
+        png: frontend.png(thing)?,
+        first: pooling == Some(Pooling::First),
+    });
     Ok(vec![maps])
 }
 
@@ -317,10 +389,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// Who attends to whom, for a heading.
-fn title(attends: Attends) -> &'static str {
-    match attends {
-        Attends::Text => "text to itself",
-        Attends::TextToSource => "text to source",
-        Attends::Source => "source to itself",
+fn title(maps: &Maps) -> &'static str {
+    match (&maps.board, maps.attends) {
+        (Some(Board { kind: "sound", .. }), _) => "sound to itself",
+        (Some(_), _) => "picture to itself",
+        (None, Attends::Text) => "text to itself",
+        (None, Attends::TextToSource) => "text to source",
+        (None, Attends::Source) => "source to itself",
     }
 }

@@ -20,12 +20,18 @@ fn bytes(weights: &[f32]) -> String {
 
 fn data(maps: &Maps) -> Value {
     json!({
-        "title": title(maps.attends),
+        "title": title(maps),
         "layers": maps.layers,
         "heads": maps.heads,
         "queries": maps.queries,
         "keys": maps.keys,
         "weights": bytes(&maps.weights),
+        "board": maps.board.as_ref().map(|board| json!({
+            "columns": board.columns,
+            "rows": board.rows,
+            "first": board.first,
+            "png": STANDARD.encode(&board.png),
+        })),
         "rollout": maps.rollout().map(|rollout| bytes(&rollout)),
     })
 }

@@ -1,9 +1,12 @@
 //! Maps of attention as an SVG: a row for each query, a column for each key, darker where a weight is larger.
 
-use super::{Maps, escaped, title};
+use super::{Board, Maps, escaped, title};
 use anyhow::{Result, ensure};
 use attentive::Attends;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
+use std::ops::Range;
 
 /// Shades of a cell: a weight w is drawn with shade ⌈SHADES · √w⌉, so that small weights show.
 const SHADES: usize = 12;
@@ -64,6 +67,9 @@ pub fn draw(maps: &Maps, choice: Choice) -> Result<String> {
         cells <= CELLS_MAX,
         "a drawing of {cells} cells, more than {CELLS_MAX}: choose a layer with --layer or a head with --head"
     );
+    if let Some(board) = &maps.board {
+        return Ok(boards(maps, board, layers, heads));
+    }
     if layers.len() == 1 && heads.len() == 1 {
         return Ok(large(maps, layers.start, heads.start));
     }
@@ -71,7 +77,7 @@ pub fn draw(maps: &Maps, choice: Choice) -> Result<String> {
     let (left, top) = (70.0, 60.0);
     let height = SMALL * maps.queries.len() as f32 / maps.keys.len() as f32;
     let (width, tall) = (left + columns * (SMALL + GAP), top + rows * (height + GAP));
-    let mut svg = head(width, tall, &format!("Attention, {}", title(maps.attends)));
+    let mut svg = head(width, tall, &format!("Attention, {}", title(maps)));
     for (column, head) in heads.clone().enumerate() {
         let x = left + column as f32 * (SMALL + GAP) + SMALL / 2.0;
         let _ = writeln!(
@@ -103,6 +109,64 @@ pub fn draw(maps: &Maps, choice: Choice) -> Result<String> {
     Ok(svg)
 }
 
+/// The picture once for each layer and head, each patch the more covered the more it gets.
+fn boards(maps: &Maps, board: &Board, layers: Range<usize>, heads: Range<usize>) -> String {
+    let (left, top) = (70.0, 60.0);
+    // Patches of a spectrum are narrow and tall.
+    let shape = if board.rows > 1 { 1.0 } else { 20.0 };
+    let width = if heads.len() == 1 { 3.0 * SMALL } else { SMALL };
+    let height = width * shape * board.rows as f32 / board.columns as f32;
+    let whose = match board.first {
+        true => "of the class token",
+        false => "of all tokens on average",
+    };
+    let (wide, tall) = (
+        left + heads.len() as f32 * (width + GAP),
+        top + layers.len() as f32 * (height + GAP),
+    );
+    let mut svg = head(wide.max(360.0), tall, &format!("Attention {whose}"));
+    let _ = writeln!(
+        svg,
+        r##"<style>.hot {{ fill: #f97316; }}</style><defs><image id="picture" width="1" height="1" preserveAspectRatio="none" style="image-rendering: pixelated" href="data:image/png;base64,{}"/></defs>"##,
+        STANDARD.encode(&board.png)
+    );
+    for (column, head) in heads.clone().enumerate() {
+        let x = left + column as f32 * (width + GAP) + width / 2.0;
+        let y = top - 8.0;
+        let _ = writeln!(
+            svg,
+            r#"<text x="{x}" y="{y}" text-anchor="middle">head {head}</text>"#
+        );
+    }
+    for (row, layer) in layers.enumerate() {
+        let y = top + row as f32 * (height + GAP);
+        let middle = y + height / 2.0 + 4.0;
+        let _ = writeln!(svg, r#"<text x="8" y="{middle}">layer {layer}</text>"#);
+        for (column, head) in heads.clone().enumerate() {
+            let x = left + column as f32 * (width + GAP);
+            let _ = writeln!(
+                svg,
+                r##"<g transform="translate({x} {y}) scale({width} {height})"><use href="#picture"/>"##
+            );
+            let weights = maps.on_board(layer, head);
+            let most = weights.iter().copied().fold(1e-9, f32::max);
+            let (across, down) = (1.0 / board.columns as f32, 1.0 / board.rows as f32);
+            for (patch, weight) in weights.iter().enumerate() {
+                let opacity = 0.75 * (weight / most).sqrt();
+                let left = (patch % board.columns) as f32 * across;
+                let top = (patch / board.columns) as f32 * down;
+                let _ = writeln!(
+                    svg,
+                    r#"<rect class="hot" x="{left:.4}" y="{top:.4}" width="{across:.4}" height="{down:.4}" fill-opacity="{opacity:.3}"/>"#
+                );
+            }
+            svg.push_str("</g>\n");
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 /// One map with the names of its tokens.
 fn large(maps: &Maps, layer: usize, head_index: usize) -> String {
     let longest = |labels: &[String]| {
@@ -114,7 +178,7 @@ fn large(maps: &Maps, layer: usize, head_index: usize) -> String {
         left + CELL * maps.keys.len() as f32 + 10.0,
         top + CELL * maps.queries.len() as f32 + 10.0,
     );
-    let what = title(maps.attends);
+    let what = title(maps);
     let mut svg = head(
         width.max(360.0),
         height,
