@@ -308,3 +308,75 @@ fn pictures_are_classified() {
     let output = attentive(&directory, &english);
     assert_eq!(label(&String::from_utf8_lossy(&output.stdout)), "english");
 }
+
+#[test]
+fn texts_are_translated() {
+    let directory = common::directory("translations");
+    let model = common::root().join("models/translation-int8.attn");
+    let model = model.to_str().expect("a path");
+    for beams in ["1", "4"] {
+        let text = "Select the device you want to add.";
+        let args = ["translate", model, "--text", text, "--beams", beams];
+        let output = attentive(&directory, &args);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            text.trim(),
+            "Selecciona el dispositivo que quieres añadir.",
+            "{beams} beams: {output:?}"
+        );
+    }
+    refused(&directory, &["translate", model, "--text", " "], &["empty"]);
+    refused(&directory, &["translate", model], &["--text or --file"]);
+    let long = "the device ".repeat(100);
+    refused(
+        &directory,
+        &["translate", model, "--text", &long],
+        &["the device the device"],
+    );
+    refused(
+        &directory,
+        &["translate", model, "--text", "a", "--beams", "99"],
+        &["99"],
+    );
+    let decoder = common::root().join("models/austen-1m-int8.attn");
+    let decoder = decoder.to_str().expect("a path");
+    refused(
+        &directory,
+        &["translate", decoder, "--text", "a"],
+        &["does not translate"],
+    );
+    let generate = ["generate", model, "--prompt", "a"];
+    refused(&directory, &generate, &["encoder–decoder"]);
+    let named = ["eval", model, "--text", "a.txt"];
+    refused(&directory, &named, &["leave out --text"]);
+}
+
+#[test]
+fn words_are_heard() {
+    let directory = common::directory("words");
+    let model = common::root().join("models/keywords-int8.attn");
+    let model = model.to_str().expect("a path");
+    let clip = common::root().join("firmware-example/inputs/keyword-stop.wav");
+    let clip = clip.to_str().expect("a path");
+    let output = attentive(&directory, &["classify", model, "--sound", clip]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\"label\":\"stop\""), "{output:?}");
+    std::fs::write(directory.join("no.wav"), b"not a recording").expect("written");
+    let sound = ["classify", model, "--sound", "no.wav"];
+    refused(&directory, &sound, &["no.wav"]);
+    refused(
+        &directory,
+        &["classify", model, "--text", "stop"],
+        &["--sound"],
+    );
+    let pictures = common::root().join("models/digits-int8.attn");
+    let pictures = pictures.to_str().expect("a path");
+    refused(
+        &directory,
+        &["classify", pictures, "--sound", clip],
+        &["--picture"],
+    );
+    let word = ["speak", "clips", "--word", "Stop!"];
+    refused(&directory, &word, &["small letters", "Stop!"]);
+    assert!(!directory.join("clips").exists(), "nothing was made");
+}
