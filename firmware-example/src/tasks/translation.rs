@@ -1,13 +1,16 @@
 //! Sentences to translate.
 
+use attentive::kernels::layout::KvDtype;
 use attentive::{Fit, Sampler, SamplerOptions, Sequential, Session, SessionError, SessionOptions};
 
 /// From English into Spanish.
 pub struct Translation;
 
 impl Translation {
-    /// Sources and translations of up to 48 tokens.
-    pub const OPTIONS: SessionOptions = SessionOptions::new(48).with_source_len(48);
+    /// Sources and translations of up to 48 tokens, keys and values as bytes.
+    pub const OPTIONS: SessionOptions = SessionOptions::new(48)
+        .with_source_len(48)
+        .with_kv(KvDtype::I8);
 
     /// What is translated.
     pub const SENTENCES: [&str; 4] = [
