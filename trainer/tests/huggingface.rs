@@ -10,6 +10,7 @@ use attentive_trainer::examples::Thing;
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::import::directory;
 use attentive_trainer::package::Formats;
+use attentive_trainer::speech::Speech;
 use attentive_trainer::{eval, texts};
 use serde_json::Value;
 use std::fs;
@@ -99,6 +100,38 @@ fn pictures_give_the_logits_of_transformers() {
     }
 }
 
+#[test]
+fn sounds_give_the_logits_of_transformers() {
+    let file = directory(&data("whisper"), "whisper", "import", Formats::F32).expect("a file");
+    let model = Model::parse(Block::bytes(&file)).expect("a model");
+    let expected = json(&data("whisper").join("expected.json"));
+    let frames = floats(&expected["frames"]);
+    let ids = floats(&expected["tokens"]);
+    let ids: Vec<u32> = ids.iter().map(|id| *id as u32).collect();
+    let speech = Speech::of(&model).expect("a speech table");
+    assert_eq!((speech.start, speech.end), (ids[0], 0));
+    assert_eq!(speech.languages["en"], ids[1]);
+    assert_eq!(speech.suppress, [1, 2]);
+    let options = SessionOptions::new(32).with_source_len(10);
+    for backend in Backend::available() {
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+        session.read_frames(&frames).expect("frames");
+        let mut seen = 0;
+        let scored = session.score(&ids, |index, logits| {
+            let want = &expected["logits"][index.to_string()];
+            if !want.is_null() {
+                let what = format!("whisper {} at {index}", backend.name());
+                assert_close(&what, logits, &floats(want));
+                seen += 1;
+            }
+        });
+        scored.expect("room");
+        assert_eq!(seen, 3);
+    }
+}
+
 /// Every change is refused by the name of what is wrong.
 #[test]
 fn what_is_not_supported_is_named() {
@@ -161,10 +194,20 @@ fn what_is_not_supported_is_named() {
         &set("patch_size", 6.into()),
         &["position_embeddings"],
     );
+    refused(
+        "whisper",
+        &set("encoder_ffn_dim", 25.into()),
+        &["encoder_ffn_dim 25"],
+    );
+    refused(
+        "whisper",
+        &set("num_mel_bins", 9.into()),
+        &["conv1", "[16, 8, 3]"],
+    );
     let path = copy.join("model.safetensors");
     let bytes = fs::read(&path).expect("weights");
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
-    let error = directory(&copy, "vit", "import", Formats::F32).err();
+    let error = directory(&copy, "whisper", "import", Formats::F32).err();
     assert!(format!("{:#}", error.expect("refused")).contains("truncated"));
 }
 

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub(crate) struct Request {
     /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
-    /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2 or vit, or its model.safetensors; or
-    /// a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or a directory that prepare
+    /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2, vit or whisper, or its
+    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or a directory that prepare
     /// made and PyTorch trained
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]

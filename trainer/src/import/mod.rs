@@ -14,6 +14,7 @@ pub mod tokenizer_json;
 pub mod vit;
 pub mod vocabulary;
 pub mod whisper;
+pub mod whisper_hf;
 
 use crate::chat::Chat;
 use crate::import::gguf::Gguf;
@@ -76,13 +77,15 @@ pub fn directory(
     match json.model_type() {
         bert::ARCHITECTURE => bert::import(dir, source, command, formats),
         vit::ARCHITECTURE => vit::import(dir, source, command, formats),
+        whisper_hf::ARCHITECTURE => whisper_hf::import(dir, source, command, formats),
         kind if decoders::ARCHITECTURES.contains(&kind) => {
             decoders::import(dir, source, command, formats)
         }
         kind => bail!(
-            "config.json has the model_type {kind:?}; supported are {:?}, {:?} and {}",
+            "config.json has the model_type {kind:?}; supported are {:?}, {:?}, {:?} and {}",
             bert::ARCHITECTURE,
             vit::ARCHITECTURE,
+            whisper_hf::ARCHITECTURE,
             decoders::ARCHITECTURES
                 .map(|name| format!("{name:?}"))
                 .join(", ")

@@ -25,11 +25,11 @@ const GELU: i64 = 3;
 
 /// The record inside the file.
 #[derive(Serialize)]
-struct Record<'a> {
-    name: &'a str,
-    command: &'a str,
-    architecture: &'a str,
-    speech: Speech,
+pub(super) struct Record<'a> {
+    pub(super) name: &'a str,
+    pub(super) command: &'a str,
+    pub(super) architecture: &'a str,
+    pub(super) speech: Speech,
 }
 
 /// Whether the directory holds a model of CTranslate2.
@@ -220,12 +220,17 @@ fn values(weights: &Ct2<'_>, config: &Config, shape: &TensorShape) -> Result<Vec
     if !is_convolution {
         return Ok(floats);
     }
-    let mut out = Vec::with_capacity(floats.len());
-    for row in floats.chunks(shape.cols.max(1)) {
+    Ok(framewise(&floats, shape.cols))
+}
+
+/// Kernels, (rows, channels, 3), as windows of three frames, (rows, 3, channels).
+pub(super) fn framewise(kernels: &[f32], cols: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(kernels.len());
+    for row in kernels.chunks(cols.max(1)) {
         let (channels, _) = row.as_chunks::<3>();
         for frame in 0..3 {
             out.extend(channels.iter().map(|channel| channel[frame]));
         }
     }
-    Ok(out)
+    out
 }

@@ -22,6 +22,8 @@ from transformers import (
     MistralForCausalLM,
     ViTConfig,
     ViTForImageClassification,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
 TEXT = [
@@ -32,7 +34,11 @@ TEXT = [
 VOCAB = 280
 
 
-def tokenizer(digits):
+STEERING = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|es|>", "<|translate|>", "<|transcribe|>"]
+STEERING += ["<|nospeech|>", "<|notimestamps|>"]
+
+
+def tokenizer(digits, specials=("<|endoftext|>",)):
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens = Tokenizer(models.BPE())
     tokens.pre_tokenizer = (
@@ -41,7 +47,7 @@ def tokenizer(digits):
     tokens.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB,
-        special_tokens=["<|endoftext|>"],
+        special_tokens=list(specials),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -96,6 +102,25 @@ def picture_model(model, directory, preprocessor):
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor) + "\n")
 
 
+def sound_model(model, directory):
+    tokens = tokenizer(False, STEERING)
+    model = noisy(model)
+    config = model.config
+    generator = torch.Generator().manual_seed(11)
+    frames = torch.randn((2 * config.max_source_positions, config.num_mel_bins), generator=generator).half().float()
+    ids = [tokens.token_to_id(name) for name in STEERING[1:3]] + tokens.encode("It is a truth.").ids
+    with torch.no_grad():
+        logits = model(input_features=frames.T[None], decoder_input_ids=torch.tensor([ids])).logits[0]
+    rows = {str(at): logits[at].tolist() for at in (0, len(ids) // 2, len(ids) - 1)}
+    save(model, directory, {"frames": frames.flatten().tolist(), "tokens": ids, "logits": rows}, tokens)
+    steering = {
+        "lang_to_id": {name: tokens.token_to_id(name) for name in STEERING[2:4]},
+        "suppress_tokens": [1, 2],
+        "begin_suppress_tokens": [0],
+    }
+    (directory / "generation_config.json").write_text(json.dumps(steering) + "\n")
+
+
 def main(out):
     torch.manual_seed(1)
     shutil.rmtree(out, ignore_errors=True)
@@ -137,6 +162,26 @@ def main(out):
         num_labels=5,
     )
     preprocessor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    whisper = WhisperConfig(
+        vocab_size=VOCAB,
+        num_mel_bins=8,
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=10,
+        max_target_positions=32,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=1,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    sound_model(WhisperForConditionalGeneration(whisper), out / "whisper")
     picture_model(ViTForImageClassification(vit), out / "vit", preprocessor)
 
 
