@@ -110,8 +110,22 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
     /// [`SessionError::NoPrompt`] at the beginning, [`SessionError::NoLogit`], [`SessionError::Beams`] for a session
     /// without beams.
     pub fn search(&mut self, options: &BeamOptions) -> Result<Hypothesis<'_>, SessionError> {
+        self.search_among(options, |_, _| true)
+    }
+
+    /// As [`Session::search`], among the texts all of whose tokens may stand where they do: `may_stand` is asked with the
+    /// number of tokens before it and the token. The others have no share of the probability. Whisper, for one, may not
+    /// write the tokens that steer it, nor end a text at once.
+    ///
+    /// # Errors
+    /// As [`Session::search`]; [`SessionError::NoLogit`] where no token may stand, too.
+    pub fn search_among(
+        &mut self,
+        options: &BeamOptions,
+        may_stand: impl Fn(usize, u32) -> bool,
+    ) -> Result<Hypothesis<'_>, SessionError> {
         let at = self.begin_search()?;
-        let found = self.pursue(options, at);
+        let found = self.pursue(options, at, &may_stand);
         self.end_search(at);
         let Best {
             score,
@@ -126,7 +140,12 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         })
     }
 
-    fn pursue(&mut self, options: &BeamOptions, at: usize) -> Result<Best, SessionError> {
+    fn pursue(
+        &mut self,
+        options: &BeamOptions,
+        at: usize,
+        may_stand: &impl Fn(usize, u32) -> bool,
+    ) -> Result<Best, SessionError> {
         let end_of_text = self.model().config().end_of_text;
         let width = self.beams();
         let most = options.tokens.min(self.context_len().saturating_sub(at));
@@ -136,7 +155,8 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         let mut best: Option<Best> = None;
         let mut len = 0;
         while len <= most {
-            let candidates = self.candidates(&beams, width, at, len)?;
+            let may_stand = |token| may_stand(len, token);
+            let candidates = self.candidates(&beams, width, (at, len), &may_stand)?;
             let mut next: Vec<Candidate, BEAMS_MAX> = Vec::new();
             for (rank, candidate) in candidates.iter().enumerate() {
                 if Some(candidate.token) == end_of_text {
@@ -192,8 +212,8 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         &mut self,
         beams: &[Beam],
         width: usize,
-        at: usize,
-        len: usize,
+        (at, len): (usize, usize),
+        may_stand: &impl Fn(u32) -> bool,
     ) -> Result<Vec<Candidate, { 2 * BEAMS_MAX }>, SessionError> {
         let mut candidates: Vec<Candidate, { 2 * BEAMS_MAX }> = Vec::new();
         for (index, beam) in beams.iter().enumerate() {
@@ -201,8 +221,11 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
                 let token = self.beam_tokens(beam.set).get(last).copied();
                 self.run_beam(beam.set, token.unwrap_or_default(), at.saturating_add(last))?;
             }
-            let total = self.log_sum()?;
-            for (token, &logit) in self.logits().iter().enumerate() {
+            let total = self.log_sum(may_stand)?;
+            for (token, &logit) in (0u32..).zip(self.logits()) {
+                if !may_stand(token) {
+                    continue;
+                }
                 let score = beam.score + (f64::from(logit) - total);
                 let full = candidates.len() >= 2 * width;
                 let worst = candidates
@@ -217,7 +240,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
                 }
                 let _ = candidates.push(Candidate {
                     beam: index,
-                    token: token as u32,
+                    token,
                     score,
                 });
                 rise(&mut candidates);
@@ -226,19 +249,20 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         Ok(candidates)
     }
 
-    /// ln Σ exp over the logits that are numbers.
-    fn log_sum(&mut self) -> Result<f64, SessionError> {
+    /// ln Σ exp over the logits that are numbers, of tokens that may stand here.
+    fn log_sum(&mut self, may_stand: &impl Fn(u32) -> bool) -> Result<f64, SessionError> {
         let (backend, logits, scratch) = self.logits_and_scratch();
-        let numbers = logits.iter().filter(|logit| logit.is_finite());
+        let counts = |(token, logit): &(u32, &f32)| logit.is_finite() && may_stand(*token);
+        let numbers = (0u32..).zip(logits).filter(counts);
         let highest = numbers
-            .copied()
+            .map(|(_, logit)| *logit)
             .reduce(f32::max)
             .ok_or(SessionError::NoLogit)?;
         let scratch = floats(scratch)?;
         let powers = scratch.get_mut(..logits.len()).unwrap_or_default();
-        for (power, &logit) in powers.iter_mut().zip(logits) {
-            *power = match logit.is_finite() {
-                true => logit - highest,
+        for (power, each) in powers.iter_mut().zip((0u32..).zip(logits)) {
+            *power = match counts(&each) {
+                true => each.1 - highest,
                 false => f32::NEG_INFINITY,
             };
         }

@@ -347,6 +347,7 @@ fn naive_search(
     config: &Config,
     source: &[u32],
     (width, most): (usize, usize),
+    may_stand: impl Fn(usize, u32) -> bool,
 ) -> (Vec<u32>, bool) {
     let ends = |text: &[u32]| text.last().copied() == config.end_of_text;
     let mut beams = vec![(vec![0u32], 0.0f64)];
@@ -354,8 +355,18 @@ fn naive_search(
     for len in 0..=most {
         let mut all = Vec::new();
         for (text, score) in &beams {
-            for (token, log) in log_probabilities(config, source, text).iter().enumerate() {
-                all.push(([text.as_slice(), &[token as u32]].concat(), score + log));
+            let logs = log_probabilities(config, source, text);
+            let among = || {
+                (0u32..)
+                    .zip(&logs)
+                    .filter(|(token, _)| may_stand(len, *token))
+            };
+            let share: f64 = among().map(|(_, log)| log.exp()).sum();
+            for (token, log) in among() {
+                all.push((
+                    [text.as_slice(), &[token]].concat(),
+                    score + log - share.ln(),
+                ));
             }
         }
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -389,7 +400,7 @@ fn searches_equal_naive_ones() {
     for seed in 0..10 {
         let source = random_ids(&config, 3 + seed as usize, 90 + seed);
         for (width, most) in [(1, 6), (2, 7), (3, 9)] {
-            let (want, ends) = naive_search(&config, &source, (width, most));
+            let (want, ends) = naive_search(&config, &source, (width, most), |_, _| true);
             let options = options(16).with_beams(width);
             with_session(&model, &options, |session| {
                 session.read_tokens(&source).expect("a source");
@@ -416,6 +427,39 @@ fn searches_equal_naive_ones() {
         }
     }
     assert!(lengths.iter().all(|n| *n > 0), "{lengths:?}");
+}
+
+/// Tokens that may not stand, everywhere or as the first, take no part; where none may, that is an error.
+#[test]
+fn searches_among_some_equal_naive_ones() {
+    let config = small(6);
+    let blocks = pack_small(&config);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let end = config.end_of_text.expect("a token that ends a text");
+    let may_stand = |at: usize, token: u32| token != 2 && (at > 0 || token != end && token != 4);
+    let mut others = 0;
+    for seed in 0..10 {
+        let source = random_ids(&config, 3 + seed as usize, 70 + seed);
+        for (width, most) in [(1, 6), (2, 7), (3, 9)] {
+            let (want, ends) = naive_search(&config, &source, (width, most), may_stand);
+            let all = naive_search(&config, &source, (width, most), |_, _| true);
+            others += usize::from(all.0 != want);
+            let options = options(16).with_beams(width);
+            with_session(&model, &options, |session| {
+                session.read_tokens(&source).expect("a source");
+                session
+                    .prompt_tokens(&[0])
+                    .expect("the token to begin with");
+                let found = session.search_among(&BeamOptions::new(most), may_stand);
+                let found = found.expect("a text");
+                assert_eq!(found.tokens, want, "{seed} {width}: {found:?}");
+                assert_eq!(found.is_complete, ends, "{seed} {width}");
+                let none = session.search_among(&BeamOptions::new(most), |_, _| false);
+                assert_eq!(none, Err(SessionError::NoLogit));
+            });
+        }
+    }
+    assert!(others > 0, "they would have stood nowhere");
 }
 
 #[test]

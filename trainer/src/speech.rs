@@ -3,7 +3,7 @@
 use crate::import::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::frontend::{Mel, MelSpec};
-use attentive::{Executor, Model, Session};
+use attentive::{BeamOptions, Executor, Model, Session};
 use hound::{SampleFormat, WavReader};
 use rubato::{FftFixedIn, Resampler};
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,8 @@ impl Speech {
         Ok((code, 1.0 / sum))
     }
 
-    /// Writes down what the session has read: always the most probable token of those that may stand there.
+    /// Writes down what the session has read: always the most probable token of those that may stand there, or the most
+    /// probable of several texts that are pursued at once.
     ///
     /// # Errors
     /// What the session refuses.
@@ -138,6 +139,7 @@ impl Speech {
         session: &mut Session<'_, E>,
         language: u32,
         task: u32,
+        beams: usize,
     ) -> Result<Written> {
         let prompt = [self.start, language, task, self.no_timestamps];
         let mut silence = 0.0;
@@ -150,6 +152,22 @@ impl Speech {
             .map_err(|error| anyhow!("{error}"))?;
         // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
         let most = session.context_len() / 2;
+        if beams > 1 {
+            let may_stand = |at: usize, id: u32| {
+                let first = at == 0 && self.suppress_first.contains(&id);
+                !(first || id > self.end || self.suppress.contains(&id))
+            };
+            let found = session.search_among(&BeamOptions::new(most), may_stand);
+            let found = found.map_err(|error| anyhow!("{error}"))?;
+            // The score is divided by (5 + n) / 6, n tokens with the end if there is one.
+            let len = found.tokens.len();
+            let n = (len + usize::from(found.is_complete)) as f64;
+            return Ok(Written {
+                ids: found.tokens.to_vec(),
+                mean: f64::from(found.score) * (5.0 + n) / 6.0 / (len + 1) as f64,
+                silence,
+            });
+        }
         let mut ids: Vec<u32> = Vec::new();
         let mut total = 0.0;
         while ids.len() < most {

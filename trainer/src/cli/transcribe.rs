@@ -1,6 +1,6 @@
 //! `attentive transcribe`.
 
-use super::Kv;
+use super::{Kv, beams};
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Block, Input, Model, Session, SessionOptions};
 use attentive_trainer::package;
@@ -26,6 +26,9 @@ pub(crate) struct Request {
     /// Write English, whatever is spoken
     #[arg(long)]
     translate: bool,
+    /// Texts that are pursued at once; 1 takes the likeliest next token
+    #[arg(long, default_value_t = 1, value_parser = beams())]
+    beams: usize,
     /// Print a line of JSON for each clip: text, language, seconds
     #[arg(long)]
     json: bool,
@@ -68,7 +71,10 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         source.len * 2
     );
     let options = SessionOptions::new(config.context_len).with_source_len(source.len);
-    let options = request.kv.with(options);
+    let options = match request.beams {
+        0 | 1 => request.kv.with(options),
+        beams => request.kv.with(options.with_beams(beams)),
+    };
     let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
     let memory = Block::bytes_mut(&mut memory);
     let session = Session::new(&model, &options, memory, backend);
@@ -96,7 +102,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
                 }
             };
             spoken = Some(id);
-            let written = speech.write(&mut session, id, task)?;
+            let written = speech.write(&mut session, id, task, request.beams)?;
             if written.is_silence() {
                 continue;
             }
