@@ -223,6 +223,18 @@ fn a_directory_equals_the_oracle() {
         .collect();
     write(&directory, CONFIG, &tensors);
     assert_eq!(embed(&import(&directory), 12, &texts), plain);
+    // Sentence-transformers' own limit: fewer positions, the same vectors.
+    let limit = directory.join("sentence_bert_config.json");
+    std::fs::write(&limit, r#"{"max_seq_length": 7, "do_lower_case": false}"#).expect("written");
+    let shorter = import(&directory);
+    let model = Model::parse(Block::bytes(&shorter)).expect("a model");
+    assert_eq!(model.config().context_len, 7);
+    assert_eq!(embed(&shorter, 7, &texts), plain);
+    std::fs::write(&limit, r#"{"max_seq_length": "long"}"#).expect("written");
+    let error = bert::import(&directory, "tiny", "a test", Formats::F32).err();
+    let error = format!("{:#}", error.expect("refused"));
+    assert!(error.contains("sentence_bert_config.json"), "{error}");
+    std::fs::remove_file(&limit).expect("it was there");
 }
 
 /// Adds a linear map with made-up numbers.

@@ -52,7 +52,20 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         true => "bert.",
         false => "",
     };
-    let tensors = shapes(&config).map(|shape| values(&weights, prefix, &config, &shape));
+    let positions = json.number("max_position_embeddings")?;
+    let tensors = shapes(&config).map(|shape| match shape.role {
+        // Places that no text reaches are left out.
+        Role::PositionEmbedding => {
+            let whole = TensorShape {
+                rows: positions,
+                ..shape
+            };
+            let mut table = values(&weights, prefix, &config, &whole)?;
+            table.truncate(shape.rows * shape.cols);
+            Ok(table)
+        }
+        _ => values(&weights, prefix, &config, &shape),
+    });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let provenance = toml::to_string(&Record {
         name: source,
@@ -122,7 +135,7 @@ fn config(json: &ConfigJson, dir: &Path) -> Result<Config> {
         kv_heads: heads,
         head_dim: dim / heads,
         hidden_dim: number("intermediate_size")?,
-        context_len: number("max_position_embeddings")?,
+        context_len: context_len(number("max_position_embeddings")?, dir)?,
         norm: Norm::Layer,
         norm_place: NormPlace::Post,
         norm_eps: json.float("layer_norm_eps")?,
@@ -140,6 +153,17 @@ fn config(json: &ConfigJson, dir: &Path) -> Result<Config> {
         .check()
         .map_err(|error| anyhow!("config.json: {error}"))?;
     Ok(config)
+}
+
+/// Tokens of the longest text: as many as there are positions, or as sentence-transformers has it.
+fn context_len(positions: usize, dir: &Path) -> Result<usize> {
+    let path = dir.join("sentence_bert_config.json");
+    if !path.exists() {
+        return Ok(positions);
+    }
+    let most = ConfigJson(read_json(&path)?).optional("max_seq_length");
+    let most = most.context("sentence_bert_config.json")?;
+    Ok(most.map_or(positions, |most| most.min(positions)))
 }
 
 /// What comes of the tokens.

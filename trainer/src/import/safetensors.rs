@@ -41,9 +41,8 @@ impl ConfigJson {
             Value::Null => Ok(None),
             value => {
                 let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
-                let number = number.with_context(|| {
-                    format!("config.json has {key} {value}; expected a whole number")
-                })?;
+                let number =
+                    number.with_context(|| format!("{key} is {value}; expected a whole number"))?;
                 Ok(Some(number))
             }
         }
