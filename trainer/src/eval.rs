@@ -132,7 +132,7 @@ pub fn test(
 /// The same by the place of a token in its window: in its first third, its second, its last.
 ///
 /// # Errors
-/// As [`test`].
+/// As [`test()`].
 pub fn thirds(
     model: &Model<'_>,
     texts: &[impl AsRef<str> + Sync],
@@ -207,7 +207,7 @@ fn text(
     Ok(scores)
 }
 
-/// −ln softmax(logits)[target].
+/// `−ln softmax(logits)[target]`.
 pub fn loss(logits: &[f32], target: usize) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
