@@ -4,6 +4,7 @@ use crate::examples::{Example, Thing};
 use crate::frontend::Frontend;
 use crate::network::highest;
 use crate::package::session_memory;
+use crate::parallel;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
@@ -251,8 +252,7 @@ pub fn classes(
     backend: Backend,
     threads: usize,
 ) -> Result<Vec<u32>> {
-    let share = examples.len().div_ceil(threads.max(1)).max(1);
-    let work = |examples: &[Example]| -> Result<Vec<u32>> {
+    parallel::shares(examples, threads, |examples| {
         let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(options))];
         let encoder = Encoder::new(model, options, Block::bytes_mut(&mut memory), backend);
         let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
@@ -272,17 +272,5 @@ pub fn classes(
             found.push(highest(logits) as u32);
         }
         Ok(found)
-    };
-    let found: Result<Vec<Vec<u32>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = examples
-            .chunks(share)
-            .map(|examples| scope.spawn(move || work(examples)))
-            .collect();
-        let stopped = || anyhow!("a thread of the test stopped");
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().map_err(|_| stopped()).and_then(|found| found)
-        };
-        threads.into_iter().map(join).collect()
-    });
-    Ok(found?.into_iter().flatten().collect())
+    })
 }

@@ -122,40 +122,69 @@ fn config(weights: &Ct2<'_>, speech: &Speech) -> Result<Config> {
         heads > 0 && dim.is_multiple_of(heads),
         "a width of {dim} is no multiple of {heads} heads"
     );
-    let config = Config {
-        architecture: Architecture::EncoderDecoder(Source {
-            layers: layers("encoder"),
-            len: shape("encoder/position_encodings/encodings", 2)?[0],
-            position: Position::Learned,
-            input: Input::Frames {
-                bins: shape("encoder/conv1/weight", 3)?[1],
-            },
-        }),
+    let dims = Dims {
         vocab_len,
         dim,
         layers: layers("decoder"),
+        source_layers: layers("encoder"),
+        source_len: shape("encoder/position_encodings/encodings", 2)?[0],
+        bins: shape("encoder/conv1/weight", 3)?[1],
         heads,
-        kv_heads: heads,
-        head_dim: dim / heads,
         hidden_dim: shape("decoder/layer_0/ffn/linear_0/weight", 2)?[0],
         context_len: shape("decoder/position_encodings/encodings", 2)?[0],
-        norm: Norm::Layer,
-        norm_place: NormPlace::Pre,
-        norm_eps: 1e-5,
-        final_norm: true,
         ffn: Ffn::GeluErf,
-        position: Position::Learned,
-        attention: Attention::PLAIN,
-        tied: true,
-        biases: Biases::ALL_BUT_OUTPUT,
-        embedding_scale: 1.0,
-        begin_of_text: Some(speech.start),
-        end_of_text: Some(speech.end),
     };
-    config
-        .check()
-        .map_err(|error| anyhow!("model.bin: {error}"))?;
-    Ok(config)
+    dims.config(speech).context("model.bin")
+}
+
+/// What one Whisper has otherwise than another.
+pub(super) struct Dims {
+    pub(super) vocab_len: usize,
+    pub(super) dim: usize,
+    pub(super) layers: usize,
+    pub(super) source_layers: usize,
+    pub(super) source_len: usize,
+    pub(super) bins: usize,
+    pub(super) heads: usize,
+    pub(super) hidden_dim: usize,
+    pub(super) context_len: usize,
+    pub(super) ffn: Ffn,
+}
+
+impl Dims {
+    pub(super) fn config(self, speech: &Speech) -> Result<Config> {
+        let config = Config {
+            architecture: Architecture::EncoderDecoder(Source {
+                layers: self.source_layers,
+                len: self.source_len,
+                position: Position::Learned,
+                input: Input::Frames { bins: self.bins },
+            }),
+            vocab_len: self.vocab_len,
+            dim: self.dim,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.heads,
+            head_dim: self.dim / self.heads.max(1),
+            hidden_dim: self.hidden_dim,
+            context_len: self.context_len,
+            norm: Norm::Layer,
+            norm_place: NormPlace::Pre,
+            // PyTorch's own; no file says it.
+            norm_eps: 1e-5,
+            final_norm: true,
+            ffn: self.ffn,
+            position: Position::Learned,
+            attention: Attention::PLAIN,
+            tied: true,
+            biases: Biases::ALL_BUT_OUTPUT,
+            embedding_scale: 1.0,
+            begin_of_text: Some(speech.start),
+            end_of_text: Some(speech.end),
+        };
+        config.check().map_err(|error| anyhow!("{error}"))?;
+        Ok(config)
+    }
 }
 
 /// A tensor of the model, row-major; windows of convolutions frame by frame, as the core wants them.

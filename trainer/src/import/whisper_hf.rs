@@ -4,15 +4,12 @@
 use crate::import::packed;
 use crate::import::safetensors::{ConfigJson, Files, Weights, read_json};
 use crate::import::vocabulary::Vocabulary;
-use crate::import::whisper::{Record, framewise};
+use crate::import::whisper::{Dims, Record, framewise};
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use crate::speech::Speech;
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::{
-    Architecture, Attention, Biases, Block, Config, Input, Norm, NormPlace, Position, Role, Source,
-    TensorKind, TensorShape,
-};
+use anyhow::{Context, Result, bail, ensure};
+use attentive::{Block, Config, Role, TensorKind, TensorShape};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -81,41 +78,19 @@ fn config(json: &ConfigJson, speech: &Speech) -> Result<Config> {
         hidden_dim == source_hidden,
         "config.json has decoder_ffn_dim {hidden_dim} and encoder_ffn_dim {source_hidden}; supported is the same"
     );
-    let config = Config {
-        architecture: Architecture::EncoderDecoder(Source {
-            layers: json.number("encoder_layers")?,
-            len: json.number("max_source_positions")?,
-            position: Position::Learned,
-            input: Input::Frames {
-                bins: json.number("num_mel_bins")?,
-            },
-        }),
+    let dims = Dims {
         vocab_len: json.number("vocab_size")?,
         dim,
         layers: json.number("decoder_layers")?,
+        source_layers: json.number("encoder_layers")?,
+        source_len: json.number("max_source_positions")?,
+        bins: json.number("num_mel_bins")?,
         heads,
-        kv_heads: heads,
-        head_dim: dim / heads,
         hidden_dim,
         context_len: json.number("max_target_positions")?,
-        norm: Norm::Layer,
-        norm_place: NormPlace::Pre,
-        // PyTorch's own; no key says it.
-        norm_eps: 1e-5,
-        final_norm: true,
         ffn: json.activation("activation_function")?,
-        position: Position::Learned,
-        attention: Attention::PLAIN,
-        tied: true,
-        biases: Biases::ALL_BUT_OUTPUT,
-        embedding_scale: 1.0,
-        begin_of_text: Some(speech.start),
-        end_of_text: Some(speech.end),
     };
-    config
-        .check()
-        .map_err(|error| anyhow!("config.json: {error}"))?;
-    Ok(config)
+    dims.config(speech).context("config.json")
 }
 
 fn values(weights: &Weights<'_>, config: &Config, shape: &TensorShape) -> Result<Vec<f32>> {

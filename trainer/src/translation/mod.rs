@@ -5,6 +5,7 @@ mod score;
 use crate::eval::encode;
 use crate::package::session_memory;
 use crate::pairs::Pair;
+use crate::parallel;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
@@ -124,8 +125,7 @@ pub fn translations(
     threads: usize,
 ) -> Result<Vec<String>> {
     let options = search.options(model)?;
-    let share = pairs.len().div_ceil(threads.max(1)).max(1);
-    let work = |pairs: &[Pair]| -> Result<Vec<String>> {
+    parallel::shares(pairs, threads, |pairs| {
         let mut memory = session_memory(model, &options)?;
         let session = Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
         let mut session = session.map_err(|error| anyhow!("{error}"))?;
@@ -138,19 +138,7 @@ pub fn translations(
             Ok(written(&mut session, search)?.text)
         };
         pairs.iter().map(each).collect()
-    };
-    let parts: Result<Vec<Vec<String>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = pairs
-            .chunks(share)
-            .map(|pairs| scope.spawn(move || work(pairs)))
-            .collect();
-        let stopped = || anyhow!("a thread of the test stopped");
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().map_err(|_| stopped()).and_then(|part| part)
-        };
-        threads.into_iter().map(join).collect()
-    });
-    Ok(parts?.into_iter().flatten().collect())
+    })
 }
 
 /// How alike translations and references are.
