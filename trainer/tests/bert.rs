@@ -11,7 +11,7 @@ mod common;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::{Block, Encoder, EncoderOptions, Model};
-use attentive_trainer::import::bert;
+use attentive_trainer::import::{bert, onnx};
 use attentive_trainer::package::Formats;
 use attentive_trainer::random::Random;
 use safetensors::tensor::{Dtype, TensorView};
@@ -235,6 +235,144 @@ fn a_directory_equals_the_oracle() {
     let error = format!("{:#}", error.expect("refused"));
     assert!(error.contains("sentence_bert_config.json"), "{error}");
     std::fs::remove_file(&limit).expect("it was there");
+}
+
+/// A message of protocol buffers, field by field.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 128 {
+            self.0.push(value as u8 | 128);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn number(mut self, field: u64, value: u64) -> Self {
+        self.varint(field << 3);
+        self.varint(value);
+        self
+    }
+
+    fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
+        self.varint(field << 3 | 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn texts(self, field: u64, texts: &[&str]) -> Self {
+        texts
+            .iter()
+            .fold(self, |this, text| this.bytes(field, text.as_bytes()))
+    }
+}
+
+fn onnx_tensor(name: &str, dims: &[usize], kind: u64, raw: &[u8]) -> Vec<u8> {
+    let message = dims.iter().fold(Message::default(), |message, dim| {
+        message.number(1, *dim as u64)
+    });
+    message.number(2, kind).texts(8, &[name]).bytes(9, raw).0
+}
+
+fn onnx_node(op: &str, inputs: &[&str], output: &str) -> Message {
+    Message::default()
+        .texts(1, inputs)
+        .texts(2, &[output])
+        .texts(4, &[op])
+}
+
+fn onnx_constant(output: &str, kind: u64, raw: &[u8]) -> Vec<u8> {
+    let tensor = onnx_tensor("", &[], kind, raw);
+    let attribute = Message::default().texts(1, &["value"]).bytes(5, &tensor);
+    onnx_node("Constant", &[], output).bytes(5, &attribute.0).0
+}
+
+/// As PyTorch exports: matrices lose their names and lie across; `ops` are made besides.
+fn onnx(tensors: &Tensors, ops: &[&str]) -> Vec<u8> {
+    let mut graph = Message::default();
+    for (number, (name, (shape, values))) in tensors.iter().enumerate() {
+        let stays = !name.starts_with("encoder") || name.ends_with("bias") || name.contains("Norm");
+        let full = format!("model.0.auto_model.{name}");
+        let raw = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
+            values.flat_map(f32::to_le_bytes).collect()
+        };
+        let tensor = if stays {
+            onnx_tensor(&full, shape, 1, &raw(&mut values.iter().copied()))
+        } else {
+            let (rows, cols) = (shape[0], shape[1]);
+            let across = (0..cols).flat_map(|col| (0..rows).map(move |row| (row, col)));
+            let mut across = across.map(|(row, col)| values[row * cols + col]);
+            let matrix = format!("onnx::MatMul_{number}");
+            let (product, sum) = (format!("product{number}"), format!("sum{number}"));
+            let bias = full.replace(".weight", ".bias");
+            graph = graph
+                .bytes(1, &onnx_node("MatMul", &["x", &matrix], &product).0)
+                .bytes(1, &onnx_node("Add", &[&bias, &product], &sum).0);
+            onnx_tensor(&matrix, &[cols, rows], 1, &raw(&mut across))
+        };
+        graph = graph.bytes(5, &tensor);
+    }
+    let whole = |number: usize| (number as i64).to_le_bytes();
+    graph = graph
+        .bytes(1, &onnx_constant("heads", 7, &whole(HEADS)))
+        .bytes(1, &onnx_constant("width", 7, &whole(DIM / HEADS)))
+        .bytes(
+            1,
+            &onnx_node("Concat", &["n", "len", "heads", "width"], "shape").0,
+        )
+        .bytes(1, &onnx_constant("epsilon", 1, &1e-12f32.to_le_bytes()))
+        .bytes(1, &onnx_node("Add", &["variance", "epsilon"], "above").0)
+        .bytes(1, &onnx_node("Sqrt", &["above"], "deviation").0);
+    for op in ops {
+        graph = graph.bytes(1, &onnx_node(op, &["x"], op).0);
+    }
+    Message::default().number(1, 8).bytes(7, &graph.0).0
+}
+
+/// The same vectors from ONNX, and every truncation refused.
+#[test]
+fn an_onnx_file_equals_the_oracle() {
+    let directory = common::directory("bert-onnx");
+    let tensors = tensors();
+    let path = directory.join("tiny.onnx");
+    std::fs::write(directory.join("vocab.txt"), WORDS.join("\n")).expect("written");
+    let pools = ["Erf", "ReduceSum", "Clip", "ReduceL2"];
+    let whole = onnx(&tensors, &pools);
+    std::fs::write(&path, &whole).expect("written");
+    let import = || onnx::import(&path, "tiny", "a test", Formats::F32);
+    let file = import().expect("a model");
+    let texts = ["The houses", "the house burns houses"];
+    let tokens: [&[usize]; 2] = [&[2, 5, 6, 7, 3], &[2, 5, 6, 8, 6, 7, 3]];
+    for (vector, ids) in embed(&file, 12, &texts).iter().zip(tokens) {
+        for (have, need) in vector.iter().zip(oracle(&tensors, ids)) {
+            assert!((f64::from(*have) - need).abs() < 1e-5, "{have} for {need}");
+        }
+    }
+    for len in (0..whole.len()).step_by(7) {
+        std::fs::write(&path, &whole[..len]).expect("written");
+        assert!(import().is_err(), "{len} of {}", whole.len());
+    }
+    let refused = |tensors: &Tensors, ops: &[&str], words: &[&str]| {
+        std::fs::write(&path, onnx(tensors, ops)).expect("written");
+        let error = format!("{:#}", import().err().expect("refused"));
+        for word in words {
+            assert!(error.contains(word), "{error}");
+        }
+    };
+    refused(&tensors, &pools[1..], &["activation"]);
+    let without = |name: &str| {
+        let mut tensors = tensors.clone();
+        assert!(tensors.remove(name).is_some());
+        tensors
+    };
+    let key = "encoder.layer.0.attention.self.key";
+    let fewer = without(&format!("{key}.weight"));
+    refused(&fewer, &pools, &[&format!("{key}.weight is missing")]);
+    let fewer = without("embeddings.word_embeddings.weight");
+    refused(&fewer, &pools, &["word_embeddings"]);
 }
 
 /// Adds a linear map with made-up numbers.
@@ -618,7 +756,9 @@ fn minilm_is_pytorchs() {
     };
     for (formats, bound) in [(Formats::F32, 1e-5), (groups, 2e-2)] {
         let file = bert::import(Path::new(&path), "minilm", "a test", formats).expect("a model");
-        let vectors = embed(&file, 512, &texts);
+        let context_len = |model: Model<'_>| model.config().context_len;
+        let len = Model::parse(Block::bytes(&file)).map(context_len);
+        let vectors = embed(&file, len.expect("a model"), &texts);
         for (index, fields) in reference.iter().enumerate() {
             for (have, need) in vectors[index].iter().zip(numbers(fields[1])) {
                 assert!(
@@ -638,6 +778,37 @@ fn minilm_is_pytorchs() {
                     texts[index]
                 );
             }
+        }
+    }
+}
+
+/// ```text
+/// ATTENTIVE_MINILM_L3=FILE.onnx cargo test --profile trainer -p attentive-trainer --test bert
+/// ```
+#[test]
+fn minilm_l3_is_onnx_runtimes() {
+    let Some(path) = std::env::var_os("ATTENTIVE_MINILM_L3") else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: set ATTENTIVE_MINILM_L3 to paraphrase-MiniLM-L3-v2's ONNX file to compare with ONNX Runtime"
+        );
+        return;
+    };
+    let reference = include_str!("reference/minilm_l3.tsv").lines();
+    let reference: Vec<(&str, &str)> = reference
+        .map(|line| line.split_once('\t').expect("a text and a vector"))
+        .collect();
+    let texts: Vec<&str> = reference.iter().map(|(text, _)| *text).collect();
+    let file = onnx::import(Path::new(&path), "l3", "a test", Formats::F32).expect("a model");
+    let vectors = embed(&file, 512, &texts);
+    for (vector, (text, numbers)) in vectors.iter().zip(&reference) {
+        let numbers = numbers.split_whitespace().map(|x| x.parse::<f64>());
+        for (have, need) in vector.iter().zip(numbers) {
+            let need = need.expect("a number");
+            assert!(
+                (f64::from(*have) - need).abs() < 2e-5,
+                "{text:?}: {have} {need}"
+            );
         }
     }
 }

@@ -3,12 +3,12 @@
 use super::Format;
 use anyhow::{Context, Result, ensure};
 use attentive::Block;
-use attentive_trainer::import::{Imported, directory, import};
+use attentive_trainer::import::{Imported, directory, import, onnx};
 use attentive_trainer::package::Formats;
 use attentive_trainer::produce::finish;
 use attentive_trainer::{mapped, package, pytorch};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What to import, and as what.
@@ -16,8 +16,8 @@ use std::process::ExitCode;
 pub(crate) struct Request {
     /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
     /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2, vit or whisper, or its
-    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or a directory that prepare
-    /// made and PyTorch trained
+    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or an ONNX file of a
+    /// bert beside its tokenizer.json or vocab.txt; or a directory that prepare made and PyTorch trained
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]
     #[arg(short, long)]
@@ -66,10 +66,12 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let imported = directory(dir, &source, &command, formats);
-        let file = imported.with_context(|| input.display().to_string())?;
-        package::write(&file, &out)?;
-        println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
-        return Ok(ExitCode::SUCCESS);
+        return written(imported, &request, &out);
+    }
+    if input.extension().is_some_and(|end| end == "onnx") {
+        let formats = formats.unwrap_or(Formats::F32);
+        let imported = onnx::import(input, &source, &command, formats);
+        return written(imported, &request, &out);
     }
     let bytes = mapped::map(input)?;
     let Imported { file, report } =
@@ -78,6 +80,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         println!("{line}");
     }
     package::write(&file, &out)?;
+    println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what was imported, and says so.
+fn written(imported: Result<Vec<Block>>, request: &Request, out: &Path) -> Result<ExitCode> {
+    let file = imported.with_context(|| request.input.display().to_string())?;
+    package::write(&file, out)?;
     println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
     Ok(ExitCode::SUCCESS)
 }

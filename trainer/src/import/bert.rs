@@ -2,7 +2,7 @@
 //! `vocab.txt`, as a model of the core. With the files of sentence-transformers the model gives embeddings.
 
 use crate::import::packed;
-use crate::import::safetensors::{ConfigJson, Files, Weights, read_json};
+use crate::import::safetensors::{ConfigJson, Files, Tensors, read_json};
 use crate::import::tokenizer_json::TextVocabulary;
 use crate::package::Formats;
 use crate::params::{name, shapes};
@@ -39,19 +39,53 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
     let json = ConfigJson(read_json(&dir.join("config.json"))?);
     let files = Files::open(dir)?;
     let weights = files.tensors()?;
+    // Models with a head have the encoder under this name.
+    let prefix = match weights.has("bert.embeddings.word_embeddings.weight") {
+        true => "bert.",
+        false => "",
+    };
+    let named = Named {
+        weights: &weights,
+        prefix,
+        source,
+        command,
+    };
+    build(dir, &json, head(&json.0, dir)?, &named, formats)
+}
+
+/// Tensors, and what they are called.
+pub(super) struct Named<'a> {
+    pub(super) weights: &'a dyn Tensors,
+    /// Before the encoder's names.
+    pub(super) prefix: &'a str,
+    /// The model's, for the record.
+    pub(super) source: &'a str,
+    /// What was typed, for the record.
+    pub(super) command: &'a str,
+}
+
+/// The weights file of that configuration and those tensors, with the tokenizer that lies in the directory.
+///
+/// # Errors
+/// What the core cannot run, or that is missing, by its name.
+pub(super) fn build(
+    dir: &Path,
+    json: &ConfigJson,
+    head: Head,
+    named: &Named<'_>,
+    formats: Formats,
+) -> Result<Vec<Block>> {
+    let Named {
+        weights, prefix, ..
+    } = *named;
     let vocabulary = vocabulary(dir)?;
-    let config = config(&json, dir)?;
+    let config = config(json, dir, head)?;
     ensure!(
         vocabulary.len() <= config.vocab_len,
         "the tokenizer has {} tokens; config.json has vocab_size {}",
         vocabulary.len(),
         config.vocab_len
     );
-    // Models with a head have the encoder under this name.
-    let prefix = match weights.has("bert.embeddings.word_embeddings.weight") {
-        true => "bert.",
-        false => "",
-    };
     let positions = json.number("max_position_embeddings")?;
     let tensors = shapes(&config).map(|shape| match shape.role {
         // Places that no text reaches are left out.
@@ -60,16 +94,16 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
                 rows: positions,
                 ..shape
             };
-            let mut table = values(&weights, prefix, &config, &whole)?;
+            let mut table = values(weights, prefix, &config, &whole)?;
             table.truncate(shape.rows * shape.cols);
             Ok(table)
         }
-        _ => values(&weights, prefix, &config, &shape),
+        _ => values(weights, prefix, &config, &shape),
     });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let provenance = toml::to_string(&Record {
-        name: source,
-        command,
+        name: named.source,
+        command: named.command,
         architecture: ARCHITECTURE,
         labels: match config.reading().map(|reading| reading.output) {
             Some(Output::Classes(count) | Output::Tags(count)) => labels(&json.0, count)?,
@@ -100,7 +134,7 @@ fn vocabulary(dir: &Path) -> Result<TextVocabulary> {
     TextVocabulary::from_vocab_txt(&text, kind)
 }
 
-fn config(json: &ConfigJson, dir: &Path) -> Result<Config> {
+fn config(json: &ConfigJson, dir: &Path, head: Head) -> Result<Config> {
     let kind = json.model_type();
     ensure!(
         kind == ARCHITECTURE,
@@ -118,7 +152,7 @@ fn config(json: &ConfigJson, dir: &Path) -> Result<Config> {
         pooling,
         pooler,
         output,
-    } = head(&json.0, dir)?;
+    } = head;
     let config = Config {
         architecture: Architecture::Encoder(Reading {
             types: number("type_vocab_size")?,
@@ -167,10 +201,10 @@ fn context_len(positions: usize, dir: &Path) -> Result<usize> {
 }
 
 /// What comes of the tokens.
-struct Head {
-    pooling: Pooling,
-    pooler: bool,
-    output: Output,
+pub(super) struct Head {
+    pub(super) pooling: Pooling,
+    pub(super) pooler: bool,
+    pub(super) output: Output,
 }
 
 /// Number of labels, which Hugging Face takes for 2 where nothing says otherwise.
@@ -253,7 +287,7 @@ fn head(json: &Value, dir: &Path) -> Result<Head> {
 
 /// A tensor of the model, row-major: one of the file, or queries, keys and values one after the other.
 fn values(
-    weights: &Weights<'_>,
+    weights: &dyn Tensors,
     prefix: &str,
     config: &Config,
     shape: &TensorShape,

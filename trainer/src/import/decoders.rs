@@ -2,7 +2,7 @@
 //! `tokenizer.json` of byte-level BPE.
 
 use crate::import::packed;
-use crate::import::safetensors::{ConfigJson, Files, Weights, read_json, transposed};
+use crate::import::safetensors::{ConfigJson, Files, Tensors, Weights, read_json, transposed};
 use crate::import::vocabulary::Vocabulary;
 use crate::package::Formats;
 use crate::params::{name, shapes};

@@ -9,6 +9,7 @@ pub mod ctranslate2;
 pub mod decoders;
 pub mod gguf;
 pub mod llama;
+pub mod onnx;
 mod safetensors;
 pub mod tokenizer_json;
 pub mod vit;

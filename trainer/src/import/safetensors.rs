@@ -118,20 +118,27 @@ impl Files {
     }
 }
 
-/// The tensors of all files.
-pub(super) struct Weights<'a>(Vec<SafeTensors<'a>>);
-
-impl Weights<'_> {
+/// Tensors that are found by their names.
+pub(super) trait Tensors {
     /// Whether there is a tensor of that name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|file| file.tensor(name).is_ok())
-    }
+    fn has(&self, name: &str) -> bool;
 
     /// A tensor as floats, row-major.
     ///
     /// # Errors
     /// When it is missing, has another shape, or a type that is no float.
-    pub(super) fn floats(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+    fn floats(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>>;
+}
+
+/// The tensors of all files.
+pub(super) struct Weights<'a>(Vec<SafeTensors<'a>>);
+
+impl Tensors for Weights<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|file| file.tensor(name).is_ok())
+    }
+
+    fn floats(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
         let found = self.0.iter().find_map(|file| file.tensor(name).ok());
         let found =
             found.with_context(|| format!("tensor {name} is missing; expected {expected:?}"))?;

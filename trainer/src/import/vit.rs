@@ -3,7 +3,7 @@
 
 use crate::import::bert::{labels, labels_len};
 use crate::import::packed;
-use crate::import::safetensors::{ConfigJson, Files, Weights, read_json};
+use crate::import::safetensors::{ConfigJson, Files, Tensors, Weights, read_json};
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use crate::provenance::{Levels, Picture};

@@ -2,7 +2,7 @@
 //! `tokenizer.json`.
 
 use crate::import::packed;
-use crate::import::safetensors::{ConfigJson, Files, Weights, read_json};
+use crate::import::safetensors::{ConfigJson, Files, Tensors, Weights, read_json};
 use crate::import::vocabulary::Vocabulary;
 use crate::import::whisper::{Dims, Record, framewise};
 use crate::package::Formats;
