@@ -4,7 +4,8 @@
 //! than that number.
 
 use crate::random::Random;
-use anyhow::{Result, anyhow, ensure};
+use crate::shares::shares;
+use anyhow::{Result, ensure};
 
 /// A token stream as sequences.
 pub struct Batches<'a> {
@@ -218,20 +219,10 @@ impl<D: Deck> Samples for Shuffled<'_, D> {
             }
             Ok(batch)
         };
-        if !self.deck.is_slow() {
-            return numbers.chunks(micro).map(deal).collect();
-        }
-        std::thread::scope(|scope| {
-            let deal = &deal;
-            let dealing: Vec<_> = numbers
-                .chunks(micro)
-                .map(|numbers| scope.spawn(move || deal(numbers)))
-                .collect();
-            let batch = |thread: std::thread::ScopedJoinHandle<'_, Result<Batch>>| {
-                let stopped = |_| anyhow!("a thread that makes batches stopped");
-                thread.join().map_err(stopped)?
-            };
-            dealing.into_iter().map(batch).collect()
+        let micros: Vec<&[(u64, usize)]> = numbers.chunks(micro).collect();
+        let threads = if self.deck.is_slow() { micros.len() } else { 1 };
+        shares(&micros, threads, |micros| {
+            micros.iter().map(|micro| deal(micro)).collect()
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::examples::{Example, Thing};
 use crate::frontend::Frontend;
 use crate::network::highest;
 use crate::package::session_memory;
-use crate::parallel;
+use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
@@ -252,7 +252,7 @@ pub fn classes(
     backend: Backend,
     threads: usize,
 ) -> Result<Vec<u32>> {
-    parallel::shares(examples, threads, |examples| {
+    shares(examples, threads, |examples| {
         let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(options))];
         let encoder = Encoder::new(model, options, Block::bytes_mut(&mut memory), backend);
         let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;

@@ -28,6 +28,7 @@ pub mod provenance;
 pub mod pytorch;
 pub mod quantize;
 pub mod random;
+pub mod shares;
 pub mod sounds;
 pub mod speak;
 pub mod speech;

@@ -6,7 +6,7 @@
 use crate::batches::Batch;
 use crate::network::{Loss, Network};
 use crate::params::Params;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use attentive::kernels::Backend;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,31 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Threads of this machine.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Calls `work` on as many shares of the items as there are threads, side by side; what it returns, in the order of the
-/// items.
-///
-/// # Errors
-/// Those of `work`.
-pub fn shares<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(&[T]) -> Result<Vec<R>> + Sync,
-) -> Result<Vec<R>> {
-    let share = items.len().div_ceil(threads.max(1)).max(1);
-    let work = &work;
-    let parts: Result<Vec<Vec<R>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = items
-            .chunks(share)
-            .map(|items| scope.spawn(move || work(items)))
-            .collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<R>>>| {
-            thread.join().map_err(|_| anyhow!("a thread stopped"))?
-        };
-        threads.into_iter().map(join).collect()
-    });
-    Ok(parts?.into_iter().flatten().collect())
 }
 
 /// Calls `work` on every micro-batch, `threads` at a time, each thread with a network of its own.

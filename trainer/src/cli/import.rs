@@ -16,8 +16,8 @@ use std::process::ExitCode;
 pub(crate) struct Request {
     /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
     /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2, vit or whisper, or its
-    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or an ONNX file of a
-    /// bert beside its tokenizer.json or vocab.txt; or a directory that prepare made and PyTorch trained
+    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or an
+    /// ONNX file of a bert beside its tokenizer.json or vocab.txt; or a directory that prepare made and PyTorch trained
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]
     #[arg(short, long)]
@@ -79,9 +79,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     for line in report {
         println!("{line}");
     }
-    package::write(&file, &out)?;
-    println!("{} bytes: {}", Block::bytes(&file).len(), out.display());
-    Ok(ExitCode::SUCCESS)
+    written(Ok(file), &request, &out)
 }
 
 /// Writes what was imported, and says so.

@@ -5,7 +5,7 @@ mod score;
 use crate::eval::encode;
 use crate::package::session_memory;
 use crate::pairs::Pair;
-use crate::parallel;
+use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
@@ -125,7 +125,7 @@ pub fn translations(
     threads: usize,
 ) -> Result<Vec<String>> {
     let options = search.options(model)?;
-    parallel::shares(pairs, threads, |pairs| {
+    shares(pairs, threads, |pairs| {
         let mut memory = session_memory(model, &options)?;
         let session = Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
         let mut session = session.map_err(|error| anyhow!("{error}"))?;
