@@ -357,7 +357,7 @@ fn an_onnx_file_equals_the_oracle() {
     }
     let refused = |tensors: &Tensors, ops: &[&str], words: &[&str]| {
         std::fs::write(&path, onnx(tensors, ops)).expect("written");
-        let error = format!("{:#}", import().err().expect("refused"));
+        let error = format!("{:#}", import().expect_err("refused"));
         for word in words {
             assert!(error.contains(word), "{error}");
         }
