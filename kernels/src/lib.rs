@@ -12,6 +12,7 @@ extern crate std;
 
 mod backend;
 mod error;
+pub mod integer;
 pub mod isa;
 mod kinds;
 pub mod layout;

@@ -1,0 +1,72 @@
+//! The integer profile: inference without a float, the same bits on every processor.
+//!
+//! `docs/integer.md` is the contract: units, roundings, the order of everything, error bounds and where the formulas
+//! come from. Each operation here is that contract as plain code. It is compiled for every instruction set and has the
+//! same result on all of them, because integers are added in any order to the same sum; where an instruction set has
+//! code of its own, tests compare its bits with the plain code's.
+//!
+//! | quantity | type | unit |
+//! |---|---|---|
+//! | weights | i8 | a scale for each row, folded into multipliers |
+//! | residual stream | i16 | one scale for the model |
+//! | inputs of products, queries, keys, values | i8 | a calibrated scale each |
+//! | accumulators | i32 | exact |
+//! | scores | i16 | 1/16 of a power of two |
+//! | probabilities | 14 bits | 2⁻¹⁴, not normalized |
+//!
+//! What a slice does not hold is neither read nor written; operations whose shapes can disagree check them.
+
+mod activation;
+mod attention;
+mod embed;
+mod norm;
+mod power;
+mod product;
+mod rotary;
+#[cfg(test)]
+mod tests;
+
+pub use activation::{Function, activate, gated, plain};
+pub use attention::{OutScale, Running, TILE, attend, finish};
+pub use embed::{Table, embed};
+pub use norm::{Norm, norm};
+pub use power::{POWER_ONE, power};
+pub use product::{Product, ROW_ALIGN, product, stride};
+pub use rotary::rotate;
+
+/// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply (`smmulr` on Armv7E-M).
+#[inline(always)]
+pub const fn scaled(x: i32, multiplier: i32) -> i32 {
+    ((x as i64 * multiplier as i64 + (1 << 31)) >> 32) as i32
+}
+
+/// The nearest i8.
+#[inline(always)]
+pub const fn to_i8(x: i32) -> i8 {
+    if x < i8::MIN as i32 {
+        i8::MIN
+    } else if x > i8::MAX as i32 {
+        i8::MAX
+    } else {
+        x as i8
+    }
+}
+
+/// The nearest i16.
+#[inline(always)]
+pub const fn to_i16(x: i32) -> i16 {
+    if x < i16::MIN as i32 {
+        i16::MIN
+    } else if x > i16::MAX as i32 {
+        i16::MAX
+    } else {
+        x as i16
+    }
+}
+
+/// The residual connection: x = x + delta, both in the stream's unit; what leaves i16 stays at its end.
+pub fn add(x: &mut [i16], delta: &[i32]) {
+    for (x, &delta) in x.iter_mut().zip(delta) {
+        *x = to_i16(i32::from(*x).saturating_add(delta));
+    }
+}

@@ -1,0 +1,140 @@
+//! Products of a matrix of bytes with a vector of bytes.
+
+use super::scaled;
+use crate::Backend;
+use crate::error::ShapeError;
+use crate::isa::{Isa, Kernel};
+
+/// Rows of weights begin at multiples of so many bytes, and are filled up with zeros.
+pub const ROW_ALIGN: usize = 16;
+
+/// Bytes from one row of weights to the next.
+pub const fn stride(cols: usize) -> usize {
+    cols.next_multiple_of(ROW_ALIGN)
+}
+
+/// A matrix whose product with a vector is scaled row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    rows: usize,
+    cols: usize,
+    weights: &'a [i8],
+    multipliers: &'a [i32],
+    biases: &'a [i32],
+}
+
+impl<'a> Product<'a> {
+    /// Most columns: their products, of −128 with −128, stay below 2³¹ together with any bias below 2³⁰.
+    pub const COLS_MAX: usize = 1 << 16;
+
+    /// `weights` are (rows, [`stride`](stride)`(cols)`), `multipliers` and `biases` (rows).
+    ///
+    /// # Errors
+    /// When a length is another, or there are no columns or more than [`Product::COLS_MAX`].
+    pub const fn new(
+        rows: usize,
+        cols: usize,
+        weights: &'a [i8],
+        multipliers: &'a [i32],
+        biases: &'a [i32],
+    ) -> Result<Self, ShapeError> {
+        if let Err(error) = ShapeError::check_at_most("columns", Self::COLS_MAX, cols) {
+            return Err(error);
+        }
+        if let Err(error) = ShapeError::check_at_least("columns", 1, cols) {
+            return Err(error);
+        }
+        let need = rows.saturating_mul(stride(cols));
+        if let Err(error) = ShapeError::check_eq("weights", need, weights.len()) {
+            return Err(error);
+        }
+        if let Err(error) = ShapeError::check_eq("multipliers", rows, multipliers.len()) {
+            return Err(error);
+        }
+        if let Err(error) = ShapeError::check_eq("biases", rows, biases.len()) {
+            return Err(error);
+        }
+        Ok(Self {
+            rows,
+            cols,
+            weights,
+            multipliers,
+            biases,
+        })
+    }
+
+    /// Rows.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub const fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+/// `out[i] = scaled(bias + Σ w·x, multiplier)` for the rows from `first` on, as many as `out` has places.
+///
+/// Exact up to the one rounding of [`scaled`].
+///
+/// # Errors
+/// When `x` has not the matrix's columns, or there are fewer rows.
+pub fn product(
+    backend: Backend,
+    matrix: &Product<'_>,
+    x: &[i8],
+    first: usize,
+    out: &mut [i32],
+) -> Result<(), ShapeError> {
+    ShapeError::check_eq("x", matrix.cols, x.len())?;
+    let last = first.saturating_add(out.len());
+    ShapeError::check_at_most("rows", matrix.rows, last)?;
+    let stride = stride(matrix.cols);
+    backend.run(Rows {
+        weights: (matrix.weights)
+            .get(first.saturating_mul(stride)..)
+            .unwrap_or_default(),
+        multipliers: matrix.multipliers.get(first..).unwrap_or_default(),
+        biases: matrix.biases.get(first..).unwrap_or_default(),
+        stride,
+        x,
+        out,
+    });
+    Ok(())
+}
+
+struct Rows<'a> {
+    weights: &'a [i8],
+    multipliers: &'a [i32],
+    biases: &'a [i32],
+    stride: usize,
+    x: &'a [i8],
+    out: &'a mut [i32],
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    const PRODUCTS: bool = true;
+
+    /// Plain code: what the compiler makes of it has an instruction set's vectors.
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let scales = self.multipliers.iter().zip(self.biases);
+        let rows = self.weights.chunks_exact(self.stride.max(1)).zip(scales);
+        for (out, (row, (&multiplier, &bias))) in self.out.iter_mut().zip(rows) {
+            *out = scaled(bias.wrapping_add(dot(row, self.x)), multiplier);
+        }
+    }
+}
+
+/// Σ a·b over the shorter of both.
+#[inline(always)]
+pub(super) fn dot(a: &[i8], b: &[i8]) -> i32 {
+    let mut sum = 0i32;
+    for (&a, &b) in a.iter().zip(b) {
+        sum = sum.wrapping_add(i32::from(a) * i32::from(b));
+    }
+    sum
+}
