@@ -264,6 +264,13 @@ pub enum Position {
     },
 }
 
+impl Position {
+    /// Whether something is added to the embedding.
+    pub(crate) const fn is_added(&self) -> bool {
+        matches!(self, Self::Learned | Self::Sinusoidal)
+    }
+}
+
 /// Which elements of a head a rotation joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

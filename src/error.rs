@@ -47,6 +47,11 @@ pub enum ConfigError {
         /// Name of the field.
         field: &'static str,
     },
+    /// A choice that the integer profile does not have.
+    Integer {
+        /// Name of the field.
+        field: &'static str,
+    },
     /// A code or flag that this version does not know.
     Unknown {
         /// Name of the field.
@@ -64,6 +69,7 @@ impl ConfigError {
             Self::Number { .. } => "a real number of the configuration is not finite or too large",
             Self::NormBias => "RMSNorm has no bias",
             Self::Encoder { .. } => "an encoder with that output cannot have that choice",
+            Self::Integer { .. } => "the integer profile does not have that choice",
             Self::Unknown { .. } => {
                 "the configuration holds a code that this version does not know"
             }
@@ -85,7 +91,10 @@ impl fmt::Display for ConfigError {
             }
             Self::HeadDim { have, .. } => write!(f, ": {have}"),
             Self::Grouping { heads, kv_heads } => write!(f, ": {heads} and {kv_heads}"),
-            Self::Number { field } | Self::Unknown { field } | Self::Encoder { field } => {
+            Self::Number { field }
+            | Self::Unknown { field }
+            | Self::Encoder { field }
+            | Self::Integer { field } => {
                 write!(f, ": {field}")
             }
             Self::NormBias => Ok(()),
@@ -126,6 +135,11 @@ pub enum WeightsError {
     Architecture {
         /// Code found.
         code: u8,
+    },
+    /// The file holds the numbers of the other profile.
+    Profile {
+        /// Whether it holds integers.
+        integer: bool,
     },
     /// A reserved field is not zero.
     Reserved,
@@ -196,6 +210,12 @@ impl WeightsError {
             Self::FileLen { .. } => "weights file: truncated, or bytes were appended",
             Self::HeaderChecksum => "weights file: the header or the tables are damaged (CRC-32)",
             Self::Architecture { .. } => "weights file: this family of models is unknown",
+            Self::Profile { integer: true } => {
+                "weights file: of the integer profile, which integer::Model reads"
+            }
+            Self::Profile { integer: false } => {
+                "weights file: of the float profile, which Model reads"
+            }
             Self::Reserved => "weights file: a reserved field is not zero",
             Self::Config(error) => error.message(),
             Self::TensorsLen { .. } => "weights file: wrong number of tensors",

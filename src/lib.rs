@@ -14,7 +14,7 @@
 //! default keeps it whole. `source` reads what an encoder–decoder attends to. A [`Sampler`] draws the next token from the
 //! logits; `beam` searches for the likeliest text. Dimensions come from [`Config`], sizes
 //! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files. [`frontend`] makes frames of
-//! sound, and patches of pictures.
+//! sound, and patches of pictures. [`integer`] is the same once more, without a float: the profile of microcontrollers.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod ffn;
 mod file;
 pub mod frontend;
 mod heads;
+pub mod integer;
 mod kv_cache;
 mod linear;
 mod memory;
@@ -36,6 +37,7 @@ mod needs;
 mod norm;
 mod options;
 pub mod pack;
+mod parse;
 mod part;
 mod position;
 mod run;

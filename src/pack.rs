@@ -47,9 +47,10 @@ use crate::file::{
 };
 use crate::kernels::layout::WeightFormat;
 use crate::kernels::pack;
-use crate::tensors::{TensorKind, TensorShape};
+use crate::parse::header_crc;
+use crate::tensors::{Profile, TensorKind, TensorShape};
 use crate::tokenizer::pack as tokenizer_pack;
-use crate::weights::{header_crc, tensor_bytes};
+use crate::weights::tensor_bytes;
 
 pub use crate::kernels::pack::ScaleMethod;
 pub use crate::tokenizer::pack::{TokenizerParts, UnigramParts, WordPieceParts, alphabet_byte};
@@ -253,11 +254,11 @@ impl TensorMut<'_> {
 }
 
 /// Where the sections of a file begin.
-struct Places {
+pub(crate) struct Places {
     tables_end: u64,
     provenance: u64,
     tokenizer: u64,
-    tensors: u64,
+    pub(crate) tensors: u64,
 }
 
 impl Recipe<'_> {
@@ -266,7 +267,7 @@ impl Recipe<'_> {
     /// # Errors
     /// A configuration, tokenizer or provenance record that no file can hold.
     pub fn file_bytes(&self) -> Result<usize, PackError> {
-        let mut end = self.places()?.tensors;
+        let mut end = self.head().places()?.tensors;
         let mut index = 0;
         while let Some(shape) = self.config.tensor(index) {
             let format = (self.format)(&shape);
@@ -286,79 +287,32 @@ impl Recipe<'_> {
         out: &mut [u8],
         mut fill: impl FnMut(TensorMut<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (need, have) = (self.file_bytes()?, out.len());
-        if need != have {
-            return Err(PackError::Len {
-                need: need as u64,
-                have,
-            }
-            .into());
-        }
-        if !out.as_ptr().addr().is_multiple_of(ALIGN) {
-            return Err(PackError::Misaligned.into());
-        }
-        let places = self.places()?;
-        out.fill(0);
-        let provenance = self.provenance.as_bytes();
-        slice_mut(out, places.provenance, provenance.len() as u64)?.copy_from_slice(provenance);
-        let section = slice_mut(out, places.tokenizer, self.tokenizer.bytes()?)?;
-        tokenizer_pack::write(&self.tokenizer, section)?;
-        self.write_tensors(out, places.tensors, &mut fill)?;
-        self.write_header(out, &places)?;
+        let head = self.head();
+        let places = head.begin(out, self.file_bytes()?)?;
+        self.write_tensors(out, &head, &places, &mut fill)?;
+        head.finish(out, &places)?;
         Ok(())
     }
 
-    fn places(&self) -> Result<Places, PackError> {
-        self.config.check()?;
-        if self.provenance.len() > PROVENANCE_BYTES_MAX as usize {
-            return Err(PackError::Provenance {
-                most: PROVENANCE_BYTES_MAX as usize,
-                have: self.provenance.len(),
-            });
-        }
-        self.tokenizer.check(self.config.vocab_len)?;
-        let table = self.table_at() + self.config.tensors_len() * Entry::LEN;
-        let tables_end = table as u64;
-        let provenance = align_up(tables_end);
-        let tokenizer = align_up(provenance + self.provenance.len() as u64);
-        let tensors = align_up(tokenizer + self.tokenizer.bytes()?);
-        Ok(Places {
-            tables_end,
-            provenance,
-            tokenizer,
-            tensors,
-        })
-    }
-
-    /// Where the tensor table begins.
-    fn table_at(&self) -> usize {
-        let attention = match AttentionRecord::is_needed(&self.config.attention) {
-            true => AttentionRecord::LEN,
-            false => 0,
-        };
-        let family = match self.family_record() {
-            Some(record) => record.len(),
-            None => 0,
-        };
-        Header::LEN + ConfigRecord::LEN + attention + family
-    }
-
-    /// What the file holds of the family, but for decoders.
-    fn family_record(&self) -> Option<[u8; 64]> {
-        match &self.config.architecture {
-            Architecture::Decoder => None,
-            Architecture::Encoder(reading) => Some(EncoderRecord::encode(reading)),
-            Architecture::EncoderDecoder(source) => Some(SourceRecord::encode(source)),
+    fn head(&self) -> Head<'_> {
+        Head {
+            config: self.config,
+            tokenizer: self.tokenizer,
+            provenance: self.provenance,
+            profile: Profile::Float,
+            flags: 0,
+            record: None,
         }
     }
 
     fn write_tensors<E: From<PackError>>(
         &self,
         out: &mut [u8],
-        tensors_at: u64,
+        head: &Head<'_>,
+        places: &Places,
         fill: &mut impl FnMut(TensorMut<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut offset = tensors_at;
+        let mut offset = places.tensors;
         let mut index = 0;
         while let Some(shape) = self.config.tensor(index) {
             let format = (self.format)(&shape);
@@ -373,8 +327,7 @@ impl Recipe<'_> {
                 offset,
                 len,
             };
-            let entry_at = (self.table_at() + index * Entry::LEN) as u64;
-            slice_mut(out, entry_at, Entry::LEN as u64)?.copy_from_slice(&entry.encode());
+            head.entry(out, index, &entry)?;
             let data = tensor_data(&shape, format, slice_mut(out, offset, len)?)?;
             fill(TensorMut { shape, data })?;
             offset = align_up(offset + len);
@@ -382,32 +335,113 @@ impl Recipe<'_> {
         }
         Ok(())
     }
+}
 
-    /// Last of all, because it holds the checksums.
-    fn write_header(&self, out: &mut [u8], places: &Places) -> Result<(), PackError> {
+/// What files of both profiles begin with.
+pub(crate) struct Head<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) tokenizer: TokenizerParts<'a>,
+    pub(crate) provenance: &'a str,
+    pub(crate) profile: Profile,
+    pub(crate) flags: u16,
+    /// Behind the configuration's own records.
+    pub(crate) record: Option<[u8; 64]>,
+}
+
+impl Head<'_> {
+    pub(crate) fn places(&self) -> Result<Places, PackError> {
+        self.config.check()?;
+        if self.provenance.len() > PROVENANCE_BYTES_MAX as usize {
+            return Err(PackError::Provenance {
+                most: PROVENANCE_BYTES_MAX as usize,
+                have: self.provenance.len(),
+            });
+        }
+        self.tokenizer.check(self.config.vocab_len)?;
+        let table = self.table_at() + self.tensors_len() * Entry::LEN;
+        let tables_end = table as u64;
+        let provenance = align_up(tables_end);
+        let tokenizer = align_up(provenance + self.provenance.len() as u64);
+        let tensors = align_up(tokenizer + self.tokenizer.bytes()?);
+        Ok(Places {
+            tables_end,
+            provenance,
+            tokenizer,
+            tensors,
+        })
+    }
+
+    fn tensors_len(&self) -> usize {
+        self.config.tensors_len_of(self.profile)
+    }
+
+    /// The records behind the configuration.
+    fn records(&self) -> impl Iterator<Item = [u8; 64]> {
+        let attention = AttentionRecord::encode(&self.config.attention);
+        let family = match &self.config.architecture {
+            Architecture::Decoder => None,
+            Architecture::Encoder(reading) => Some(EncoderRecord::encode(reading)),
+            Architecture::EncoderDecoder(source) => Some(SourceRecord::encode(source)),
+        };
+        [attention, family, self.record].into_iter().flatten()
+    }
+
+    /// Where the tensor table begins.
+    fn table_at(&self) -> usize {
+        Header::LEN + ConfigRecord::LEN + 64 * self.records().count()
+    }
+
+    /// Provenance and tokenizer, in an empty file of `need` bytes.
+    pub(crate) fn begin(&self, out: &mut [u8], need: usize) -> Result<Places, PackError> {
+        let have = out.len();
+        if need != have {
+            let need = need as u64;
+            return Err(PackError::Len { need, have });
+        }
+        if !out.as_ptr().addr().is_multiple_of(ALIGN) {
+            return Err(PackError::Misaligned);
+        }
+        let places = self.places()?;
+        out.fill(0);
+        let provenance = self.provenance.as_bytes();
+        slice_mut(out, places.provenance, provenance.len() as u64)?.copy_from_slice(provenance);
+        let section = slice_mut(out, places.tokenizer, self.tokenizer.bytes()?)?;
+        tokenizer_pack::write(&self.tokenizer, section)?;
+        Ok(places)
+    }
+
+    pub(crate) fn entry(
+        &self,
+        out: &mut [u8],
+        index: usize,
+        entry: &Entry,
+    ) -> Result<(), PackError> {
+        let at = (self.table_at() + index * Entry::LEN) as u64;
+        slice_mut(out, at, Entry::LEN as u64)?.copy_from_slice(&entry.encode());
+        Ok(())
+    }
+
+    /// The records and, last of all because it holds the checksums, the header.
+    pub(crate) fn finish(&self, out: &mut [u8], places: &Places) -> Result<(), PackError> {
         let file_len = out.len() as u64;
         let payload = slice_mut(out, places.tables_end, file_len - places.tables_end)?;
         let payload_crc = CRC.checksum(payload);
         let config = ConfigRecord::encode(self.config);
-        slice_mut(out, Header::LEN as u64, config.len() as u64)?.copy_from_slice(&config);
-        if let Some(attention) = AttentionRecord::encode(&self.config.attention) {
-            let at = (Header::LEN + ConfigRecord::LEN) as u64;
-            slice_mut(out, at, attention.len() as u64)?.copy_from_slice(&attention);
-        }
-        if let Some(record) = self.family_record() {
-            let at = (self.table_at() - record.len()) as u64;
+        let mut at = Header::LEN as u64;
+        for record in core::iter::once(config).chain(self.records()) {
             slice_mut(out, at, record.len() as u64)?.copy_from_slice(&record);
+            at += record.len() as u64;
         }
         let mut header = Header {
             magic: MAGIC,
             version: VERSION,
-            flags: 0,
+            flags: self.flags,
             file_len,
             provenance_offset: places.provenance,
             tokenizer_offset: places.tokenizer,
             provenance_len: self.provenance.len() as u32,
             tokenizer_len: self.tokenizer.bytes()? as u32,
-            tensors_len: self.config.tensors_len() as u32,
+            tensors_len: self.tensors_len() as u32,
             architecture: file::architecture_code(self.config.architecture),
             reserved: [0; 11],
             payload_crc,
@@ -481,13 +515,13 @@ fn tensor_data<'o>(
     })
 }
 
-fn view<T: FromBytes + IntoBytes + Immutable + KnownLayout>(
+pub(crate) fn view<T: FromBytes + IntoBytes + Immutable + KnownLayout>(
     bytes: &mut [u8],
 ) -> Result<&mut [T], PackError> {
     <[T]>::mut_from_bytes(bytes).map_err(|_| PackError::Misaligned)
 }
 
-fn slice_mut(out: &mut [u8], offset: u64, len: u64) -> Result<&mut [u8], PackError> {
+pub(crate) fn slice_mut(out: &mut [u8], offset: u64, len: u64) -> Result<&mut [u8], PackError> {
     let have = out.len();
     let need = offset.saturating_add(len);
     out.get_mut(offset as usize..need as usize)

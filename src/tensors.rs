@@ -96,7 +96,83 @@ pub enum Role {
     SourceNormGain = 56,
     /// (dim).
     SourceNormBias = 57,
+    /// Cosine and sine of each pair's angle at each position, of an integer model with rotary positions.
+    Angles = 58,
+    /// Numbers of a layer that no matrix has, of an integer model.
+    Scalars = 59,
 }
+
+/// Which numbers a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Those of [`crate::Model`].
+    Float,
+    /// Those of [`crate::integer::Model`].
+    Integer,
+}
+
+/// Roles in file order.
+struct Order {
+    before: &'static [Role],
+    layer: &'static [Role],
+    source_layer: &'static [Role],
+    after: &'static [Role],
+}
+
+impl Profile {
+    const fn order(self) -> &'static Order {
+        match self {
+            Self::Float => &FLOAT,
+            Self::Integer => &INTEGER,
+        }
+    }
+}
+
+const FLOAT: Order = Order {
+    before: &BEFORE,
+    layer: &LAYER,
+    source_layer: &SOURCE_LAYER,
+    after: &AFTER,
+};
+
+/// Biases belong to their matrices and norms there.
+const INTEGER: Order = Order {
+    before: &[
+        Role::TokenEmbedding,
+        Role::PositionEmbedding,
+        Role::SourcePositionEmbedding,
+        Role::PatchWeight,
+        Role::Angles,
+    ],
+    layer: &[
+        Role::Scalars,
+        Role::AttnNormGain,
+        Role::QkvWeight,
+        Role::OutWeight,
+        Role::CrossNormGain,
+        Role::CrossQWeight,
+        Role::CrossKvWeight,
+        Role::CrossOutWeight,
+        Role::FfnNormGain,
+        Role::UpWeight,
+        Role::DownWeight,
+    ],
+    source_layer: &[
+        Role::Scalars,
+        Role::AttnNormGain,
+        Role::QkvWeight,
+        Role::OutWeight,
+        Role::FfnNormGain,
+        Role::UpWeight,
+        Role::DownWeight,
+    ],
+    after: &[
+        Role::FinalNormGain,
+        Role::OutputWeight,
+        Role::HeadWeight,
+        Role::SourceNormGain,
+    ],
+};
 
 /// Tensors before the layers, in file order.
 const BEFORE: [Role; 12] = [
@@ -200,59 +276,93 @@ pub struct TensorShape {
 impl Config {
     /// Number of tensors in a file of this model.
     pub const fn tensors_len(&self) -> usize {
-        self.present_len(&BEFORE)
-            + self.layers * self.present_len(&LAYER)
-            + self.source_layers() * self.present_len(&SOURCE_LAYER)
-            + self.present_len(&AFTER)
+        self.tensors_len_of(Profile::Float)
     }
 
     /// The tensor at `index` in file order; `None` past the end.
     pub const fn tensor(&self, index: usize) -> Option<TensorShape> {
-        let before = self.present_len(&BEFORE);
+        match self.place_at(Profile::Float, index) {
+            Some((role, layer)) => self.shape(role, layer),
+            None => None,
+        }
+    }
+
+    /// Place of a tensor in file order; `None` when this model has no such tensor.
+    pub const fn tensor_index(&self, role: Role, layer: Option<usize>) -> Option<usize> {
+        self.index_of(Profile::Float, role, layer)
+    }
+
+    /// Number of tensors in a file of that profile.
+    pub(crate) const fn tensors_len_of(&self, profile: Profile) -> usize {
+        let order = profile.order();
+        self.present_len(profile, order.before)
+            + self.layers * self.present_len(profile, order.layer)
+            + self.source_layers() * self.present_len(profile, order.source_layer)
+            + self.present_len(profile, order.after)
+    }
+
+    /// Role and layer of the tensor at `index` in file order; `None` past the end.
+    pub(crate) const fn place_at(
+        &self,
+        profile: Profile,
+        index: usize,
+    ) -> Option<(Role, Option<usize>)> {
+        let order = profile.order();
+        let before = self.present_len(profile, order.before);
         if index < before {
-            return self.shape(self.nth(&BEFORE, index), None);
+            return with_layer(self.nth(profile, order.before, index), None);
         }
         let index = index - before;
-        let (own, sources) = (self.present_len(&LAYER), self.present_len(&SOURCE_LAYER));
+        let own = self.present_len(profile, order.layer);
+        let sources = self.present_len(profile, order.source_layer);
         // A layer always has its weights, so the quotients exist; the compiler cannot know it.
         let Some(layer) = index.checked_div(own) else {
             return None;
         };
         if layer < self.layers {
-            return self.shape(self.nth(&LAYER, index - layer * own), Some(layer));
+            let role = self.nth(profile, order.layer, index - layer * own);
+            return with_layer(role, Some(layer));
         }
         let index = index - self.layers * own;
         let Some(layer) = index.checked_div(sources) else {
             return None;
         };
         if layer < self.source_layers() {
-            let role = self.nth(&SOURCE_LAYER, index - layer * sources);
-            return self.shape(role, Some(self.layers + layer));
+            let role = self.nth(profile, order.source_layer, index - layer * sources);
+            return with_layer(role, Some(self.layers + layer));
         }
         let index = index - self.source_layers() * sources;
-        self.shape(self.nth(&AFTER, index), None)
+        with_layer(self.nth(profile, order.after, index), None)
     }
 
-    /// Place of a tensor in file order; `None` when this model has no such tensor.
-    pub const fn tensor_index(&self, role: Role, layer: Option<usize>) -> Option<usize> {
-        if !self.has(role) {
+    /// Inverse of [`Self::place_at`].
+    pub(crate) const fn index_of(
+        &self,
+        profile: Profile,
+        role: Role,
+        layer: Option<usize>,
+    ) -> Option<usize> {
+        if !self.holds(profile, role) {
             return None;
         }
-        let own_at = self.present_len(&BEFORE);
-        let own = self.present_len(&LAYER);
+        let order = profile.order();
+        let own_at = self.present_len(profile, order.before);
+        let own = self.present_len(profile, order.layer);
         let sources_at = own_at + self.layers * own;
-        let sources = self.present_len(&SOURCE_LAYER);
+        let sources = self.present_len(profile, order.source_layer);
         let (rank, at) = match layer {
-            Some(layer) if layer < self.layers => (self.rank(&LAYER, role), own_at + layer * own),
+            Some(layer) if layer < self.layers => {
+                (self.rank(profile, order.layer, role), own_at + layer * own)
+            }
             Some(layer) if layer - self.layers < self.source_layers() => (
-                self.rank(&SOURCE_LAYER, role),
+                self.rank(profile, order.source_layer, role),
                 sources_at + (layer - self.layers) * sources,
             ),
             Some(_) => (None, 0),
-            None => match self.rank(&BEFORE, role) {
+            None => match self.rank(profile, order.before, role) {
                 Some(rank) => (Some(rank), 0),
                 None => (
-                    self.rank(&AFTER, role),
+                    self.rank(profile, order.after, role),
                     sources_at + self.source_layers() * sources,
                 ),
             },
@@ -260,6 +370,21 @@ impl Config {
         match rank {
             Some(rank) => Some(at + rank),
             None => None,
+        }
+    }
+
+    /// Whether a file of that profile has tensors of that role. An integer file has its positions as tables.
+    const fn holds(&self, profile: Profile, role: Role) -> bool {
+        match (profile, role) {
+            (Profile::Float, _) => self.has(role),
+            (Profile::Integer, Role::PositionEmbedding) => self.position.is_added(),
+            (Profile::Integer, Role::SourcePositionEmbedding) => match self.source() {
+                Some(source) => source.position.is_added(),
+                None => false,
+            },
+            (Profile::Integer, Role::Angles) => matches!(self.position, Position::Rotary { .. }),
+            (Profile::Integer, Role::Scalars) => true,
+            (Profile::Integer, _) => self.has(role),
         }
     }
 
@@ -279,6 +404,7 @@ impl Config {
             Role::FinalNormBias => self.final_norm && self.biases.norm,
             Role::OutputWeight => !self.tied,
             Role::OutputBias => self.biases.output,
+            Role::Angles | Role::Scalars => false,
             _ => match (self.reading(), self.source()) {
                 (Some(reading), _) => self.reads_with(reading, role),
                 (_, Some(source)) => self.translates_with(source, role),
@@ -315,10 +441,7 @@ impl Config {
         }
     }
 
-    const fn shape(&self, role: Option<Role>, layer: Option<usize>) -> Option<TensorShape> {
-        let Some(role) = role else {
-            return None;
-        };
+    const fn shape(&self, role: Role, layer: Option<usize>) -> Option<TensorShape> {
         let (types, head, patch) = match self.reading() {
             Some(reading) => (reading.types, reading.head_rows(), reading.patch),
             None => (0, 0, 0),
@@ -346,6 +469,7 @@ impl Config {
                 None => return None,
             },
             Role::Conv2Weight => (self.dim, 3 * self.dim),
+            Role::Angles | Role::Scalars => return None,
             Role::UpWeight => (self.up_dim(), self.dim),
             Role::DownWeight => (self.dim, self.hidden_dim),
             Role::QkvBias => (0, self.qkv_dim()),
@@ -387,10 +511,10 @@ impl Config {
     }
 
     /// How many of the roles this model has.
-    const fn present_len(&self, mut roles: &[Role]) -> usize {
+    const fn present_len(&self, profile: Profile, mut roles: &[Role]) -> usize {
         let mut len = 0;
         while let Some((&role, rest)) = roles.split_first() {
-            if self.has(role) {
+            if self.holds(profile, role) {
                 len += 1;
             }
             roles = rest;
@@ -399,9 +523,9 @@ impl Config {
     }
 
     /// The `n`th of the roles that this model has.
-    const fn nth(&self, mut roles: &[Role], mut n: usize) -> Option<Role> {
+    const fn nth(&self, profile: Profile, mut roles: &[Role], mut n: usize) -> Option<Role> {
         while let Some((&role, rest)) = roles.split_first() {
-            if self.has(role) {
+            if self.holds(profile, role) {
                 if n == 0 {
                     return Some(role);
                 }
@@ -413,17 +537,24 @@ impl Config {
     }
 
     /// Inverse of [`Self::nth`].
-    const fn rank(&self, mut roles: &[Role], wanted: Role) -> Option<usize> {
+    const fn rank(&self, profile: Profile, mut roles: &[Role], wanted: Role) -> Option<usize> {
         let mut rank = 0;
         while let Some((&role, rest)) = roles.split_first() {
             if role as u16 == wanted as u16 {
                 return Some(rank);
             }
-            if self.has(role) {
+            if self.holds(profile, role) {
                 rank += 1;
             }
             roles = rest;
         }
         None
+    }
+}
+
+const fn with_layer(role: Option<Role>, layer: Option<usize>) -> Option<(Role, Option<usize>)> {
+    match role {
+        Some(role) => Some((role, layer)),
+        None => None,
     }
 }

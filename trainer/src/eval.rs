@@ -8,7 +8,7 @@ use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
-use attentive::{Block, Encoder, EncoderOptions, Model, Session, SessionOptions};
+use attentive::{Block, Encoder, EncoderOptions, Model, Session, SessionOptions, Tokenizer};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -99,14 +99,13 @@ impl std::iter::Sum for Score {
     }
 }
 
-/// Tokens of a text by the model's own tokenizer.
+/// Tokens of a text by a model's own tokenizer.
 ///
 /// # Errors
 /// When the model has none.
-pub fn encode(model: &Model<'_>, text: &str) -> Result<Vec<u32>> {
+pub fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Result<Vec<u32>> {
     let mut scratch = [0; ENCODE_SCRATCH_LEN];
-    let ids = model
-        .tokenizer()
+    let ids = tokenizer
         .encode(text, &mut scratch)
         .map_err(|error| anyhow!("encoding: {error}"))?;
     let ids: Result<Vec<u32>, _> = ids.collect();
@@ -183,7 +182,7 @@ fn text(
     backend: Backend,
 ) -> Result<[Score; 3]> {
     let mut tokens: Vec<u32> = model.config().end_of_text.into_iter().collect();
-    tokens.extend(encode(model, text)?);
+    tokens.extend(encode(model.tokenizer(), text)?);
     let mut memory = session_memory(model, options)?;
     let mut session = Session::new(model, options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;
@@ -260,7 +259,7 @@ pub fn classes(
         for example in examples {
             let run = match (&example.thing, &frontend) {
                 (Thing::Text(text), _) => {
-                    let mut tokens = encode(model, text)?;
+                    let mut tokens = encode(model.tokenizer(), text)?;
                     tokens.truncate(options.len);
                     encoder.run_tokens(&tokens, &[])
                 }

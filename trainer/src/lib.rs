@@ -11,6 +11,7 @@ pub mod examples;
 pub mod files;
 pub mod frontend;
 pub mod import;
+pub mod integer;
 pub mod look;
 pub mod mapped;
 pub mod metrics;

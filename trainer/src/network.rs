@@ -14,8 +14,20 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Sees the input `(n, cols)` of every matrix product: role and layer of the matrix, then the values.
-pub type Observer<'a> = &'a mut dyn FnMut(Role, Option<usize>, &[f32]);
+/// A place in a forward pass, by the role of a matrix or of a norm's gain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// What goes into a product, (n, cols), or a norm, (n, dim).
+    Input(Role),
+    /// What comes out: (n, rows), with its bias, or (n, dim).
+    Output(Role),
+}
+
+/// Sees what goes into and out of every matrix product and norm: the place, the layer, the values.
+pub type Observer<'a> = &'a mut dyn FnMut(Point, Option<usize>, &[f32]);
+
+/// The same inside a pass.
+type Observe<'a> = &'a mut dyn FnMut(Point, Option<usize>, &Tensor<2>);
 
 /// Weights as burn tensors.
 pub struct Network {
@@ -67,14 +79,14 @@ impl Network {
         self.forward(batch, &mut |_, _, _| {})
     }
 
-    /// The same, showing the input of every matrix product to `observer`.
+    /// The same, showing what goes into and out of every product and norm to `observer`.
     ///
     /// # Errors
     /// As [`Network::logits`].
     pub fn observed(&self, batch: &Batch, observer: Observer<'_>) -> Result<()> {
-        self.forward(batch, &mut |role, layer, x| {
+        self.forward(batch, &mut |point, layer, x| {
             let values = x.clone().into_data().try_into_vec::<f32>();
-            observer(role, layer, &values.unwrap_or_default());
+            observer(point, layer, &values.unwrap_or_default());
         })?;
         Ok(())
     }
@@ -105,11 +117,7 @@ impl Network {
         loss_of(self.backend, logits, &batch.targets)
     }
 
-    fn forward(
-        &self,
-        batch: &Batch,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
-    ) -> Result<Tensor<2>> {
+    fn forward(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
         let (tokens, lens) = (&batch.inputs, &batch.lens);
         self.check(tokens, lens)?;
         let mut drop = Drops::new(batch.dropout);
@@ -129,7 +137,7 @@ impl Network {
         };
         let mut x = self.stack(x, &stack, &mut drop, observe)?;
         if self.config.final_norm {
-            x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None)?;
+            x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None, observe)?;
         }
         if let Some(reading) = self.config.reading() {
             return self.classes(x, reading, lens, observe);
@@ -147,7 +155,7 @@ impl Network {
         source: &Source,
         batch: &Batch,
         drop: &mut Drops,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+        observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
         ensure!(
             source.input == Input::Tokens,
@@ -167,7 +175,7 @@ impl Network {
         };
         let x = self.stack(x, &stack, drop, observe)?;
         match self.config.final_norm {
-            true => self.norm(x, Role::SourceNormGain, Role::SourceNormBias, None),
+            true => self.norm(x, Role::SourceNormGain, Role::SourceNormBias, None, observe),
             false => Ok(x),
         }
     }
@@ -186,17 +194,17 @@ impl Network {
         mut x: Tensor<2>,
         stack: &Stack,
         drop: &mut Drops,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+        observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
         let pre = self.config.norm_place == NormPlace::Pre;
         for layer in stack.layers.clone().map(Some) {
-            let attend = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+            let attend = |x: Tensor<2>, observe: Observe<'_>| {
                 let qkv = self.linear(x, Role::QkvWeight, Role::QkvBias, layer, observe)?;
                 let window = layer.and_then(|layer| self.config.attention.window_of(layer));
                 let heads = attention(self.backend, qkv, stack.shape.clone().with_window(window));
                 self.linear(heads, Role::OutWeight, Role::OutBias, layer, observe)
             };
-            let hear = |x: Tensor<2>, heard: &Heard, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+            let hear = |x: Tensor<2>, heard: &Heard, observe: Observe<'_>| {
                 let (weight, bias) = (Role::CrossKvWeight, Role::CrossKvBias);
                 let keys = self.linear(heard.states.clone(), weight, bias, layer, observe)?;
                 let queries =
@@ -205,26 +213,32 @@ impl Network {
                 let (weight, bias) = (Role::CrossOutWeight, Role::CrossOutBias);
                 self.linear(heads, weight, bias, layer, observe)
             };
-            let feed = |x: Tensor<2>, observe: &mut dyn FnMut(_, _, &Tensor<2>)| {
+            let feed = |x: Tensor<2>, observe: Observe<'_>| {
                 let up = self.linear(x, Role::UpWeight, Role::UpBias, layer, observe)?;
                 let hidden = activation(self.backend, up, self.config.ffn);
                 self.linear(hidden, Role::DownWeight, Role::DownBias, layer, observe)
             };
-            let attn_norm = |x| self.norm(x, Role::AttnNormGain, Role::AttnNormBias, layer);
-            let cross_norm = |x| self.norm(x, Role::CrossNormGain, Role::CrossNormBias, layer);
-            let ffn_norm = |x| self.norm(x, Role::FfnNormGain, Role::FfnNormBias, layer);
+            let attn_norm = |x, observe: Observe<'_>| {
+                self.norm(x, Role::AttnNormGain, Role::AttnNormBias, layer, observe)
+            };
+            let cross_norm = |x, observe: Observe<'_>| {
+                self.norm(x, Role::CrossNormGain, Role::CrossNormBias, layer, observe)
+            };
+            let ffn_norm = |x, observe: Observe<'_>| {
+                self.norm(x, Role::FfnNormGain, Role::FfnNormBias, layer, observe)
+            };
             if pre {
-                x = x.clone() + drop.apply(attend(attn_norm(x)?, observe)?);
+                x = x.clone() + drop.apply(attend(attn_norm(x, observe)?, observe)?);
                 if let Some(heard) = &stack.heard {
-                    x = x.clone() + drop.apply(hear(cross_norm(x)?, heard, observe)?);
+                    x = x.clone() + drop.apply(hear(cross_norm(x, observe)?, heard, observe)?);
                 }
-                x = x.clone() + drop.apply(feed(ffn_norm(x)?, observe)?);
+                x = x.clone() + drop.apply(feed(ffn_norm(x, observe)?, observe)?);
             } else {
-                x = attn_norm(x.clone() + drop.apply(attend(x, observe)?))?;
+                x = attn_norm(x.clone() + drop.apply(attend(x, observe)?), observe)?;
                 if let Some(heard) = &stack.heard {
-                    x = cross_norm(x.clone() + drop.apply(hear(x, heard, observe)?))?;
+                    x = cross_norm(x.clone() + drop.apply(hear(x, heard, observe)?), observe)?;
                 }
-                x = ffn_norm(x.clone() + drop.apply(feed(x, observe)?))?;
+                x = ffn_norm(x.clone() + drop.apply(feed(x, observe)?), observe)?;
             }
         }
         Ok(x)
@@ -236,7 +250,7 @@ impl Network {
         x: Tensor<2>,
         reading: &Reading,
         lens: &[usize],
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+        observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
         ensure!(
             matches!(reading.output, Output::Classes(_)) && !reading.pooler && reading.types == 0,
@@ -246,11 +260,7 @@ impl Network {
         self.linear(pooled, Role::HeadWeight, Role::HeadBias, None, observe)
     }
 
-    fn embedded(
-        &self,
-        batch: &Batch,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
-    ) -> Result<Tensor<2>> {
+    fn embedded(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
         let table = self.matrix(Role::TokenEmbedding, None)?;
         let scale = self.config.embedding_scale;
         let (tokens, lens) = (&batch.inputs, &batch.lens);
@@ -276,7 +286,13 @@ impl Network {
         let learned = (Role::PositionEmbedding, self.config.context_len);
         let x = self.placed(x, self.config.position, learned, lens)?;
         match self.config.has(Role::EmbeddingNormGain) {
-            true => self.norm(x, Role::EmbeddingNormGain, Role::EmbeddingNormBias, None),
+            true => self.norm(
+                x,
+                Role::EmbeddingNormGain,
+                Role::EmbeddingNormBias,
+                None,
+                observe,
+            ),
             false => Ok(x),
         }
     }
@@ -314,11 +330,7 @@ impl Network {
         })
     }
 
-    fn patches(
-        &self,
-        batch: &Batch,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
-    ) -> Result<Tensor<2>> {
+    fn patches(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
         let elements = self.config.reading().map_or(0, |reading| reading.patch);
         let n = batch.inputs.len() - batch.lens.len();
         ensure!(
@@ -338,14 +350,16 @@ impl Network {
         weight: Role,
         bias: Role,
         layer: Option<usize>,
-        observe: &mut dyn FnMut(Role, Option<usize>, &Tensor<2>),
+        observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
-        observe(weight, layer, &x);
+        observe(Point::Input(weight), layer, &x);
         let y = linear(self.backend, x, self.matrix(weight, layer)?);
-        Ok(match self.vector(bias, layer) {
+        let y = match self.vector(bias, layer) {
             Some(bias) => y + bias.unsqueeze::<2>(),
             None => y,
-        })
+        };
+        observe(Point::Output(weight), layer, &y);
+        Ok(y)
     }
 
     fn norm(
@@ -354,16 +368,20 @@ impl Network {
         gain: Role,
         bias: Role,
         layer: Option<usize>,
+        observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
-        let gain = self
+        observe(Point::Input(gain), layer, &x);
+        let gains = self
             .vector(gain, layer)
             .context("a norm without its gain")?;
         let config = &self.config;
-        let y = norm(self.backend, x, gain, config.norm, config.norm_eps);
-        Ok(match self.vector(bias, layer) {
+        let y = norm(self.backend, x, gains, config.norm, config.norm_eps);
+        let y = match self.vector(bias, layer) {
             Some(bias) => y + bias.unsqueeze::<2>(),
             None => y,
-        })
+        };
+        observe(Point::Output(gain), layer, &y);
+        Ok(y)
     }
 
     fn matrix(&self, role: Role, layer: Option<usize>) -> Result<Tensor<2>> {

@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
 use attentive::kernels::pack::{choose_scales, choose_scales_and_minima};
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
-use attentive::{Block, Model, Role, SessionOptions, TensorKind, TensorShape};
+use attentive::{
+    Block, Model, Role, SessionOptions, TensorKind, TensorShape, WeightsError, integer,
+};
 use half::f16;
 use memmap2::Mmap;
 use std::path::Path;
@@ -135,10 +137,7 @@ pub fn pack(
 /// When it cannot be written; nothing half-written remains.
 pub fn write(file: &[Block], path: &Path) -> Result<()> {
     let bytes = Block::bytes(file);
-    let model = Model::parse(bytes).map_err(|error| anyhow!("reading back: {error}"))?;
-    model
-        .verify()
-        .map_err(|error| anyhow!("reading back: {error}"))?;
+    verify(bytes).map_err(|error| anyhow!("reading back: {error}"))?;
     write_atomically(path, bytes)
 }
 
@@ -148,14 +147,21 @@ pub fn write(file: &[Block], path: &Path) -> Result<()> {
 /// When it cannot be read or is not a sound weights file.
 pub fn open(path: &Path) -> Result<Mmap> {
     let file = mapped::map(path)?;
-    let checked = Model::parse(&file).and_then(|model| model.verify());
-    checked.map_err(|error| {
+    verify(&file).map_err(|error| {
         anyhow!(
             "{} is not a sound .attn file: {error}; make it again with train, quantize or import",
             path.display()
         )
     })?;
     Ok(file)
+}
+
+/// Checks a file of either profile.
+fn verify(bytes: &[u8]) -> Result<(), WeightsError> {
+    match Model::parse(bytes) {
+        Err(WeightsError::Profile { integer: true }) => integer::Model::parse(bytes)?.verify(),
+        model => model?.verify(),
+    }
 }
 
 /// Memory for a session with these options.

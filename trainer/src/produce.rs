@@ -1,7 +1,9 @@
 //! From a run's weights to measured weights files.
 
+use crate::batches::Batch;
 use crate::eval::{self, Accuracy, Score, Windows};
 use crate::frontend::Frontend;
+use crate::integer;
 use crate::package::{self, Formats, Scales};
 use crate::parallel;
 use crate::params::Params;
@@ -136,13 +138,23 @@ impl Source {
     /// # Errors
     /// Those of the forward pass.
     pub fn importance(&self, prepared: &Prepared) -> Result<Vec<Option<Vec<f32>>>> {
+        quantize::importance(
+            &self.params,
+            &self.calibration_batches(prepared, CALIBRATION)?,
+        )
+    }
+
+    /// Some sequences of what the model is trained on.
+    ///
+    /// # Errors
+    /// When there is too little of it.
+    pub fn calibration_batches(&self, prepared: &Prepared, count: usize) -> Result<Vec<Batch>> {
         let training = Training {
             dropout: 0.0,
             ..self.task.training.clone()
         };
         let mut samples = prepared.samples(&training, training.seed)?;
-        let batches = samples.step(0, CALIBRATION.min(samples.per_epoch()), 4)?;
-        quantize::importance(&self.params, &batches)
+        samples.step(0, count.min(samples.per_epoch()), 4)
     }
 
     /// Packs the weights and measures them on what was held out through the core; the file records the result.
@@ -157,10 +169,37 @@ impl Source {
         quantization: Option<Quantization>,
         f32_figure: Option<f64>,
     ) -> Result<Product> {
+        let vocabulary = self.vocabulary.as_ref();
+        self.measured(quantization, f32_figure, |provenance| {
+            package::pack(params, vocabulary, provenance, formats, scales)
+        })
+    }
+
+    /// The same of the integer profile.
+    ///
+    /// # Errors
+    /// When the record is too long, or the model cannot be run.
+    pub fn integer_product(
+        &self,
+        rounded: &integer::Rounded,
+        quantization: Quantization,
+        f32_figure: f64,
+    ) -> Result<Product> {
+        let vocabulary = self.vocabulary.as_ref();
+        self.measured(Some(quantization), Some(f32_figure), |provenance| {
+            rounded.pack(vocabulary, &provenance.to_toml()?)
+        })
+    }
+
+    fn measured(
+        &self,
+        quantization: Option<Quantization>,
+        f32_figure: Option<f64>,
+        pack: impl Fn(&Provenance) -> Result<Vec<Block>>,
+    ) -> Result<Product> {
         let mut provenance = self.provenance.clone();
         provenance.quantization = quantization;
-        let vocabulary = self.vocabulary.as_ref();
-        let draft = package::pack(params, vocabulary, &provenance, formats, scales)?;
+        let draft = pack(&provenance)?;
         let quality = measure(&draft, &self.task, &self.corpus, self.context())?;
         let figure = quality.figure();
         let floats = rounded(f32_figure.unwrap_or(figure));
@@ -184,7 +223,7 @@ impl Source {
                 sentences: likeness.sentences as u64,
             }),
         });
-        let file = package::pack(params, vocabulary, &provenance, formats, scales)?;
+        let file = pack(&provenance)?;
         Ok(Product { file, quality })
     }
 
@@ -236,8 +275,11 @@ pub fn record(command: &str, formats: Formats, fine_tuning_steps: u64) -> Quanti
 
 /// Quality of a packed file on the test parts, with f32 keys and values, of translations by the likeliest next token.
 fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Result<Quality> {
-    let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
     let (backend, threads) = (Backend::detect(), parallel::threads());
+    if let Ok(model) = attentive::integer::Model::parse(Block::bytes(file)) {
+        return measure_integers(&model, task, corpus, context);
+    }
+    let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
     match corpus {
         Corpus::Text(parts) => {
             let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
@@ -259,6 +301,38 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             Ok(Quality::Translation(Likeness::of(&made, pairs)))
         }
     }
+}
+
+/// The same of the integer profile.
+///
+/// # Errors
+/// When the model is of another kind than the task.
+pub fn measure_integers(
+    model: &attentive::integer::Model<'_>,
+    task: &Task,
+    corpus: &Corpus,
+    context: usize,
+) -> Result<Quality> {
+    let (backend, threads) = (Backend::detect(), parallel::threads());
+    Ok(match corpus {
+        Corpus::Text(parts) => {
+            let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
+            let windows = Windows::halves(context);
+            let score = integer::measure::texts(model, &texts, windows, backend, threads)?;
+            Quality::Text(score)
+        }
+        Corpus::Labelled(examples) => {
+            let (frontend, examples) = (Frontend::of(task), &examples.test);
+            let found =
+                integer::measure::classes(model, examples, frontend, context, backend, threads)?;
+            Quality::Classes(Accuracy::of(&found, examples))
+        }
+        Corpus::Pairs(pairs) => {
+            let pairs = &pairs.test;
+            let made = integer::measure::translations(model, pairs, backend, threads)?;
+            Quality::Translation(Likeness::of(&made, pairs))
+        }
+    })
 }
 
 /// Writes the f32 and int8 files of a finished run, of examples int4 too, and prints their paths.

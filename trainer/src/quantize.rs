@@ -1,7 +1,7 @@
 //! From floats to integers: calibration, fine-tuning against the rounding, and what it costs.
 
 use crate::batches::{Batch, Samples};
-use crate::network::Network;
+use crate::network::{Network, Point};
 use crate::optimizer::{Adam, StepSize, clip};
 use crate::package::{self, Formats, Scales, scales};
 use crate::parallel;
@@ -25,7 +25,10 @@ pub fn importance(params: &Params, batches: &[Batch]) -> Result<Vec<Option<Vec<f
     let mut sums: Vec<Option<Vec<f64>>> = vec![None; params.tensors.len()];
     let mut rows: Vec<usize> = vec![0; sums.len()];
     for batch in batches {
-        network.observed(batch, &mut |role, layer, x| {
+        network.observed(batch, &mut |point, layer, x| {
+            let Point::Input(role) = point else {
+                return;
+            };
             let index = params.config.tensor_index(role, layer);
             let Some((shape, sum, rows)) = index.and_then(|index| {
                 let shape = params.config.tensor(index)?;
@@ -33,6 +36,9 @@ pub fn importance(params: &Params, batches: &[Batch]) -> Result<Vec<Option<Vec<f
             }) else {
                 return;
             };
+            if shape.kind == TensorKind::Vector {
+                return;
+            }
             *rows += x.len() / shape.cols;
             let sum = sum.get_or_insert_with(|| vec![0.0; shape.cols]);
             for row in x.chunks_exact(shape.cols) {

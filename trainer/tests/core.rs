@@ -221,7 +221,7 @@ fn tokens_are_those_of_tokenizers() {
     let model = Model::parse(Block::bytes(&file)).expect("a model");
     let odd = "Don't  \u{201c}stop\u{201d}\n\n caf\u{e9} 1813's \u{1f409}\u{2003}x <|endoftext|>and on\u{0}";
     for text in [parts.test.as_str(), parts.validation.as_str(), odd, "", " "] {
-        let ours = eval::encode(&model, text).expect("tokens");
+        let ours = eval::encode(model.tokenizer(), text).expect("tokens");
         assert_eq!(ours, vocabulary.encode(text).expect("tokens"));
         let bytes: Vec<u8> = ours
             .iter()

@@ -3,12 +3,12 @@
 use super::{Kv, backend, beams, task};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
-use attentive::{Block, EncoderOptions, Model, SessionOptions};
+use attentive::{Block, EncoderOptions, Model, SessionOptions, integer};
 use attentive_trainer::eval::{self, Accuracy, Windows, test};
 use attentive_trainer::examples::{Example, Thing};
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::prepared::Corpus;
-use attentive_trainer::produce::{Quality, Source};
+use attentive_trainer::produce::{Quality, Source, measure_integers};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::sounds::{Clip, Sounds};
 use attentive_trainer::train::Run;
@@ -63,6 +63,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         mapped = package::open(&request.input)?;
         &mapped
     };
+    if let Ok(model) = integer::Model::parse(bytes) {
+        return integers(&request, &model);
+    }
     let model = Model::parse(bytes).map_err(|error| anyhow!("{error}"))?;
     if model.config().reading().is_some() {
         return classes(&request, &model, backend);
@@ -109,6 +112,25 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         score.nats / score.tokens as f64,
         score.tokens as f64 / seconds
     );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures a file of the integer profile on its task's held-out part.
+fn integers(request: &Request, model: &integer::Model<'_>) -> Result<ExitCode> {
+    ensure!(
+        request.text.is_none()
+            && request.stride.is_none()
+            && request.sounds.is_none()
+            && request.beams == 1,
+        "a file of the integer profile is measured on its task: leave out --text, --stride, --sounds and --beams"
+    );
+    let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
+    let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
+    let context = request.context.unwrap_or(model.config().context_len);
+    let start = Instant::now();
+    let quality = measure_integers(model, &task, &Corpus::load(&task)?, context)?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!("integer profile, held-out part: {quality}  ({seconds:.0} s)");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let file = package::open(&request.file)?;
     let model = super::decoder(&file)?;
     // With what may begin the text.
-    let needed = encode(&model, &request.prompt)?.len() + 1 + request.tokens;
+    let needed = encode(model.tokenizer(), &request.prompt)?.len() + 1 + request.tokens;
     let context = request
         .context
         .unwrap_or(needed.min(model.config().context_len));

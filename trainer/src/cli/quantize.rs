@@ -3,26 +3,40 @@
 use super::{Format, task};
 use anyhow::{Context, Result, anyhow};
 use attentive::{Block, Model};
+use attentive_trainer::integer::{Calibration, equalized, round};
 use attentive_trainer::package;
 use attentive_trainer::params::Params;
 use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{self, Source, file_name, memory_lines, record};
-use attentive_trainer::provenance::Provenance;
-use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune};
+use attentive_trainer::provenance::{Provenance, Quantization};
+use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune, importance};
 use attentive_trainer::train::{Run, TOKENIZER};
 use attentive_trainer::vocabulary::Vocabulary;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Training sequences that the integer profile's scales come from.
+const CALIBRATION: usize = 256;
+
+/// A profile of numbers.
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq)]
+enum Profile {
+    /// i8 weights and activations with calibrated scales
+    Integer,
+}
 
 /// What to quantize, and how.
 #[derive(Args)]
 pub(crate) struct Request {
     /// A run's directory (its best weights), or an f32 .attn file beside its tokenizer.json
     input: PathBuf,
-    /// Format of the matrices
-    #[arg(long, value_enum)]
-    format: Format,
+    /// Format of the matrices; what the integer profile has needs none
+    #[arg(long, value_enum, required_unless_present = "profile")]
+    format: Option<Format>,
+    /// The profile: with floats between products, or the same bits everywhere without any
+    #[arg(long, value_enum, conflicts_with_all = ["format", "embedding", "fine_tune", "context"])]
+    profile: Option<Profile>,
     /// Format of the embedding, if another
     #[arg(long, value_enum)]
     embedding: Option<Format>,
@@ -45,13 +59,16 @@ pub(crate) struct Request {
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let source = source(&request)?;
-    let formats = request.format.formats(request.embedding);
-    let steps = match (request.fine_tune, request.format) {
+    let Some(format) = request.format else {
+        return integers(&request, &source);
+    };
+    let formats = format.formats(request.embedding);
+    let steps = match (request.fine_tune, format) {
         (Some(steps), _) => steps,
         (None, Format::Int4) => 600,
         (None, _) => 0,
     };
-    let command = command(&request, steps);
+    let command = command(&request, format, steps);
     println!("measuring the floats on what was held out …");
     let before = source.f32()?.quality;
     println!("{before} before");
@@ -86,8 +103,46 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let change = 100.0 * (product.quality.figure() / figure - 1.0);
     println!("{before} before, {} after: {change:+.2} %", product.quality);
     let (directory, name) = (directory(&request.input), &source.provenance.name);
-    let default = || file_name(&directory, name, request.format.name());
+    let default = || file_name(&directory, name, format.name());
     produce::write(&product, &request.out.unwrap_or_else(default))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The integer profile.
+fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
+    println!("measuring the floats on what was held out …");
+    let before = source.f32()?.quality;
+    println!("{before} before");
+    let prepared = source.prepared()?;
+    let batches = source.calibration_batches(&prepared, CALIBRATION)?;
+    let params = match std::env::var("NOEQ") {
+        Ok(_) => source.params.clone(),
+        _ => equalized(&source.params, &batches)?,
+    };
+    let calibration = Calibration::new(&params, &batches)?;
+    let rounded = round(&params, &calibration, &importance(&params, &batches)?)?;
+    let command = format!(
+        "attentive quantize {} --profile integer",
+        request.input.display()
+    );
+    let record = Quantization {
+        command,
+        matrices: "I8Integer".to_owned(),
+        embedding: "I8Integer".to_owned(),
+        fine_tuning_steps: 0,
+    };
+    let figure = before.figure();
+    let product = source.integer_product(&rounded, record, figure)?;
+    let change = 100.0 * (product.quality.figure() / figure - 1.0);
+    println!("{before} before, {} after: {change:+.2} %", product.quality);
+    let default = || {
+        file_name(
+            &directory(&request.input),
+            &source.provenance.name,
+            "integer",
+        )
+    };
+    produce::write(&product, &request.out.clone().unwrap_or_else(default))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,11 +191,11 @@ fn source(request: &Request) -> Result<Source> {
 }
 
 /// The command, with what it was by default spelt out.
-fn command(request: &Request, steps: u64) -> String {
+fn command(request: &Request, format: Format, steps: u64) -> String {
     let mut command = format!(
         "attentive quantize {} --format {}",
         request.input.display(),
-        request.format.name()
+        format.name()
     );
     if let Some(embedding) = request.embedding {
         command += &format!(" --embedding {}", embedding.name());

@@ -130,7 +130,7 @@ pub fn translations(
         let session = Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
         let mut session = session.map_err(|error| anyhow!("{error}"))?;
         let each = |pair: &Pair| {
-            let mut tokens = encode(model, &pair.source)?;
+            let mut tokens = encode(model.tokenizer(), &pair.source)?;
             ensure!(!tokens.is_empty(), "{:?} has no tokens", pair.source);
             tokens.truncate(options.source_len);
             let read = session.read_tokens(&tokens);

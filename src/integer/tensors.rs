@@ -1,0 +1,250 @@
+//! The tensors of an integer file: their kinds, shapes and bytes.
+
+use crate::config::{Config, Ffn, Input, NormPlace, Output, Position};
+use crate::error::ConfigError;
+use crate::file::align_up;
+use crate::kernels::integer::stride;
+use crate::tensors::{Profile, Role};
+
+/// How a tensor of an integer file is read. Each of its parts begins at a multiple of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Kind {
+    /// A matrix: bytes, multipliers, biases.
+    Product,
+    /// Rows that are looked up: bytes, steps.
+    Table,
+    /// Both with the same bytes: bytes, multipliers, biases, steps.
+    Tied,
+    /// Gains, biases.
+    Norm,
+    /// Cosines and sines.
+    Angles,
+    /// Numbers of a layer.
+    Scalars,
+}
+
+impl Kind {
+    /// Its code in the tensor table.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Product => 16,
+            Self::Table => 17,
+            Self::Tied => 18,
+            Self::Norm => 19,
+            Self::Angles => 20,
+            Self::Scalars => 21,
+        }
+    }
+}
+
+/// A tensor that a [`Config`] asks for in the integer profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Shape {
+    /// What it is for.
+    pub role: Role,
+    /// Its layer, if it belongs to one; a source's follow the decoder's.
+    pub layer: Option<usize>,
+    /// How it is read.
+    pub kind: Kind,
+    /// Rows of a matrix or table, positions of angles; else 1.
+    pub rows: usize,
+    /// Columns of a row, pairs of a position, numbers.
+    pub cols: usize,
+}
+
+/// Numbers of a layer, in their order.
+pub(crate) struct Scalars;
+
+impl Scalars {
+    pub(crate) const LEN: usize = 8;
+    /// Of a product of query and key.
+    pub(crate) const SCORE: usize = 0;
+    /// Mantissa and shift of a head's output.
+    pub(crate) const OUT: usize = 1;
+    /// Of what the feed-forward block's function gives.
+    pub(crate) const HIDDEN: usize = 3;
+    /// The first three of the attention to the source.
+    pub(crate) const CROSS: usize = 4;
+}
+
+/// Whether the integer profile can run a model of that configuration.
+///
+/// # Errors
+/// [`ConfigError::Integer`] with the first choice that it does not have, and those of [`Config::check`].
+pub const fn check(config: &Config) -> Result<(), ConfigError> {
+    if let Err(error) = config.check() {
+        return Err(error);
+    }
+    let window_keeps = match config.attention.window {
+        Some(window) => window.keep > 0,
+        None => false,
+    };
+    let of_family = match (config.reading(), config.source()) {
+        (Some(reading), _) => match reading.output {
+            _ if reading.types > 0 => Some("types"),
+            _ if reading.embedding_norm => Some("embedding_norm"),
+            _ if reading.pooler => Some("pooler"),
+            Output::Hidden | Output::Embedding { .. } => Some("output"),
+            Output::Classes(_) | Output::Tags(_) | Output::Span => None,
+        },
+        (_, Some(source)) if matches!(source.input, Input::Frames { .. }) => Some("input"),
+        _ => None,
+    };
+    let field = if matches!(config.norm_place, NormPlace::Post) {
+        "norm_place"
+    } else if !config.final_norm {
+        "final_norm"
+    } else if config.attention.sinks {
+        "sinks"
+    } else if config.attention.soft_cap.is_some() {
+        "soft_cap"
+    } else if window_keeps {
+        "window_keep"
+    } else if let Some(field) = of_family {
+        field
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Integer { field })
+}
+
+/// The tensors of a model of the integer profile in file order.
+pub fn shapes(config: &Config) -> impl Iterator<Item = Shape> + '_ {
+    (0..config.tensors_len_of(Profile::Integer)).filter_map(|index| config.integer_tensor(index))
+}
+
+impl Config {
+    /// The integer profile's tensor at `index` in file order; `None` past the end.
+    pub(crate) const fn integer_tensor(&self, index: usize) -> Option<Shape> {
+        let Some((role, layer)) = self.place_at(Profile::Integer, index) else {
+            return None;
+        };
+        let (kind, rows, cols) = match role {
+            Role::TokenEmbedding if self.tied && self.reading().is_none() => {
+                (Kind::Tied, self.vocab_len, self.dim)
+            }
+            Role::TokenEmbedding => (Kind::Table, self.vocab_len, self.dim),
+            Role::PositionEmbedding => (Kind::Table, self.context_len, self.dim),
+            Role::SourcePositionEmbedding => (Kind::Table, self.source_len(), self.dim),
+            Role::Angles => {
+                let (own, source) = (self.context_len, self.source_len());
+                let longest = if own > source { own } else { source };
+                (Kind::Angles, longest, self.head_dim / 2)
+            }
+            Role::Scalars => (Kind::Scalars, 1, Scalars::LEN),
+            Role::AttnNormGain
+            | Role::FfnNormGain
+            | Role::CrossNormGain
+            | Role::FinalNormGain
+            | Role::SourceNormGain => (Kind::Norm, 1, self.dim),
+            Role::PatchWeight => (Kind::Product, self.dim, self.patch()),
+            Role::QkvWeight => (Kind::Product, self.qkv_dim(), self.dim),
+            Role::OutWeight | Role::CrossOutWeight => (Kind::Product, self.dim, self.q_dim()),
+            Role::CrossQWeight => (Kind::Product, self.q_dim(), self.dim),
+            Role::CrossKvWeight => (Kind::Product, 2 * self.kv_dim(), self.dim),
+            Role::UpWeight => (Kind::Product, self.up_dim(), self.dim),
+            Role::DownWeight => (Kind::Product, self.dim, self.hidden_dim),
+            Role::OutputWeight => (Kind::Product, self.vocab_len, self.dim),
+            Role::HeadWeight => (Kind::Product, self.head_rows(), self.dim),
+            _ => return None,
+        };
+        Some(Shape {
+            role,
+            layer,
+            kind,
+            rows,
+            cols,
+        })
+    }
+
+    /// Positions of the source; 0 without.
+    const fn source_len(&self) -> usize {
+        match self.source() {
+            Some(source) => source.len,
+            None => 0,
+        }
+    }
+
+    /// Elements of a patch; 0 for tokens.
+    pub(crate) const fn patch(&self) -> usize {
+        match self.reading() {
+            Some(reading) => reading.patch,
+            None => 0,
+        }
+    }
+
+    /// Rows of an encoder's head.
+    pub(crate) const fn head_rows(&self) -> usize {
+        match self.reading() {
+            Some(reading) => reading.head_rows(),
+            None => 0,
+        }
+    }
+
+    /// Whether keys know their place by a rotation.
+    pub(crate) const fn rotates(&self) -> bool {
+        matches!(self.position, Position::Rotary { .. })
+    }
+
+    /// The function inside the feed-forward block.
+    pub(crate) const fn function(&self) -> crate::kernels::integer::Function {
+        use crate::kernels::integer::Function;
+        match self.ffn {
+            Ffn::SwiGlu | Ffn::Silu => Function::Silu,
+            Ffn::GeGlu | Ffn::GeluTanh => Function::GeluTanh,
+            Ffn::GeluErf => Function::GeluErf,
+            Ffn::Relu => Function::Relu,
+        }
+    }
+}
+
+/// Bytes of a tensor's parts, in their order; those that it has not are empty.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts([u64; 4]);
+
+impl Parts {
+    pub(crate) const fn of(shape: &Shape) -> Self {
+        let (rows, cols) = (shape.rows as u64, shape.cols as u64);
+        let bytes = rows.saturating_mul(stride(shape.cols) as u64);
+        let words = rows * 4;
+        Self(match shape.kind {
+            Kind::Product => [bytes, words, words, 0],
+            Kind::Table => [bytes, words, 0, 0],
+            Kind::Tied => [bytes, words, words, words],
+            Kind::Norm => [cols * 2, cols * 2, 0, 0],
+            Kind::Angles => [rows.saturating_mul(cols * 4), 0, 0, 0],
+            Kind::Scalars => [cols * 4, 0, 0, 0],
+        })
+    }
+
+    /// Where part `index` begins in the tensor, and its length.
+    pub(crate) const fn place(&self, index: usize) -> (u64, u64) {
+        let mut at = 0;
+        let mut rest: &[u64] = &self.0;
+        let mut left = index;
+        while let Some((&len, tail)) = rest.split_first() {
+            if left == 0 {
+                return (at, len);
+            }
+            at = align_up(at + len);
+            rest = tail;
+            left -= 1;
+        }
+        (at, 0)
+    }
+
+    /// Length of the tensor.
+    pub(crate) const fn len(&self) -> u64 {
+        let [_, second, third, fourth] = self.0;
+        let last = match (second, third, fourth) {
+            (_, _, 1..) => 3,
+            (_, 1.., _) => 2,
+            (1.., _, _) => 1,
+            _ => 0,
+        };
+        let (at, len) = self.place(last);
+        at.saturating_add(len)
+    }
+}

@@ -1,0 +1,284 @@
+//! The integer profile against the floats that it was rounded from.
+
+use attentive::integer::{Encoder, Model, Options, Progress, Session};
+use attentive::kernels::Backend;
+use attentive::{
+    Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
+    Position, Reading, RotaryStyle, Source, Window,
+};
+use attentive_trainer::batches::Batch;
+use attentive_trainer::integer::measure::{nats, quantized};
+use attentive_trainer::integer::{Calibration, round};
+use attentive_trainer::network::Network;
+use attentive_trainer::params::Params;
+use attentive_trainer::quantize::importance;
+use attentive_trainer::random::Random;
+
+/// Random weights whose gains and biases are not 1 and 0, so that they show where they are applied.
+fn noisy(config: Config) -> Params {
+    let mut params = Params::random(config, 3);
+    let mut random = Random::new(4);
+    for tensor in &mut params.tensors {
+        let noise = random.normal(tensor.len(), 0.1);
+        let pairs = tensor.iter_mut().zip(noise);
+        pairs.for_each(|(x, noise)| *x += noise);
+    }
+    params
+}
+
+const DECODER: Config = Config {
+    architecture: Architecture::Decoder,
+    vocab_len: 100,
+    dim: 48,
+    layers: 2,
+    heads: 4,
+    kv_heads: 4,
+    head_dim: 16,
+    hidden_dim: 72,
+    context_len: 96,
+    norm: Norm::Rms,
+    norm_place: NormPlace::Pre,
+    norm_eps: 1e-5,
+    final_norm: true,
+    ffn: Ffn::SwiGlu,
+    position: Position::Rotary {
+        style: RotaryStyle::Half,
+        base: 10_000.0,
+    },
+    tied: true,
+    biases: Biases::NONE,
+    attention: Attention::PLAIN,
+    embedding_scale: 1.0,
+    begin_of_text: None,
+    end_of_text: None,
+};
+
+const READING: Reading = Reading {
+    types: 0,
+    embedding_norm: false,
+    pooling: Pooling::Mean,
+    pooler: false,
+    output: Output::Classes(7),
+    patch: 0,
+};
+
+fn variants() -> Vec<(&'static str, Config)> {
+    let gpt2 = Config {
+        norm: Norm::Layer,
+        ffn: Ffn::GeluTanh,
+        position: Position::Learned,
+        biases: Biases::ALL_BUT_OUTPUT,
+        ..DECODER
+    };
+    let encoder = Config {
+        architecture: Architecture::Encoder(READING),
+        ..DECODER
+    };
+    let source = Source {
+        layers: 1,
+        len: 80,
+        position: DECODER.position,
+        input: Input::Tokens,
+    };
+    vec![
+        ("decoder", DECODER),
+        ("gpt2", gpt2),
+        (
+            "sinusoidal, relu, untied, scaled",
+            Config {
+                ffn: Ffn::Relu,
+                position: Position::Sinusoidal,
+                tied: false,
+                embedding_scale: 3.0,
+                ..gpt2
+            },
+        ),
+        (
+            "grouped heads, interleaved, a window",
+            Config {
+                kv_heads: 2,
+                ffn: Ffn::GeGlu,
+                position: Position::Rotary {
+                    style: RotaryStyle::Interleaved,
+                    base: 500.0,
+                },
+                biases: Biases {
+                    output: true,
+                    norm: false,
+                    ..Biases::ALL_BUT_OUTPUT
+                },
+                attention: Attention {
+                    window: Some(Window {
+                        len: 20,
+                        keep: 0,
+                        full_every: 2,
+                    }),
+                    ..Attention::PLAIN
+                },
+                ..DECODER
+            },
+        ),
+        (
+            "gelu by erf, no positions",
+            Config {
+                ffn: Ffn::GeluErf,
+                position: Position::None,
+                head_dim: 8,
+                ..DECODER
+            },
+        ),
+        (
+            "silu",
+            Config {
+                ffn: Ffn::Silu,
+                head_dim: 40,
+                ..DECODER
+            },
+        ),
+        ("encoder, mean", encoder),
+        (
+            "encoder, first",
+            Config {
+                architecture: Architecture::Encoder(Reading {
+                    pooling: Pooling::First,
+                    ..READING
+                }),
+                biases: Biases::ALL_BUT_OUTPUT,
+                ..Config {
+                    architecture: encoder.architecture,
+                    ..gpt2
+                }
+            },
+        ),
+        (
+            "encoder of patches",
+            Config {
+                architecture: Architecture::Encoder(Reading {
+                    patch: 12,
+                    ..READING
+                }),
+                vocab_len: 1,
+                ..gpt2
+            },
+        ),
+        (
+            "encoder–decoder",
+            Config {
+                architecture: Architecture::EncoderDecoder(source),
+                ..DECODER
+            },
+        ),
+        (
+            "encoder–decoder, learned",
+            Config {
+                architecture: Architecture::EncoderDecoder(Source {
+                    position: Position::Sinusoidal,
+                    ..source
+                }),
+                kv_heads: 1,
+                ..gpt2
+            },
+        ),
+    ]
+}
+
+/// Random sequences of the model's kind, 70 tokens each: more than a tile of keys.
+fn batch(config: &Config, seed: u64, sequences: usize) -> Batch {
+    let mut random = Random::new(seed);
+    let len = 70;
+    let mut batch = Batch::default();
+    for _ in 0..sequences {
+        batch.lens.push(len);
+        for _ in 0..len {
+            batch.inputs.push(random.below(config.vocab_len) as u32);
+        }
+        if let Some(source) = config.source() {
+            let len = source.len - 3;
+            batch.source_lens.push(len);
+            for _ in 0..len {
+                batch.sources.push(random.below(config.vocab_len) as u32);
+            }
+        }
+        if let Some(reading) = config.reading() {
+            let patches = random.normal(reading.patch * (len - 1), 1.0);
+            batch.patches.extend(patches);
+        }
+    }
+    batch
+}
+
+/// Logits of a batch of one sequence, as the core computes them; in pieces of that many multiply-adds.
+fn logits(model: &Model<'_>, batch: &Batch, backend: Backend, budget: u32) -> Vec<f32> {
+    let config = model.config();
+    let mut out = Vec::new();
+    if config.reading().is_some() {
+        let len = batch.inputs.len();
+        let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(len))];
+        let memory = Block::bytes_mut(&mut memory);
+        let mut encoder = Encoder::new(model, len, memory, backend).expect("an encoder");
+        match batch.patches.is_empty() {
+            true => encoder.begin_tokens(&batch.inputs).expect("tokens"),
+            false => {
+                let patches = quantized(&batch.patches, model.input_scale());
+                encoder.begin_patches(&patches).expect("patches");
+            }
+        }
+        while encoder.advance(budget).expect("a piece") == Progress::Busy {
+            assert!(encoder.classes().is_err(), "work is left");
+        }
+        return nats(encoder.classes().expect("classes"), model.logit_bits());
+    }
+    let options = Options::new(batch.inputs.len()).with_source_len(batch.sources.len());
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(model, &options, memory, backend).expect("a session");
+    if !batch.sources.is_empty() {
+        session.read_tokens(&batch.sources).expect("a source");
+    }
+    for &id in &batch.inputs {
+        session.prompt_tokens(&[id]).expect("room");
+        while session.advance(budget).expect("a piece") == Progress::Busy {
+            assert!(session.logits().is_none(), "work is left");
+        }
+        out.extend(nats(session.logits().expect("logits"), model.logit_bits()));
+    }
+    out
+}
+
+#[test]
+fn logits_are_those_of_the_floats_within_a_few_percent() {
+    for (name, config) in variants() {
+        let params = noisy(config);
+        let batches = [batch(&config, 1, 4), batch(&config, 2, 4)];
+        let seen = Calibration::new(&params, &batches).expect("a calibration");
+        let importance = importance(&params, &batches).expect("a calibration");
+        let rounded = round(&params, &seen, &importance).expect("integers");
+        let file = rounded.pack(None, "").expect("a file");
+        let model = Model::parse(Block::bytes(&file)).expect("a model");
+        model.verify().expect("right checksums");
+
+        let fresh = batch(&config, 3, 1);
+        let network = Network::new(&params, Backend::detect(), false);
+        let wanted = network.logits(&fresh).expect("logits").into_data();
+        let wanted = wanted.try_into_vec::<f32>().expect("floats");
+        let have = logits(&model, &fresh, Backend::SCALAR, u32::MAX);
+        assert_eq!(wanted.len(), have.len());
+        let mean = |x: &[f32]| x.iter().sum::<f32>() / x.len() as f32;
+        let (middle, middle_have) = (mean(&wanted), mean(&have));
+        let (mut error, mut square) = (0.0, 0.0);
+        for (want, have) in wanted.iter().zip(&have) {
+            error += f64::from(want - middle - (have - middle_have)).powi(2);
+            square += f64::from(want - middle).powi(2);
+        }
+        let relative = (error / square).sqrt();
+        println!("{name}: {:.2} % off", 100.0 * relative);
+        assert!(relative < 0.08, "{name}: {relative}");
+
+        for backend in Backend::available() {
+            for budget in [1, 1000, 50_000] {
+                let other = logits(&model, &fresh, backend, budget);
+                assert_eq!(have, other, "{name}, {}, {budget}", backend.name());
+            }
+        }
+    }
+}
