@@ -110,7 +110,13 @@ impl Calibration {
     /// # Errors
     /// When no batch came by there.
     pub(super) fn step(&self, site: Site) -> Result<f64> {
-        Ok(f64::from(self.values(site)?.step(127.0)))
+        let values = self.values(site)?;
+        Ok(f64::from(match site {
+            // A clipped score is the greatest or the least of its row, which the others are measured against: on
+            // `austen-small` clipping at the least square costs 1.7 % of the bits.
+            Site::Query { .. } | Site::Key { .. } => values.most.max(1e-6) / 127.0,
+            _ => values.step(127.0),
+        }))
     }
 
     /// The greatest magnitude at a site.
