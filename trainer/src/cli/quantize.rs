@@ -1,15 +1,16 @@
 //! `attentive quantize`.
 
 use super::{Format, task};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Block, Model};
 use attentive_trainer::integer::{Calibration, equalized, round};
 use attentive_trainer::package;
 use attentive_trainer::params::Params;
-use attentive_trainer::prepared::Corpus;
+use attentive_trainer::prepared::{Corpus, Prepared};
 use attentive_trainer::produce::{self, Source, file_name, memory_lines, record};
 use attentive_trainer::provenance::{Provenance, Quantization};
 use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune, importance};
+use attentive_trainer::task::Task;
 use attentive_trainer::train::{Run, TOKENIZER};
 use attentive_trainer::vocabulary::Vocabulary;
 use clap::{Args, ValueEnum};
@@ -29,7 +30,7 @@ enum Profile {
 /// What to quantize, and how.
 #[derive(Args)]
 pub(crate) struct Request {
-    /// A run's directory (its best weights), or an f32 .attn file beside its tokenizer.json
+    /// A run's directory (its best weights), or an .attn file that was trained here
     input: PathBuf,
     /// Format of the matrices; what the integer profile has needs none
     #[arg(long, value_enum, required_unless_present = "profile")]
@@ -115,10 +116,7 @@ fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
     println!("{before} before");
     let prepared = source.prepared()?;
     let batches = source.calibration_batches(&prepared, CALIBRATION)?;
-    let params = match std::env::var("NOEQ") {
-        Ok(_) => source.params.clone(),
-        _ => equalized(&source.params, &batches)?,
-    };
+    let params = equalized(&source.params, &batches)?;
     let calibration = Calibration::new(&params, &batches)?;
     let rounded = round(&params, &calibration, &importance(&params, &batches)?)?;
     let command = format!(
@@ -166,28 +164,45 @@ fn source(request: &Request) -> Result<Source> {
             input.display()
         )
     })?;
-    let path = directory(input).join(TOKENIZER);
-    let vocabulary = match model.config().vocab_len {
-        // A model of patches has no texts.
-        1 => None,
-        _ => {
-            let json = std::fs::read_to_string(&path).with_context(|| {
-                format!(
-                    "the file's tokenizer should lie beside it: {}",
-                    path.display()
-                )
-            })?;
-            Some(Vocabulary::from_json(&json)?)
-        }
-    };
     let task = task(request.task.as_deref(), &provenance.task)?;
+    let corpus = Corpus::load(&task)?;
     Ok(Source {
         params: Params::from_model(&model)?,
-        vocabulary,
-        corpus: Corpus::load(&task)?,
+        vocabulary: vocabulary(input, &model, &task, &corpus)?,
+        corpus,
         provenance,
         task,
     })
+}
+
+/// The tokenizer of a file: the one beside it, or else the one that its task's texts lead to.
+fn vocabulary(
+    input: &Path,
+    model: &Model<'_>,
+    task: &Task,
+    corpus: &Corpus,
+) -> Result<Option<Vocabulary>> {
+    if model.config().vocab_len == 1 {
+        // A model of patches has no texts.
+        return Ok(None);
+    }
+    let path = directory(input).join(TOKENIZER);
+    if path.exists() {
+        return Ok(Some(Vocabulary::from_json(&std::fs::read_to_string(
+            &path,
+        )?)?));
+    }
+    let vocabulary = Prepared::new(task, corpus, None)?.vocabulary;
+    let vocabulary = vocabulary.context("a model of texts has a tokenizer")?;
+    let tokens = vocabulary.pieces().iter().zip(0..);
+    let same = |(piece, id): (&Vec<u8>, u32)| model.tokenizer().piece(id) == piece;
+    ensure!(
+        vocabulary.len() <= model.config().vocab_len && tokens.map(same).all(|is| is),
+        "the texts of the task {:?} lead to another tokenizer than the file's, and there is no {} beside the file",
+        task.name,
+        path.display()
+    );
+    Ok(Some(vocabulary))
 }
 
 /// The command, with what it was by default spelt out.
