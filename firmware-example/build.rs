@@ -6,13 +6,20 @@ use std::{env, path::PathBuf};
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
 
 /// Those of the other binaries.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 13] = [
     "models/digits-int8.attn",
     "models/fashion-int8.attn",
     "models/keywords-int8.attn",
     "models/languages-int8.attn",
     "models/stories-int8.attn",
     "models/translation-int8.attn",
+    "models/austen-1m-integer.attn",
+    "models/digits-integer.attn",
+    "models/fashion-integer.attn",
+    "models/keywords-integer.attn",
+    "models/languages-integer.attn",
+    "models/stories-integer.attn",
+    "models/translation-integer.attn",
 ];
 
 fn main() {

@@ -1,11 +1,13 @@
 //! The shipped files: sound, free of f32, and refused once anything of them is missing or changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
-use attentive::{Block, Encoder, Model, Sampler, SamplerOptions, Session, SessionOptions};
-use tasks::{Classifies, Translation, label};
+use attentive::{
+    Block, Encoder, Model, Sampler, SamplerOptions, Session, SessionOptions, WeightsError, integer,
+};
+use tasks::{Classifies, Translation, Writing, label};
 
 /// What the firmware asks its models.
 #[allow(unreachable_pub, reason = "public in the firmware")]
@@ -31,20 +33,39 @@ fn shipped() -> Vec<(PathBuf, Vec<Block>)> {
     files
 }
 
+/// Of either profile.
+fn parse(bytes: &[u8]) -> Result<(), WeightsError> {
+    match Model::parse(bytes) {
+        Err(WeightsError::Profile { integer: true }) => integer::Model::parse(bytes).map(|_| ()),
+        model => model.map(|_| ()),
+    }
+}
+
+fn is_integer(path: &Path) -> bool {
+    path.to_string_lossy().contains("integer")
+}
+
 #[test]
 fn shipped_files_are_sound_and_say_where_they_come_from() {
     for (path, blocks) in shipped() {
-        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
-        model.verify().expect("an undamaged file");
-        assert!(
-            model
-                .tensors()
-                .all(|tensor| tensor.format != WeightFormat::F32),
-            "{} holds f32",
-            path.display()
-        );
+        let file = Block::bytes(&blocks);
+        let provenance = if is_integer(&path) {
+            let model = integer::Model::parse(file).expect("a model");
+            model.verify().expect("an undamaged file");
+            model.provenance()
+        } else {
+            let model = Model::parse(file).expect("a model");
+            model.verify().expect("an undamaged file");
+            assert!(
+                model
+                    .tensors()
+                    .all(|tensor| tensor.format != WeightFormat::F32),
+                "{} holds f32",
+                path.display()
+            );
+            model.provenance()
+        };
         for word in ["command", "seed", "source", "licence", "[test]"] {
-            let provenance = model.provenance();
             assert!(
                 provenance.contains(word),
                 "{}: no {word} in\n{provenance}",
@@ -57,6 +78,9 @@ fn shipped_files_are_sound_and_say_where_they_come_from() {
 #[test]
 fn shipped_files_write_english() {
     for (path, blocks) in shipped() {
+        if is_integer(&path) {
+            continue;
+        }
         let model = Model::parse(Block::bytes(&blocks)).expect("a model");
         if model.config().reading().is_some() || model.config().source().is_some() {
             continue;
@@ -103,11 +127,7 @@ fn truncations_of_a_shipped_file_are_refused() {
         let file = Block::bytes(&blocks);
         let near = |len: &usize| *len < 1 << 16 || file.len() - len < 1 << 12;
         for len in (0..file.len()).filter(|len| near(len) || len.is_multiple_of(97)) {
-            assert!(
-                Model::parse(&file[..len]).is_err(),
-                "{}: {len}",
-                path.display()
-            );
+            assert!(parse(&file[..len]).is_err(), "{}: {len}", path.display());
         }
     }
 }
@@ -117,7 +137,13 @@ fn every_changed_byte_of_header_and_tables_is_noticed() {
     for (path, blocks) in shipped() {
         let mut file = Block::bytes(&blocks).to_vec();
         let is_small = file.len() < 100_000;
-        let tables_end = 128 + 32 * Model::parse(&file).expect("sound").config().tensors_len();
+        let tables_end = match is_integer(&path) {
+            true => {
+                let model = integer::Model::parse(&file).expect("sound");
+                192 + 32 * model.tensors().count()
+            }
+            false => 128 + 32 * Model::parse(&file).expect("sound").config().tensors_len(),
+        };
         for at in 0..tables_end {
             let original = file[at];
             // All of them in the smallest file, every bit in the others.
@@ -125,7 +151,7 @@ fn every_changed_byte_of_header_and_tables_is_noticed() {
             for change in changes {
                 file[at] = original ^ change;
                 assert!(
-                    Model::parse(&file).is_err(),
+                    parse(&file).is_err(),
                     "{}: byte {at} ^ {change:#04x}",
                     path.display()
                 );
@@ -142,8 +168,8 @@ fn one(name: &str) -> Vec<Block> {
 }
 
 /// FNV-1a over the bits, as the firmware has it.
-fn add(hash: &mut u64, logits: &[f32]) {
-    for byte in logits.iter().flat_map(|x| x.to_bits().to_le_bytes()) {
+fn add(hash: &mut u64, words: impl Iterator<Item = u32>) {
+    for byte in words.flat_map(u32::to_le_bytes) {
         *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
 }
@@ -173,7 +199,7 @@ fn assert_answers<T: Classifies>(binary: &str, most: usize) {
     for index in 0..T::COUNT {
         T::run(index, &mut encoder).expect("a run");
         let classes = encoder.classes().expect("classes");
-        add(&mut hash, classes);
+        add(&mut hash, classes.iter().map(|x| x.to_bits()));
         let (wanted, found) = (T::wanted(index), label::<T>(classes));
         wrong += usize::from(wanted != found);
         said.push(format!("{} [{wanted}]: {found}", T::name(index)));
@@ -205,10 +231,99 @@ fn translations_are_those_of_the_firmware() {
         let mut text = Vec::new();
         let each = |piece: &[u8], logits: &[f32]| {
             text.extend_from_slice(piece);
-            add(&mut hash, logits);
+            add(&mut hash, logits.iter().map(|x| x.to_bits()));
         };
         Translation::run(index, &mut session, each).expect("a translation");
         said.push(format!("{sentence} {}", String::from_utf8_lossy(&text)));
     }
     assert_said("translation", said, hash);
+}
+
+/// The integer profile has the same bits on every processor: here on every instruction set of this one, cut into pieces
+/// of another size, against what the device said.
+fn assert_same_integers<T: Classifies>(binary: &str) {
+    let blocks = one(&format!("{binary}.attn"));
+    let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+    let labels = format!("labels = {:?}", T::LABELS);
+    assert!(model.provenance().contains(&labels), "{binary}: {labels}");
+    let levels = match T::PICTURE {
+        Some(picture) => picture.levels(0, model.input_scale()),
+        None => [0; 256],
+    };
+    let len = T::OPTIONS.len;
+    for backend in Backend::available() {
+        for budget in [500, u32::MAX] {
+            let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(len))];
+            let memory = Block::bytes_mut(&mut memory);
+            let encoder = integer::Encoder::new(&model, len, memory, backend);
+            let mut encoder = encoder.expect("an encoder");
+            let mut said = Vec::new();
+            let mut hash = 0xcbf2_9ce4_8422_2325;
+            for index in 0..T::COUNT {
+                T::begin(index, &levels, &mut encoder).expect("a beginning");
+                while encoder.advance(budget).expect("a piece") == integer::Progress::Busy {}
+                let classes = encoder.classes().expect("classes");
+                add(&mut hash, classes.iter().map(|x| x.cast_unsigned()));
+                let (wanted, found) = (T::wanted(index), encoder.class().expect("a class"));
+                let found = T::LABELS[found.expect("a class")];
+                said.push(format!("{} [{wanted}]: {found}", T::name(index)));
+            }
+            assert_said(binary, said, hash);
+        }
+    }
+}
+
+#[test]
+fn integers_are_those_of_the_firmware() {
+    assert_same_integers::<tasks::Digits>("digits-integer");
+    assert_same_integers::<tasks::Fashion>("fashion-integer");
+    assert_same_integers::<tasks::Keywords>("keywords-integer");
+    assert_same_integers::<tasks::Languages>("languages-integer");
+    assert_same_integers::<tasks::Stories>("stories-integer");
+}
+
+#[test]
+fn texts_by_integers_are_those_of_the_firmware() {
+    let blocks = one("austen-1m-integer.attn");
+    let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+    for backend in Backend::available() {
+        let options = Writing::OPTIONS;
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let session = integer::Session::new(&model, &options, memory, backend);
+        let mut session = session.expect("a session");
+        let mut said = vec![format!("prompt: {}", Writing::PROMPT)];
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        let each = |piece: &[u8], logits: &[i32]| {
+            add(&mut hash, logits.iter().map(|x| x.cast_unsigned()));
+            said.push(format!("token b\"{}\"", piece.escape_ascii()));
+        };
+        Writing::run(&mut session, 777, each).expect("a text");
+        assert_said("generate-integer", said, hash);
+    }
+}
+
+#[test]
+fn translations_by_integers_are_those_of_the_firmware() {
+    let blocks = one("translation-integer.attn");
+    let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+    for backend in Backend::available() {
+        let options = Translation::INTEGER_OPTIONS;
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let session = integer::Session::new(&model, &options, memory, backend);
+        let mut session = session.expect("a session");
+        let mut said = Vec::new();
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
+            let mut text = Vec::new();
+            let each = |piece: &[u8], logits: &[i32]| {
+                text.extend_from_slice(piece);
+                add(&mut hash, logits.iter().map(|x| x.cast_unsigned()));
+            };
+            Translation::run_integers(index, &mut session, 777, each).expect("a translation");
+            said.push(format!("{sentence} {}", String::from_utf8_lossy(&text)));
+        }
+        assert_said("translation-integer", said, hash);
+    }
 }

@@ -1,6 +1,7 @@
 //! A firmware that asks a classifier everything in its [task](crate::tasks), and says what that cost.
 
-use attentive::{Encoder, Fit, Sequential, SessionError};
+use attentive::integer::Progress;
+use attentive::{Encoder, Fit, Sequential, SessionError, integer};
 
 use crate::Failure;
 use crate::measure::{self, Instructions};
@@ -39,6 +40,100 @@ pub fn ask<T: Classifies, F: Fit>(
     defmt::println!("static_bytes = {=usize}", measure::static_bytes());
     defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
     Ok(())
+}
+
+/// Multiply-adds between two looks at the clock of a model of the integer profile.
+pub const BUDGET: u32 = 2000;
+
+/// The same of the integer profile, in pieces of [`BUDGET`] multiply-adds, of which the longest is told.
+///
+/// # Errors
+/// What the encoder refuses.
+pub fn ask_integers<T: Classifies>(
+    encoder: &mut integer::Encoder<'_>,
+    encoder_bytes: usize,
+    levels: &[i8; 256],
+) -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let mut logits = LogitsHash::EMPTY;
+    let mut right = 0;
+    let mut instructions = 0;
+    let mut longest = 0;
+    for index in 0..T::COUNT {
+        let (begun, spent) = clock.of(|| T::begin(index, levels, encoder));
+        begun?;
+        instructions += spent;
+        loop {
+            let (progress, spent) = clock.of(|| encoder.advance(BUDGET));
+            instructions += spent;
+            longest = spent.max(longest);
+            if progress? == Progress::Done {
+                break;
+            }
+        }
+        logits.add_integers(encoder.classes()?);
+        let wanted = T::wanted(index);
+        let found = encoder.class()?.and_then(|class| T::LABELS.get(class));
+        let found = found.copied().unwrap_or("?");
+        right += u32::from(found == wanted);
+        defmt::println!("{=str} [{=str}]: {=str}", T::name(index), wanted, found);
+    }
+    defmt::println!("logits: {=u64:016x}", logits.0);
+    defmt::println!("right = {=u32}", right);
+    let each = instructions / T::COUNT as u64;
+    defmt::println!("instructions_each = {=u64}", each);
+    defmt::println!("instructions_of_longest_piece = {=u64}", longest);
+    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
+    defmt::println!("weights_bytes = {=usize}", encoder.model().bytes().len());
+    defmt::println!("encoder_bytes = {=usize}", encoder_bytes);
+    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
+    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    Ok(())
+}
+
+/// As [`classifier`](crate::classifier!), of the integer profile. Runs on processors without compare-and-swap too.
+#[macro_export]
+macro_rules! integer_classifier {
+    ($file:literal, $task:ty) => {
+        static MODEL: attentive::integer::Model<'static> = attentive::include_integer_weights!(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file)
+        );
+
+        const LEN: usize = <$task as $crate::tasks::Classifies>::OPTIONS.len;
+        const BYTES: usize = MODEL.encoder_bytes(LEN);
+
+        /// The levels of a pixel.
+        const LEVELS: [i8; 256] = match <$task as $crate::tasks::Classifies>::PICTURE {
+            Some(picture) => picture.levels(0, MODEL.input_scale()),
+            None => [0; 256],
+        };
+
+        fn run() -> Result<(), $crate::Failure> {
+            let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
+                attentive::Aligned([0; BYTES]));
+            let memory = memory.ok_or(attentive::ArenaTaken)?;
+            let mut encoder = attentive::integer::Encoder::new(
+                &MODEL,
+                LEN,
+                &mut memory.0,
+                attentive::kernels::Backend::BASELINE,
+            )?;
+            $crate::classifier::ask_integers::<$task>(&mut encoder, BYTES, &LEVELS)
+        }
+
+        #[cortex_m_rt::entry]
+        fn main() -> ! {
+            match run() {
+                Ok(()) => semihosting::process::exit(0),
+                Err(failure) => failure.exit(),
+            }
+        }
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::panicked(info)
+        }
+    };
 }
 
 /// The whole of such a firmware: weights of `models/$file` in flash, the encoder in one static arena.

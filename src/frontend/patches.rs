@@ -48,12 +48,83 @@ impl PatchSpec {
     /// # Errors
     /// [`PatchError`] when the specification is impossible or a slice has another length.
     pub fn cut(&self, pixels: &[u8], out: &mut [f32]) -> Result<(), PatchError> {
+        let positive = |x: &f32| x.is_normal() && *x > 0.0;
+        if !self.deviation.iter().take(self.channels).all(positive) {
+            return Err(PatchError::Spec {
+                field: "deviation (above 0)",
+            });
+        }
+        let normal =
+            |channel: usize, x: u8| match self.mean.get(channel).zip(self.deviation.get(channel)) {
+                Some((mean, deviation)) => normalized(x, *mean, *deviation),
+                None => 0.0,
+            };
+        self.cut_as(pixels, out, normal)
+    }
+
+    /// The levels of a channel's values for a model of the integer profile, whose
+    /// [`input_scale`](crate::integer::Model::input_scale) is `scale`: those that
+    /// [`quantize_input`](crate::integer::quantize_input) makes of [`PatchSpec::cut`]'s. Computed while compiling, they
+    /// spare the device all floats.
+    ///
+    /// ```
+    /// use attentive::frontend::PatchSpec;
+    ///
+    /// const SPEC: PatchSpec = PatchSpec {
+    ///     height: 2, width: 2, channels: 1, patch: 2, mean: [0.5; 4], deviation: [0.25; 4],
+    /// };
+    /// const LEVELS: [i8; 256] = SPEC.levels(0, 0.02);
+    /// let mut patches = [0; 4];
+    /// SPEC.cut_levels(&[LEVELS], &[0, 255, 128, 51], &mut patches)?;
+    /// assert_eq!(patches, [-100, 100, 0, -60]);
+    /// # Ok::<(), attentive::frontend::PatchError>(())
+    /// ```
+    pub const fn levels(&self, channel: usize, scale: f32) -> [i8; 256] {
+        let mut levels = [0; 256];
+        let mut x = 0;
+        while x < 256 {
+            // Beyond the four channels there is nothing.
+            let channel = if channel < CHANNELS_MAX { channel } else { 0 };
+            let steps = normalized(x as u8, self.mean[channel], self.deviation[channel]) / scale;
+            // A cast cuts off and saturates.
+            levels[x] = (if steps < 0.0 {
+                steps - 0.5
+            } else {
+                steps + 0.5
+            }) as i8;
+            x += 1;
+        }
+        levels
+    }
+
+    /// As [`PatchSpec::cut`], by the levels of each channel.
+    ///
+    /// # Errors
+    /// As [`PatchSpec::cut`], and for other than one table a channel.
+    pub fn cut_levels(
+        &self,
+        levels: &[[i8; 256]],
+        pixels: &[u8],
+        out: &mut [i8],
+    ) -> Result<(), PatchError> {
+        length("levels", self.channels, levels.len())?;
+        let level = |channel: usize, x: u8| {
+            let level = levels
+                .get(channel)
+                .and_then(|levels| levels.get(x as usize));
+            level.copied().unwrap_or(0)
+        };
+        self.cut_as(pixels, out, level)
+    }
+
+    fn cut_as<T>(
+        &self,
+        pixels: &[u8],
+        out: &mut [T],
+        value: impl Fn(usize, u8) -> T,
+    ) -> Result<(), PatchError> {
         self.check()?;
         let (width, channels, side) = (self.width, self.channels, self.patch);
-        let length = |what, need, have| match need == have {
-            true => Ok(()),
-            false => Err(PatchError::Length { what, need, have }),
-        };
         length("pixels", self.height * width * channels, pixels.len())?;
         length("patches", self.height * width * channels, out.len())?;
         let columns = width.checked_div(side).unwrap_or(1).max(1);
@@ -61,14 +132,12 @@ impl PatchSpec {
             let row = index.checked_div(columns).unwrap_or(0);
             let column = index - row * columns;
             let channels_of_patch = patch.chunks_exact_mut((side * side).max(1));
-            let normal = self.mean.iter().zip(&self.deviation);
-            for (channel, (plane, (mean, deviation))) in channels_of_patch.zip(normal).enumerate() {
-                let factor = 1.0 / deviation;
+            for (channel, plane) in channels_of_patch.enumerate() {
                 for (y, line) in plane.chunks_exact_mut(side.max(1)).enumerate() {
                     let first = (row * side + y) * width + column * side;
                     let from = pixels.get(first * channels + channel..).unwrap_or(&[]);
                     for (to, x) in line.iter_mut().zip(from.iter().step_by(channels.max(1))) {
-                        *to = (f32::from(*x) / 255.0 - mean) * factor;
+                        *to = value(channel, *x);
                     }
                 }
             }
@@ -98,11 +167,19 @@ impl PatchSpec {
         {
             return wrong("size (more than memory can be)");
         }
-        let positive = |x: &f32| x.is_normal() && *x > 0.0;
-        if !self.deviation.iter().take(self.channels).all(positive) {
-            return wrong("deviation (above 0)");
-        }
         Ok(())
+    }
+}
+
+/// A value of 0 to 255 with the mean taken off, in deviations.
+const fn normalized(x: u8, mean: f32, deviation: f32) -> f32 {
+    (x as f32 / 255.0 - mean) * (1.0 / deviation)
+}
+
+fn length(what: &'static str, need: usize, have: usize) -> Result<(), PatchError> {
+    match need == have {
+        true => Ok(()),
+        false => Err(PatchError::Length { what, need, have }),
     }
 }
 

@@ -97,7 +97,7 @@ pub struct Session<'m> {
     position: usize,
     /// Tokens of the text.
     tokens_len: usize,
-    /// Whether the logits are those after the last token.
+    /// Whether the logits are those after the last token that was run.
     has_logits: bool,
 }
 
@@ -194,8 +194,6 @@ impl<'m> Session<'m> {
         let done = self.append_text(text);
         if done.is_err() {
             self.tokens_len = before;
-        } else if self.tokens_len > before {
-            self.has_logits = false;
         }
         done
     }
@@ -231,7 +229,6 @@ impl<'m> Session<'m> {
         self.check_room(ids.len())?;
         for &id in ids {
             self.append(id)?;
-            self.has_logits = false;
         }
         Ok(())
     }
@@ -284,7 +281,7 @@ impl<'m> Session<'m> {
             Some(What::Source) => self.setting.heard = self.source_len,
             Some(What::Next { logits }) => {
                 self.position = self.position.saturating_add(1);
-                self.has_logits = logits && self.position == self.tokens_len;
+                self.has_logits = logits;
             }
             Some(What::Whole) | None => {}
         }
@@ -296,6 +293,7 @@ impl<'m> Session<'m> {
 
     fn begin(&mut self, what: What, first: usize, len: usize) {
         self.doing = Some(what);
+        self.has_logits = false;
         self.pass = Pass::begin(what, first, len, self.setting.model.config());
     }
 
@@ -307,6 +305,7 @@ impl<'m> Session<'m> {
     pub fn draw(&mut self, sampler: &mut Sampler) -> Result<Option<u32>, SessionError> {
         while self.advance(u32::MAX)? == Progress::Busy {}
         if !self.has_logits {
+            // Nothing was run, so there was nothing to run.
             return Err(SessionError::NoPrompt);
         }
         let bits = self.setting.model.logit_bits();
@@ -316,7 +315,6 @@ impl<'m> Session<'m> {
             return Ok(None);
         }
         self.append(id)?;
-        self.has_logits = false;
         Ok(Some(id))
     }
 
@@ -329,8 +327,8 @@ impl<'m> Session<'m> {
         Ok(id.map(|id| self.setting.model.tokenizer().piece(id)))
     }
 
-    /// The logits after the last token, in 2^−[`logit_bits`](Model::logit_bits) of a power of two; `None` while work is
-    /// left, or before a text.
+    /// The logits after the last token that was run, in 2^−[`logit_bits`](Model::logit_bits) of a power of two: behind
+    /// [`Session::draw`] those that it drew from. `None` while a token is run, or before a text.
     pub fn logits(&self) -> Option<&[i32]> {
         self.has_logits.then_some(&*self.memory.logits)
     }

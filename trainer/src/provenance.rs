@@ -271,6 +271,17 @@ impl Provenance {
     }
 }
 
+impl Test {
+    /// What was measured of the floats: bits per byte, the share of right answers, or chrF.
+    pub fn f32_figure(&self) -> f64 {
+        match self {
+            Self::Text(test) => test.bits_per_byte_f32,
+            Self::Classes(test) => test.accuracy_f32,
+            Self::Translation(test) => test.chrf_f32,
+        }
+    }
+}
+
 /// Four decimals: more would claim a precision that the measurement does not have.
 pub fn rounded(x: f64) -> f64 {
     (x * 1e4).round() / 1e4

@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 9] = [
+pub(crate) const BINARIES: [&str; 16] = [
     "generate",
     "selftest",
     "digits",
@@ -27,6 +27,13 @@ pub(crate) const BINARIES: [&str; 9] = [
     "languages",
     "stories",
     "translation",
+    "generate-integer",
+    "digits-integer",
+    "fashion-integer",
+    "keywords-integer",
+    "languages-integer",
+    "stories-integer",
+    "translation-integer",
     "no-panic",
 ];
 

@@ -1,7 +1,7 @@
 //! Handwritten digits: the last twelve of `data/digits.csv`.
 
 use attentive::frontend::PatchSpec;
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 use super::Classifies;
 
@@ -22,6 +22,7 @@ impl Classifies for Digits {
     /// The patches and the model's one token.
     const OPTIONS: EncoderOptions = EncoderOptions::new(PICTURE.patches() + 1);
     const LABELS: &'static [&'static str] = &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    const PICTURE: Option<PatchSpec> = Some(PICTURE);
     const COUNT: usize = DIGITS.len();
 
     fn name(_: usize) -> &'static str {
@@ -36,14 +37,31 @@ impl Classifies for Digits {
         index: usize,
         encoder: &mut Encoder<'_, Sequential, F>,
     ) -> Result<(), SessionError> {
-        let pixels = DIGITS[index]
-            .0
-            .map(|level| (u32::from(level) * 255 / 16) as u8);
+        let pixels = pixels(index);
         let mut patches = [0.0; PICTURE.patches() * PICTURE.patch_len()];
         // The sizes are those of the specification.
         let _ = PICTURE.cut(&pixels, &mut patches);
         encoder.run_patches(&patches)
     }
+
+    fn begin(
+        index: usize,
+        levels: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
+    ) -> Result<(), SessionError> {
+        let pixels = pixels(index);
+        let mut patches = [0; PICTURE.patches() * PICTURE.patch_len()];
+        // The sizes are those of the specification.
+        let _ = PICTURE.cut_levels(core::slice::from_ref(levels), &pixels, &mut patches);
+        encoder.begin_patches(&patches)
+    }
+}
+
+/// Of 0 to 255.
+fn pixels(index: usize) -> [u8; 64] {
+    DIGITS[index]
+        .0
+        .map(|level| (u32::from(level) * 255 / 16) as u8)
 }
 
 /// Pixels, row by row, 0 to 16; and the digit.

@@ -1,7 +1,7 @@
 //! Pieces of clothing: the first of each class in Fashion-MNIST's test part.
 
 use attentive::frontend::PatchSpec;
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 use super::Classifies;
 
@@ -42,6 +42,7 @@ impl Classifies for Fashion {
         "bag", "boot", "coat", "dress", "pullover", "sandal", "shirt", "sneaker", "t-shirt",
         "trousers",
     ];
+    const PICTURE: Option<PatchSpec> = Some(PICTURE);
     const COUNT: usize = PICTURES.len();
 
     fn name(_: usize) -> &'static str {
@@ -60,5 +61,20 @@ impl Classifies for Fashion {
         // The sizes are those of the specification.
         let _ = PICTURE.cut(&PICTURES[index][HEADER..], &mut patches);
         encoder.run_patches(&patches)
+    }
+
+    fn begin(
+        index: usize,
+        levels: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
+    ) -> Result<(), SessionError> {
+        let mut patches = [0; PICTURE.patches() * PICTURE.patch_len()];
+        // The sizes are those of the specification.
+        let _ = PICTURE.cut_levels(
+            core::slice::from_ref(levels),
+            &PICTURES[index][HEADER..],
+            &mut patches,
+        );
+        encoder.begin_patches(&patches)
     }
 }

@@ -1,7 +1,7 @@
 //! Spoken words, a hop of samples at a time as from a microphone.
 
 use attentive::frontend::{Listener, MelSpec};
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 use super::Classifies;
 
@@ -75,23 +75,37 @@ impl Classifies for Keywords {
         index: usize,
         encoder: &mut Encoder<'_, Sequential, F>,
     ) -> Result<(), SessionError> {
-        let mut memory = [0.0; SOUND.listener_floats()];
-        let mut patches = [0.0; PATCHES * PATCH];
-        let mut free = patches.iter_mut();
-        // The specification is possible and the memory its own.
-        if let Ok(mut listener) = Listener::new(SOUND, &mut memory) {
-            for hop in CLIPS[index].0[HEADER..].chunks(2 * SOUND.hop) {
-                let mut samples = [0; SOUND.hop];
-                for (sample, bytes) in samples.iter_mut().zip(hop.as_chunks().0) {
-                    *sample = i16::from_le_bytes(*bytes);
-                }
-                listener.hear_i16(&samples, |frame| {
-                    for (x, to) in frame.iter().zip(free.by_ref()) {
-                        *to = (x - MEAN) / DEVIATION;
-                    }
-                });
-            }
-        }
-        encoder.run_patches(&patches)
+        encoder.run_patches(&patches(index))
     }
+
+    fn begin(
+        index: usize,
+        _: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
+    ) -> Result<(), SessionError> {
+        let scale = encoder.model().input_scale();
+        encoder.begin_patches(&patches(index).map(|x| integer::quantize_input(x, scale)))
+    }
+}
+
+/// What the model reads of a clip. The spectrum is of floats in either profile.
+fn patches(index: usize) -> [f32; PATCHES * PATCH] {
+    let mut memory = [0.0; SOUND.listener_floats()];
+    let mut patches = [0.0; PATCHES * PATCH];
+    let mut free = patches.iter_mut();
+    // The specification is possible and the memory its own.
+    if let Ok(mut listener) = Listener::new(SOUND, &mut memory) {
+        for hop in CLIPS[index].0[HEADER..].chunks(2 * SOUND.hop) {
+            let mut samples = [0; SOUND.hop];
+            for (sample, bytes) in samples.iter_mut().zip(hop.as_chunks().0) {
+                *sample = i16::from_le_bytes(*bytes);
+            }
+            listener.hear_i16(&samples, |frame| {
+                for (x, to) in frame.iter().zip(free.by_ref()) {
+                    *to = (x - MEAN) / DEVIATION;
+                }
+            });
+        }
+    }
+    patches
 }

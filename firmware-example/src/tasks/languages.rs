@@ -1,6 +1,6 @@
 //! Sentences, each in another language.
 
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 use super::Classifies;
 
@@ -57,5 +57,13 @@ impl Classifies for Languages {
         encoder: &mut Encoder<'_, Sequential, F>,
     ) -> Result<(), SessionError> {
         encoder.run_text(SENTENCES[index].0, None).map(|_| ())
+    }
+
+    fn begin(
+        index: usize,
+        _: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
+    ) -> Result<(), SessionError> {
+        encoder.begin_text(SENTENCES[index].0).map(|_| ())
     }
 }

@@ -7,6 +7,7 @@ mod keywords;
 mod languages;
 mod stories;
 mod translation;
+mod writing;
 
 pub use digits::Digits;
 pub use fashion::Fashion;
@@ -14,8 +15,10 @@ pub use keywords::Keywords;
 pub use languages::Languages;
 pub use stories::Stories;
 pub use translation::Translation;
+pub use writing::Writing;
 
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::frontend::PatchSpec;
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 /// What a classifier is asked.
 pub trait Classifies {
@@ -27,6 +30,9 @@ pub trait Classifies {
 
     /// Number of questions.
     const COUNT: usize;
+
+    /// How pictures are cut, of a model of pictures.
+    const PICTURE: Option<PatchSpec> = None;
 
     /// What the question is, in a word.
     fn name(index: usize) -> &'static str;
@@ -41,6 +47,17 @@ pub trait Classifies {
     fn run<F: Fit>(
         index: usize,
         encoder: &mut Encoder<'_, Sequential, F>,
+    ) -> Result<(), SessionError>;
+
+    /// Hands it to a model of the integer profile, which is then run in pieces. `levels` are those of the pixels
+    /// ([`PatchSpec::levels`]).
+    ///
+    /// # Errors
+    /// What the encoder refuses.
+    fn begin(
+        index: usize,
+        levels: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError>;
 }
 

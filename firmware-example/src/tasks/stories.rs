@@ -1,6 +1,6 @@
 //! Questions about small stories, before which they stand.
 
-use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError};
+use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
 use super::Classifies;
 
@@ -55,5 +55,13 @@ impl Classifies for Stories {
         encoder: &mut Encoder<'_, Sequential, F>,
     ) -> Result<(), SessionError> {
         encoder.run_text(STORIES[index].0, None).map(|_| ())
+    }
+
+    fn begin(
+        index: usize,
+        _: &[i8; 256],
+        encoder: &mut integer::Encoder<'_>,
+    ) -> Result<(), SessionError> {
+        encoder.begin_text(STORIES[index].0).map(|_| ())
     }
 }

@@ -1,7 +1,9 @@
 //! Sentences to translate.
 
 use attentive::kernels::layout::KvDtype;
-use attentive::{Fit, Sampler, SamplerOptions, Sequential, Session, SessionError, SessionOptions};
+use attentive::{
+    Fit, Sampler, SamplerOptions, Sequential, Session, SessionError, SessionOptions, integer,
+};
 
 /// From English into Spanish.
 pub struct Translation;
@@ -38,6 +40,32 @@ impl Translation {
                 break;
             };
             each(piece, session.logits());
+        }
+        Ok(())
+    }
+
+    /// The same of the integer profile.
+    pub const INTEGER_OPTIONS: integer::Options = integer::Options::new(48).with_source_len(48);
+
+    /// As [`Translation::run`], in pieces of `budget` multiply-adds.
+    ///
+    /// # Errors
+    /// What the session refuses.
+    pub fn run_integers(
+        index: usize,
+        session: &mut integer::Session<'_>,
+        budget: u32,
+        mut each: impl FnMut(&[u8], &[i32]),
+    ) -> Result<(), SessionError> {
+        session.read(Self::SENTENCES[index])?;
+        session.prompt("")?;
+        let mut sampler = integer::Sampler::new(integer::SamplerOptions::GREEDY);
+        while session.tokens().len() < Self::INTEGER_OPTIONS.context_len {
+            while session.advance(budget)? == integer::Progress::Busy {}
+            let Some(piece) = session.step(&mut sampler)? else {
+                break;
+            };
+            each(piece, session.logits().unwrap_or_default());
         }
         Ok(())
     }

@@ -111,9 +111,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 
 /// The integer profile.
 fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
-    println!("measuring the floats on what was held out …");
-    let before = source.f32()?.quality;
-    println!("{before} before");
+    let figure = match &source.provenance.test {
+        // The file was rounded before: what counts is what the floats were.
+        Some(test) if source.provenance.quantization.is_some() => test.f32_figure(),
+        _ => {
+            println!("measuring the floats on what was held out …");
+            source.f32()?.quality.figure()
+        }
+    };
     let prepared = source.prepared()?;
     let batches = source.calibration_batches(&prepared, CALIBRATION)?;
     let params = equalized(&source.params, &batches)?;
@@ -129,10 +134,9 @@ fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
         embedding: "I8Integer".to_owned(),
         fine_tuning_steps: 0,
     };
-    let figure = before.figure();
     let product = source.integer_product(&rounded, record, figure)?;
     let change = 100.0 * (product.quality.figure() / figure - 1.0);
-    println!("{before} before, {} after: {change:+.2} %", product.quality);
+    println!("{change:+.2} % of the floats' {figure:.4}");
     let default = || {
         file_name(
             &directory(&request.input),

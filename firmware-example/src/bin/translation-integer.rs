@@ -1,0 +1,78 @@
+//! Translates sentences without a float: an encoder–decoder of the integer profile.
+#![no_std]
+#![no_main]
+
+use attentive::integer::{Model, Session};
+use attentive::kernels::Backend;
+use attentive::{Aligned, ArenaTaken, include_integer_weights};
+use cortex_m_rt::entry;
+use defmt_semihosting as _;
+use firmware_example::Failure;
+use firmware_example::classifier::BUDGET;
+use firmware_example::measure::{self, Instructions};
+use firmware_example::request::LogitsHash;
+use firmware_example::tasks::Translation;
+use semihosting::process;
+
+static MODEL: Model<'static> = include_integer_weights!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../models/translation-integer.attn"
+));
+
+const BYTES: usize = MODEL.session_bytes(&Translation::INTEGER_OPTIONS);
+
+/// Bytes of a translation that are printed.
+const TEXT: usize = 256;
+
+#[entry]
+fn main() -> ! {
+    match run() {
+        Ok(()) => process::exit(0),
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let memory = cortex_m::singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
+    let memory = &mut memory.ok_or(ArenaTaken)?.0;
+    let options = &Translation::INTEGER_OPTIONS;
+    let mut session = Session::new(&MODEL, options, memory, Backend::BASELINE)?;
+    let mut logits = LogitsHash::EMPTY;
+    let mut tokens = 0u32;
+    let mut instructions = 0;
+    for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
+        let mut text = [0; TEXT];
+        let mut len = 0;
+        let each = |piece: &[u8], row: &[i32]| {
+            logits.add_integers(row);
+            tokens += 1;
+            for (to, byte) in text.iter_mut().skip(len).zip(piece) {
+                *to = *byte;
+                len += 1;
+            }
+        };
+        let work = || Translation::run_integers(index, &mut session, BUDGET, each);
+        let (run, spent) = clock.of(work);
+        run?;
+        instructions += spent;
+        // A text that is longer may end inside a letter.
+        let text = core::str::from_utf8(&text[..len]).unwrap_or("(a text that is no UTF-8)");
+        defmt::println!("{=str} {=str}", *sentence, text);
+    }
+    defmt::println!("logits: {=u64:016x}", logits.0);
+    defmt::println!("tokens = {=u32}", tokens);
+    let per_token = instructions / u64::from(tokens.max(1));
+    defmt::println!("instructions_per_token = {=u64}", per_token);
+    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
+    defmt::println!("weights_bytes = {=usize}", MODEL.bytes().len());
+    defmt::println!("session_bytes = {=usize}", BYTES);
+    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
+    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    Ok(())
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    firmware_example::panicked(info)
+}
