@@ -8,7 +8,7 @@ use crate::file::ALIGN;
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 
 /// Rows of a product that are computed at once.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 64;
 
 /// Positions that memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,15 +133,15 @@ impl<'a> Model<'a> {
         let tensor = self.tensor(role, layer)?;
         let (rows, cols) = (tensor.shape.rows, tensor.shape.cols);
         let parts = (self.view(&tensor, 0)?, self.view(&tensor, 1)?);
-        let biases = self.view(&tensor, 2)?;
-        Product::new(rows, cols, parts.0, parts.1, biases)
+        let (biases, pairs) = (self.view(&tensor, 2)?, self.view(&tensor, 3)?);
+        Product::new(rows, cols, parts.0, parts.1, biases, pairs)
             .map_err(|_| WeightsError::Absent { role })
     }
 
     pub(crate) fn table(&self, role: Role) -> Result<Table<'a>, WeightsError> {
         let tensor = self.tensor(role, None)?;
         let steps = match tensor.shape.kind {
-            Kind::Tied => 3,
+            Kind::Tied => 4,
             _ => 1,
         };
         let (rows, steps) = (self.view(&tensor, 0)?, self.view(&tensor, steps)?);

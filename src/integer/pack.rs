@@ -48,6 +48,8 @@ pub struct TensorMut<'o> {
     pub multipliers: &'o mut [i32],
     /// (rows) of a matrix.
     pub biases: &'o mut [i32],
+    /// (rows) of a matrix: [`pair_sums`](crate::kernels::integer::pair_sums) of the bytes.
+    pub pairs: &'o mut [i32],
     /// (rows) of a table.
     pub steps: &'o mut [i32],
     /// (cols) of a norm; (rows, cols, 2) of angles.
@@ -164,12 +166,13 @@ fn tensor<'o>(
         (rest, end) = (behind, at + len);
         Ok(part)
     };
-    let [first, second, third, fourth] = [cut(0)?, cut(1)?, cut(2)?, cut(3)?];
+    let [first, second, third, fourth, fifth] = [cut(0)?, cut(1)?, cut(2)?, cut(3)?, cut(4)?];
     let mut out = TensorMut {
         shape,
         bytes: &mut [],
         multipliers: &mut [],
         biases: &mut [],
+        pairs: &mut [],
         steps: &mut [],
         halves: &mut [],
         half_biases: &mut [],
@@ -178,8 +181,9 @@ fn tensor<'o>(
     match shape.kind {
         Kind::Product | Kind::Tied => {
             (out.bytes, out.multipliers, out.biases) = (view(first)?, view(second)?, view(third)?);
+            out.pairs = view(fourth)?;
             if shape.kind == Kind::Tied {
-                out.steps = view(fourth)?;
+                out.steps = view(fifth)?;
             }
         }
         Kind::Table => (out.bytes, out.steps) = (view(first)?, view(second)?),

@@ -10,11 +10,11 @@ use crate::tensors::{Profile, Role};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Kind {
-    /// A matrix: bytes, multipliers, biases.
+    /// A matrix: bytes, multipliers, biases, pair sums.
     Product,
     /// Rows that are looked up: bytes, steps.
     Table,
-    /// Both with the same bytes: bytes, multipliers, biases, steps.
+    /// Both with the same bytes: bytes, multipliers, biases, pair sums, steps.
     Tied,
     /// Gains, biases.
     Norm,
@@ -202,7 +202,7 @@ impl Config {
 
 /// Bytes of a tensor's parts, in their order; those that it has not are empty.
 #[derive(Clone, Copy)]
-pub(crate) struct Parts([u64; 4]);
+pub(crate) struct Parts([u64; 5]);
 
 impl Parts {
     pub(crate) const fn of(shape: &Shape) -> Self {
@@ -210,12 +210,12 @@ impl Parts {
         let bytes = rows.saturating_mul(stride(shape.cols) as u64);
         let words = rows * 4;
         Self(match shape.kind {
-            Kind::Product => [bytes, words, words, 0],
-            Kind::Table => [bytes, words, 0, 0],
-            Kind::Tied => [bytes, words, words, words],
-            Kind::Norm => [cols * 2, cols * 2, 0, 0],
-            Kind::Angles => [rows.saturating_mul(cols * 4), 0, 0, 0],
-            Kind::Scalars => [cols * 4, 0, 0, 0],
+            Kind::Product => [bytes, words, words, words, 0],
+            Kind::Table => [bytes, words, 0, 0, 0],
+            Kind::Tied => [bytes, words, words, words, words],
+            Kind::Norm => [cols * 2, cols * 2, 0, 0, 0],
+            Kind::Angles => [rows.saturating_mul(cols * 4), 0, 0, 0, 0],
+            Kind::Scalars => [cols * 4, 0, 0, 0, 0],
         })
     }
 
@@ -237,13 +237,16 @@ impl Parts {
 
     /// Length of the tensor.
     pub(crate) const fn len(&self) -> u64 {
-        let [_, second, third, fourth] = self.0;
-        let last = match (second, third, fourth) {
-            (_, _, 1..) => 3,
-            (_, 1.., _) => 2,
-            (1.., _, _) => 1,
-            _ => 0,
-        };
+        let mut last = 0;
+        let mut index = 0;
+        let mut rest: &[u64] = &self.0;
+        while let Some((&len, tail)) = rest.split_first() {
+            if len > 0 {
+                last = index;
+            }
+            rest = tail;
+            index += 1;
+        }
         let (at, len) = self.place(last);
         at.saturating_add(len)
     }

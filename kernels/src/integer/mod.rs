@@ -18,6 +18,8 @@
 
 mod activation;
 mod attention;
+#[cfg(attentive_dsp)]
+mod dsp;
 mod embed;
 mod norm;
 mod power;
@@ -31,7 +33,7 @@ pub use attention::{OutScale, Running, TILE, attend, finish};
 pub use embed::{Table, embed};
 pub use norm::{Norm, norm};
 pub use power::{POWER_ONE, power};
-pub use product::{Product, ROW_ALIGN, product, stride};
+pub use product::{Product, ROW_ALIGN, pair_sums, product, stride};
 pub use rotary::rotate;
 
 /// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply (`smmulr` on Armv7E-M).

@@ -21,13 +21,15 @@ pub struct Product<'a> {
     weights: &'a [i8],
     multipliers: &'a [i32],
     biases: &'a [i32],
+    pairs: &'a [i32],
 }
 
 impl<'a> Product<'a> {
     /// Most columns: their products, of −128 with −128, stay below 2³¹ together with any bias below 2³⁰.
     pub const COLS_MAX: usize = 1 << 16;
 
-    /// `weights` are (rows, [`stride`](stride)`(cols)`), `multipliers` and `biases` (rows).
+    /// `weights` are (rows, [`stride`](stride)`(cols)`), `multipliers`, `biases` and `pairs` (rows). A row's pair sum
+    /// ([`pair_sums`]) saves Armv7E-M half of its multiplications; wrong ones make wrong products there, and there only.
     ///
     /// # Errors
     /// When a length is another, or there are no columns or more than [`Product::COLS_MAX`].
@@ -37,6 +39,7 @@ impl<'a> Product<'a> {
         weights: &'a [i8],
         multipliers: &'a [i32],
         biases: &'a [i32],
+        pairs: &'a [i32],
     ) -> Result<Self, ShapeError> {
         if let Err(error) = ShapeError::check_at_most("columns", Self::COLS_MAX, cols) {
             return Err(error);
@@ -54,12 +57,16 @@ impl<'a> Product<'a> {
         if let Err(error) = ShapeError::check_eq("biases", rows, biases.len()) {
             return Err(error);
         }
+        if let Err(error) = ShapeError::check_eq("pair sums", rows, pairs.len()) {
+            return Err(error);
+        }
         Ok(Self {
             rows,
             cols,
             weights,
             multipliers,
             biases,
+            pairs,
         })
     }
 
@@ -91,26 +98,57 @@ pub fn product(
     let last = first.saturating_add(out.len());
     ShapeError::check_at_most("rows", matrix.rows, last)?;
     let stride = stride(matrix.cols);
-    backend.run(Rows {
+    let rows = Rows {
         weights: (matrix.weights)
             .get(first.saturating_mul(stride)..)
             .unwrap_or_default(),
         multipliers: matrix.multipliers.get(first..).unwrap_or_default(),
         biases: matrix.biases.get(first..).unwrap_or_default(),
+        pairs: matrix.pairs.get(first..).unwrap_or_default(),
         stride,
         x,
         out,
-    });
+    };
+    #[cfg(attentive_dsp)]
+    {
+        let _ = backend;
+        super::dsp::product(rows);
+    }
+    #[cfg(not(attentive_dsp))]
+    backend.run(rows);
     Ok(())
 }
 
-struct Rows<'a> {
-    weights: &'a [i8],
-    multipliers: &'a [i32],
-    biases: &'a [i32],
-    stride: usize,
-    x: &'a [i8],
-    out: &'a mut [i32],
+/// Σ w·w' of the pairs of columns (0, 1), (2, 3), … of each row.
+///
+/// Of an even number of columns Σ w·x = Σ (w + x')·(w' + x) − Σ w·w' − Σ x·x' (Winograd 1968), which has half as many
+/// multiplications that depend on both.
+///
+/// # Errors
+/// When `weights` are not (rows, [`stride`](stride)`(cols)`) with a row for each element of `out`.
+pub fn pair_sums(cols: usize, weights: &[i8], out: &mut [i32]) -> Result<(), ShapeError> {
+    let stride = stride(cols);
+    ShapeError::check_eq("weights", out.len().saturating_mul(stride), weights.len())?;
+    for (out, row) in out.iter_mut().zip(weights.chunks_exact(stride.max(1))) {
+        let pairs = row.as_chunks::<2>().0.iter();
+        *out = pairs.map(|[a, b]| i32::from(*a) * i32::from(*b)).sum();
+    }
+    Ok(())
+}
+
+/// Rows of a product, from the first that is computed.
+pub(super) struct Rows<'a> {
+    pub(super) weights: &'a [i8],
+    pub(super) multipliers: &'a [i32],
+    pub(super) biases: &'a [i32],
+    #[cfg_attr(
+        not(attentive_dsp),
+        allow(dead_code, reason = "Armv7E-M alone reads them")
+    )]
+    pub(super) pairs: &'a [i32],
+    pub(super) stride: usize,
+    pub(super) x: &'a [i8],
+    pub(super) out: &'a mut [i32],
 }
 
 impl Kernel for Rows<'_> {

@@ -30,12 +30,16 @@ fn products_are_exact_on_every_backend() {
         let mut x = bytes(&mut random, cols);
         if cols % 3 == 0 {
             // The extremes.
-            weights.fill(-128);
+            for row in weights.chunks_exact_mut(stride(cols)) {
+                row[..cols].fill(-128);
+            }
             x.fill(-128);
         }
         let multipliers = [1, 0x1234_5678, i32::MAX, 4_000_000, 0];
         let biases = [0, -(1 << 29), 1 << 29, 77, -1];
-        let matrix = Product::new(n, cols, &weights, &multipliers, &biases).unwrap();
+        let mut pairs = [0; 5];
+        pair_sums(cols, &weights, &mut pairs).unwrap();
+        let matrix = Product::new(n, cols, &weights, &multipliers, &biases, &pairs).unwrap();
         for backend in backends() {
             for first in 0..=n {
                 let mut out = vec![0; n - first];
@@ -322,12 +326,13 @@ fn attention_survives_extremes() {
 
 #[test]
 fn shapes_are_checked() {
-    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2]).is_ok());
-    assert!(Product::new(2, 0, &[], &[0; 2], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 31], &[0; 2], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 32], &[0; 1], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 3]).is_err());
-    let matrix = Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2]).unwrap();
+    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 2]).is_ok());
+    assert!(Product::new(2, 0, &[], &[0; 2], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, &[0; 31], &[0; 2], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, &[0; 32], &[0; 1], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 3], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 1]).is_err());
+    let matrix = Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 2]).unwrap();
     let backend = Backend::SCALAR;
     assert!(product(backend, &matrix, &[0; 3], 0, &mut [0; 3]).is_err());
     assert!(product(backend, &matrix, &[0; 3], 2, &mut [0; 1]).is_err());

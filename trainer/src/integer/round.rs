@@ -8,7 +8,7 @@ use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::integer::pack::{Recipe, Record, TensorMut};
 use attentive::integer::{Kind, Shape, check, shapes};
-use attentive::kernels::integer::stride;
+use attentive::kernels::integer::{pair_sums, stride};
 use attentive::kernels::ops::position::sinusoidal;
 use attentive::kernels::pack::scale_index;
 use attentive::pack::{PackError, TokenizerParts};
@@ -108,6 +108,12 @@ impl Tensor {
         let rows = to.bytes.chunks_exact_mut(stride(cols));
         for (row, levels) in rows.zip(self.levels.chunks_exact(cols)) {
             copy(&mut row[..cols], levels)?;
+        }
+        // A table that is not multiplied has none.
+        if !to.pairs.is_empty() {
+            let (need, have) = (to.pairs.len() * stride(cols), to.bytes.len());
+            let sums = pair_sums(cols, to.bytes, to.pairs);
+            sums.map_err(|_| PackError::Values { need, have })?;
         }
         copy(to.multipliers, &self.multipliers)?;
         copy(to.biases, &self.biases)?;
