@@ -20,6 +20,17 @@ pub struct Model<'a> {
     input_scale: f32,
 }
 
+/// Numbers of a layer that no matrix has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerScalars {
+    /// Of the attention to its own text.
+    pub(crate) own: HeadScales,
+    /// Of what the feed-forward block's function gives.
+    pub(crate) hidden: i32,
+    /// Of the attention to the source.
+    pub(crate) cross: HeadScales,
+}
+
 /// What attention needs besides queries, keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadScales {
@@ -168,50 +179,50 @@ impl<'a> Model<'a> {
         row.ok_or(WeightsError::Absent { role: Role::Angles })
     }
 
-    /// Of a layer's attention to its own text, or to the source.
-    pub(crate) fn head_scales(
-        &self,
-        layer: usize,
-        cross: bool,
-    ) -> Result<HeadScales, WeightsError> {
-        let at = if cross {
-            Scalars::CROSS
-        } else {
-            Scalars::SCORE
-        };
-        let scalar = |index| self.scalar(layer, at + index);
-        Ok(HeadScales {
-            score: scalar(Scalars::SCORE)?,
-            out: OutScale {
-                mantissa: scalar(Scalars::OUT)? as u16,
-                shift: scalar(Scalars::OUT + 1)? as u8,
-            },
-        })
-    }
-
-    pub(crate) fn hidden_multiplier(&self, layer: usize) -> Result<i32, WeightsError> {
-        self.scalar(layer, Scalars::HIDDEN)
-    }
-
-    fn scalar(&self, layer: usize, index: usize) -> Result<i32, WeightsError> {
+    /// The numbers of a layer.
+    pub(crate) fn scalars(&self, layer: usize) -> Result<LayerScalars, WeightsError> {
         let role = Role::Scalars;
         let tensor = self.tensor(role, Some(layer))?;
         let scalars: &[i32] = self.view(&tensor, 0)?;
-        scalars
-            .get(index)
-            .copied()
-            .ok_or(WeightsError::Absent { role })
+        let scalars = scalars
+            .first_chunk::<{ Scalars::LEN }>()
+            .ok_or(WeightsError::Absent { role })?;
+        let [
+            score,
+            mantissa,
+            shift,
+            hidden,
+            cross_score,
+            cross_mantissa,
+            cross_shift,
+            _,
+        ] = *scalars;
+        let heads = |score, mantissa: i32, shift: i32| HeadScales {
+            score,
+            out: OutScale {
+                mantissa: mantissa as u16,
+                shift: shift as u8,
+            },
+        };
+        Ok(LayerScalars {
+            own: heads(score, mantissa, shift),
+            hidden,
+            cross: heads(cross_score, cross_mantissa, cross_shift),
+        })
     }
 
+    /// What the table says of a tensor is what its configuration asks for: the parser has seen to that.
     fn tensor(&self, role: Role, layer: Option<usize>) -> Result<Tensor<'a>, WeightsError> {
-        let absent = WeightsError::Absent { role };
-        let index = self.config().index_of(Profile::Integer, role, layer);
-        let shape = index.and_then(|index| self.config().integer_tensor(index));
-        let (_, bytes) = self.file.tensor(role, layer)?;
-        Ok(Tensor {
-            shape: shape.ok_or(absent)?,
-            bytes,
-        })
+        let (entry, bytes) = self.file.tensor(role, layer)?;
+        let kind = Kind::of(entry.format).ok_or(WeightsError::Absent { role })?;
+        let shape = Shape {
+            role,
+            layer,
+            kind,
+            rows: entry.rows as usize,
+            cols: entry.cols as usize,
+        };
+        Ok(Tensor { shape, bytes })
     }
 
     fn view<T: zerocopy::FromBytes + zerocopy::Immutable + zerocopy::KnownLayout>(

@@ -9,13 +9,17 @@ use core::ops::Range;
 use crate::config::{Architecture, Config, Pooling, Position, RotaryStyle};
 use crate::error::SessionError;
 use crate::integer::memory::{BLOCK, Memory, Room};
-use crate::integer::model::{HeadScales, Model};
+use crate::integer::model::{LayerScalars, Model};
 use crate::kernels::integer::{
-    Product, Running, TILE, add, attend, embed, finish, gated, norm, plain, product, rotate, to_i8,
+    Norm, Product, Running, TILE, add, attend, embed, finish, gated, norm, plain, product, rotate,
+    to_i8,
 };
 use crate::kernels::ops::position::RotaryStyle as KernelStyle;
 use crate::kernels::{Backend, ShapeError};
 use crate::tensors::Role;
+
+/// To norm or embed an element takes as long as so many multiply-adds.
+const NORM_COST: usize = 16;
 
 /// Whether work is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +91,7 @@ impl Model<'_> {
             ..
         } = *config;
         let costs = [
-            dim * (config.patch() + 1),
+            dim * (config.patch() + NORM_COST),
             head_dim * dim,
             2 * TILE * head_dim,
             BLOCK * config.q_dim(),
@@ -125,10 +129,56 @@ pub(crate) struct Pass<'m> {
     /// Greatest score and sum of a head's attention; the sums of the values lie in memory.
     max: i16,
     sum: u32,
+    /// Of this stage, outside the layers.
     matrix: Option<Product<'m>>,
-    heads: Option<HeadScales>,
+    /// Of this layer.
+    parts: Option<Layer<'m>>,
     angles: &'m [[i16; 2]],
-    hidden_multiplier: i32,
+}
+
+/// What a layer is made of. To look up a tensor takes about as long as a thousand multiply-adds, so a layer's are looked
+/// up once for all tokens.
+#[derive(Clone, Copy, Debug)]
+struct Layer<'m> {
+    scalars: LayerScalars,
+    attn_norm: Norm<'m>,
+    qkv: Product<'m>,
+    out: Product<'m>,
+    cross: Option<Cross<'m>>,
+    ffn_norm: Norm<'m>,
+    up: Product<'m>,
+    down: Product<'m>,
+}
+
+/// Attention to the source.
+#[derive(Clone, Copy, Debug)]
+struct Cross<'m> {
+    norm: Norm<'m>,
+    query: Product<'m>,
+    out: Product<'m>,
+}
+
+impl<'m> Layer<'m> {
+    fn new(model: &'m Model<'m>, layer: usize, cross: bool) -> Result<Self, SessionError> {
+        let at = Some(layer);
+        Ok(Self {
+            scalars: model.scalars(layer)?,
+            attn_norm: model.norm(Role::AttnNormGain, at)?,
+            qkv: model.product(Role::QkvWeight, at)?,
+            out: model.product(Role::OutWeight, at)?,
+            cross: match cross {
+                true => Some(Cross {
+                    norm: model.norm(Role::CrossNormGain, at)?,
+                    query: model.product(Role::CrossQWeight, at)?,
+                    out: model.product(Role::CrossOutWeight, at)?,
+                }),
+                false => None,
+            },
+            ffn_norm: model.norm(Role::FfnNormGain, at)?,
+            up: model.product(Role::UpWeight, at)?,
+            down: model.product(Role::DownWeight, at)?,
+        })
+    }
 }
 
 impl<'m> Pass<'m> {
@@ -144,9 +194,8 @@ impl<'m> Pass<'m> {
         max: i16::MIN,
         sum: 0,
         matrix: None,
-        heads: None,
+        parts: None,
         angles: &[],
-        hidden_multiplier: 0,
     };
 
     /// Begins with the embedding of `len` tokens, at least one, which lie in memory.
@@ -202,8 +251,9 @@ impl<'m> Pass<'m> {
             Stage::CrossAttend => self.attend(setting, memory, true),
             Stage::CrossQuery => self.cross_query(setting, memory),
             Stage::Out => {
+                let matrix = self.parts(setting)?.out;
                 let input = row(memory.q, self.token, q_dim)?;
-                let cost = self.add_rows(setting, Role::OutWeight, input, memory.sums, memory.x)?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
                 if self.blocks_end(dim) {
                     self.to(match config.architecture {
                         Architecture::EncoderDecoder(_) if self.what != What::Source => {
@@ -215,9 +265,9 @@ impl<'m> Pass<'m> {
                 Ok(cost)
             }
             Stage::CrossOut => {
+                let matrix = self.cross(setting)?.out;
                 let input = row(memory.q, self.token, q_dim)?;
-                let role = Role::CrossOutWeight;
-                let cost = self.add_rows(setting, role, input, memory.sums, memory.x)?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
                 if self.blocks_end(dim) {
                     self.to(Stage::Up);
                 }
@@ -225,9 +275,9 @@ impl<'m> Pass<'m> {
             }
             Stage::Up => self.up(setting, memory),
             Stage::Down => {
+                let matrix = self.parts(setting)?.down;
                 let input = &*memory.hidden;
-                let cost =
-                    self.add_rows(setting, Role::DownWeight, input, memory.sums, memory.x)?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
                 if self.blocks_end(dim) {
                     self.next_token(Stage::Out, |pass| pass.next_layer(config));
                 }
@@ -247,7 +297,6 @@ impl<'m> Pass<'m> {
         self.index = 0;
         self.tile = 0;
         self.matrix = None;
-        self.heads = None;
     }
 
     /// To the next token at that stage, or, behind the last, to what follows.
@@ -262,6 +311,7 @@ impl<'m> Pass<'m> {
     }
 
     fn next_layer(&mut self, config: &Config) {
+        self.parts = None;
         self.layer = self.layer.saturating_add(1);
         let end = match self.what {
             What::Source => config.layers.saturating_add(config.source_layers()),
@@ -294,19 +344,34 @@ impl<'m> Pass<'m> {
     }
 
     /// The matrix of this stage, looked up once.
-    fn matrix(&mut self, setting: Setting<'m>, role: Role) -> Result<Product<'m>, SessionError> {
+    fn matrix(
+        &mut self,
+        setting: Setting<'m>,
+        role: Role,
+        layer: Option<usize>,
+    ) -> Result<Product<'m>, SessionError> {
         if let Some(matrix) = self.matrix {
             return Ok(matrix);
         }
-        let layer = match role {
-            Role::PatchWeight | Role::OutputWeight | Role::TokenEmbedding | Role::HeadWeight => {
-                None
-            }
-            _ => Some(self.layer),
-        };
         let matrix = setting.model.product(role, layer)?;
         self.matrix = Some(matrix);
         Ok(matrix)
+    }
+
+    /// What this layer is made of, looked up once.
+    fn parts(&mut self, setting: Setting<'m>) -> Result<&Layer<'m>, SessionError> {
+        if self.parts.is_none() {
+            let cross = self.what != What::Source && setting.model.config().source().is_some();
+            self.parts = Some(Layer::new(setting.model, self.layer, cross)?);
+        }
+        // It is there now; the compiler cannot know it.
+        self.parts.as_ref().ok_or(SessionError::Family)
+    }
+
+    /// The same of its attention to the source.
+    fn cross(&mut self, setting: Setting<'m>) -> Result<&Cross<'m>, SessionError> {
+        let cross = self.parts(setting)?.cross.as_ref();
+        cross.ok_or(SessionError::Family)
     }
 
     fn embed(
@@ -318,10 +383,10 @@ impl<'m> Pass<'m> {
         let x = row_mut(memory.x, self.token, config.dim)?;
         x.fill(0);
         let position = self.first.saturating_add(self.token);
-        let mut cost = config.dim;
+        let mut cost = NORM_COST * config.dim;
         let patch = config.patch();
         if patch > 0 && self.token > 0 {
-            let matrix = self.matrix(setting, Role::PatchWeight)?;
+            let matrix = self.matrix(setting, Role::PatchWeight, None)?;
             let input = row(memory.q, self.token.saturating_sub(1), patch)?;
             for (index, x) in x.chunks_mut(BLOCK).enumerate() {
                 let first = index.saturating_mul(BLOCK);
@@ -329,7 +394,7 @@ impl<'m> Pass<'m> {
                 product(setting.backend, &matrix, input, first, sums)?;
                 add(x, sums);
             }
-            cost = cost.saturating_mul(patch.saturating_add(1));
+            cost = cost.saturating_add(config.dim.saturating_mul(patch));
         } else {
             let ids = match self.what {
                 What::Source => &*memory.source,
@@ -375,21 +440,17 @@ impl<'m> Pass<'m> {
             ..
         } = *config;
         let position = self.first.saturating_add(self.token);
+        let qkv = self.parts(setting)?.qkv;
         if self.index == 0 {
             let x = row(memory.x, self.token, dim)?;
-            norm(
-                x,
-                &model.norm(Role::AttnNormGain, Some(self.layer))?,
-                memory.y,
-            )?;
+            norm(x, &self.parts(setting)?.attn_norm, memory.y)?;
             if config.rotates() {
                 self.angles = model.angles(position)?;
             }
         }
-        let matrix = self.matrix(setting, Role::QkvWeight)?;
         let sums = part_mut(memory.sums, 0, head_dim)?;
         let first = self.index.saturating_mul(head_dim);
-        product(setting.backend, &matrix, memory.y, first, sums)?;
+        product(setting.backend, &qkv, memory.y, first, sums)?;
         let key = self.index.checked_sub(heads);
         let value = key.and_then(|key| key.checked_sub(kv_heads));
         let own = Cache::own(setting, self.what);
@@ -425,20 +486,16 @@ impl<'m> Pass<'m> {
         setting: Setting<'m>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
-        let (model, config) = (setting.model, setting.model.config());
+        let config = setting.model.config();
         let (dim, head_dim) = (config.dim, config.head_dim);
+        let query = self.cross(setting)?.query;
         if self.index == 0 {
             let x = row(memory.x, self.token, dim)?;
-            norm(
-                x,
-                &model.norm(Role::CrossNormGain, Some(self.layer))?,
-                memory.y,
-            )?;
+            norm(x, &self.cross(setting)?.norm, memory.y)?;
         }
-        let matrix = self.matrix(setting, Role::CrossQWeight)?;
         let sums = part_mut(memory.sums, 0, head_dim)?;
         let first = self.index.saturating_mul(head_dim);
-        product(setting.backend, &matrix, memory.y, first, sums)?;
+        product(setting.backend, &query, memory.y, first, sums)?;
         let q = row_mut(memory.q, self.token, config.q_dim())?;
         narrow(sums, row_mut(q, self.index, head_dim)?);
         self.index = self.index.saturating_add(1);
@@ -457,11 +514,8 @@ impl<'m> Pass<'m> {
     ) -> Result<u32, SessionError> {
         let config = setting.model.config();
         let head_dim = config.head_dim;
-        let scales = match self.heads {
-            Some(scales) => scales,
-            None => setting.model.head_scales(self.layer, cross)?,
-        };
-        self.heads = Some(scales);
+        let scalars = self.parts(setting)?.scalars;
+        let scales = if cross { scalars.cross } else { scalars.own };
         let keys = match cross {
             true => 0..setting.heard,
             false => self.visible(config),
@@ -529,33 +583,28 @@ impl<'m> Pass<'m> {
     fn add_rows(
         &mut self,
         setting: Setting<'m>,
-        role: Role,
+        matrix: &Product<'m>,
         input: &[i8],
         sums: &mut [i32],
         x: &mut [i16],
     ) -> Result<u32, SessionError> {
-        let matrix = self.matrix(setting, role)?;
         let block = self.block(matrix.rows());
         let sums = part_mut(sums, 0, block.len())?;
-        product(setting.backend, &matrix, input, block.start, sums)?;
+        product(setting.backend, matrix, input, block.start, sums)?;
         let x = row_mut(x, self.token, matrix.rows())?;
         add(part_mut(x, block.start, block.len())?, sums);
         Ok(block.len().saturating_mul(matrix.cols()) as u32)
     }
 
     fn up(&mut self, setting: Setting<'m>, memory: &mut Memory<'_>) -> Result<u32, SessionError> {
-        let (model, config) = (setting.model, setting.model.config());
+        let config = setting.model.config();
         let (dim, hidden) = (config.dim, config.hidden_dim);
         if self.index == 0 {
             let x = row(memory.x, self.token, dim)?;
-            norm(
-                x,
-                &model.norm(Role::FfnNormGain, Some(self.layer))?,
-                memory.y,
-            )?;
-            self.hidden_multiplier = model.hidden_multiplier(self.layer)?;
+            norm(x, &self.parts(setting)?.ffn_norm, memory.y)?;
         }
-        let matrix = self.matrix(setting, Role::UpWeight)?;
+        let parts = self.parts(setting)?;
+        let (matrix, multiplier) = (parts.up, parts.scalars.hidden);
         let block = self.block(hidden);
         let n = block.len();
         let out = part_mut(memory.hidden, block.start, n)?;
@@ -566,9 +615,9 @@ impl<'m> Pass<'m> {
             let up = part_mut(up, 0, n)?;
             let first = block.start.saturating_add(hidden);
             product(setting.backend, &matrix, memory.y, first, up)?;
-            gated(function, gate, up, self.hidden_multiplier, out);
+            gated(function, gate, up, multiplier, out);
         } else {
-            plain(function, gate, self.hidden_multiplier, out);
+            plain(function, gate, multiplier, out);
         }
         if self.blocks_end(hidden) {
             self.to(Stage::Down);
@@ -592,7 +641,7 @@ impl<'m> Pass<'m> {
             true => Role::TokenEmbedding,
             false => Role::OutputWeight,
         };
-        let matrix = self.matrix(setting, role)?;
+        let matrix = self.matrix(setting, role, None)?;
         let block = self.block(config.vocab_len);
         let out = part_mut(memory.logits, block.start, block.len())?;
         product(setting.backend, &matrix, memory.y, block.start, out)?;
@@ -614,7 +663,7 @@ impl<'m> Pass<'m> {
             let x = row(memory.x, self.token, dim)?;
             norm(x, &model.norm(Role::SourceNormGain, None)?, memory.y)?;
         }
-        let matrix = self.matrix(setting, Role::CrossKvWeight)?;
+        let matrix = self.matrix(setting, Role::CrossKvWeight, Some(self.layer))?;
         let sums = part_mut(memory.sums, 0, head_dim)?;
         let first = self.index.saturating_mul(head_dim);
         product(setting.backend, &matrix, memory.y, first, sums)?;
@@ -652,7 +701,7 @@ impl<'m> Pass<'m> {
         match reading.pooling {
             Pooling::First => {
                 self.to(Stage::Head);
-                return Ok(dim as u32);
+                return Ok((NORM_COST * dim) as u32);
             }
             Pooling::Mean => {
                 let sums = part_mut(memory.sums, 0, dim)?;
@@ -666,11 +715,11 @@ impl<'m> Pass<'m> {
                 if self.stage == Stage::Head {
                     pool(model.pooling(), self.len, memory.sums, memory.y);
                 }
-                return Ok(dim as u32);
+                return Ok((NORM_COST * dim) as u32);
             }
             Pooling::None => {}
         }
-        let matrix = self.matrix(setting, Role::HeadWeight)?;
+        let matrix = self.matrix(setting, Role::HeadWeight, None)?;
         let rows = matrix.rows();
         let out = row_mut(memory.logits, self.token, rows)?;
         product(setting.backend, &matrix, memory.y, 0, out)?;
@@ -679,7 +728,7 @@ impl<'m> Pass<'m> {
     }
 
     fn head(&mut self, setting: Setting<'m>, memory: &mut Memory<'_>) -> Result<u32, SessionError> {
-        let matrix = self.matrix(setting, Role::HeadWeight)?;
+        let matrix = self.matrix(setting, Role::HeadWeight, None)?;
         let block = self.block(matrix.rows());
         let out = part_mut(memory.logits, block.start, block.len())?;
         product(setting.backend, &matrix, memory.y, block.start, out)?;

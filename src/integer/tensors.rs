@@ -36,6 +36,19 @@ impl Kind {
             Self::Scalars => 21,
         }
     }
+
+    /// Inverse of [`Self::code`].
+    pub(crate) const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            16 => Self::Product,
+            17 => Self::Table,
+            18 => Self::Tied,
+            19 => Self::Norm,
+            20 => Self::Angles,
+            21 => Self::Scalars,
+            _ => return None,
+        })
+    }
 }
 
 /// A tensor that a [`Config`] asks for in the integer profile.
@@ -54,19 +67,12 @@ pub struct Shape {
     pub cols: usize,
 }
 
-/// Numbers of a layer, in their order.
+/// Numbers of a layer: the multiplier of a product of query and key, mantissa and shift of a head's output, the
+/// multiplier of what the feed-forward block's function gives; the first three of the attention to the source; 0.
 pub(crate) struct Scalars;
 
 impl Scalars {
     pub(crate) const LEN: usize = 8;
-    /// Of a product of query and key.
-    pub(crate) const SCORE: usize = 0;
-    /// Mantissa and shift of a head's output.
-    pub(crate) const OUT: usize = 1;
-    /// Of what the feed-forward block's function gives.
-    pub(crate) const HIDDEN: usize = 3;
-    /// The first three of the attention to the source.
-    pub(crate) const CROSS: usize = 4;
 }
 
 /// Whether the integer profile can run a model of that configuration.

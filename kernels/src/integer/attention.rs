@@ -43,24 +43,32 @@ pub fn attend(
     ShapeError::check_eq("values", keys.len(), values.len())?;
     ShapeError::check_eq("running values", query.len(), running.values.len())?;
     ShapeError::check_eq("query", query.len().next_multiple_of(LANES), query.len())?;
-    if n > 0 {
-        backend.run(Tile {
-            query,
-            keys,
-            values,
-            multiplier,
-            running,
-        });
+    if n == 0 {
+        return Ok(());
     }
+    let tile = Tile {
+        query,
+        keys,
+        values,
+        multiplier,
+        running,
+    };
+    #[cfg(attentive_dsp)]
+    {
+        let _ = backend;
+        super::dsp::attend(tile);
+    }
+    #[cfg(not(attentive_dsp))]
+    backend.run(tile);
     Ok(())
 }
 
-struct Tile<'a, 'r> {
-    query: &'a [i8],
-    keys: &'a [i8],
-    values: &'a [i8],
-    multiplier: i32,
-    running: &'a mut Running<'r>,
+pub(super) struct Tile<'a, 'r> {
+    pub(super) query: &'a [i8],
+    pub(super) keys: &'a [i8],
+    pub(super) values: &'a [i8],
+    pub(super) multiplier: i32,
+    pub(super) running: &'a mut Running<'r>,
 }
 
 impl Kernel for Tile<'_, '_> {
@@ -82,15 +90,7 @@ impl Kernel for Tile<'_, '_> {
             *score = to_i16(scaled(dot(self.query, key), self.multiplier));
             max = max.max(*score);
         }
-        running.raise(max);
-        let mut sum = 0u32;
-        for weight in &mut *weights {
-            let below = i32::from(running.max) - i32::from(*weight);
-            let p = power(below as u32);
-            sum = sum.wrapping_add(u32::from(p));
-            *weight = p as i16;
-        }
-        running.sum = running.sum.saturating_add(sum);
+        running.weigh(max, weights);
         // A tile's sum has 64 · 2¹⁴ · 2⁷ at most.
         let (totals, _) = running.values.as_chunks_mut::<LANES>();
         for (index, totals) in totals.iter_mut().enumerate() {
@@ -115,6 +115,20 @@ impl Running<'_> {
         self.max = i16::MIN;
         self.sum = 0;
         self.values.fill(0);
+    }
+
+    /// Makes weights of a tile's scores, of which `max` is the greatest, and adds them to the sum.
+    #[inline(always)]
+    pub(super) fn weigh(&mut self, max: i16, scores: &mut [i16]) {
+        self.raise(max);
+        let mut sum = 0u32;
+        for score in scores {
+            let below = i32::from(self.max) - i32::from(*score);
+            let p = power(below as u32);
+            sum = sum.wrapping_add(u32::from(p));
+            *score = p as i16;
+        }
+        self.sum = self.sum.saturating_add(sum);
     }
 
     /// Makes `max` the greatest score, if it is greater, and what was summed smaller by as much.

@@ -22,8 +22,9 @@ pub struct Norm<'a> {
 /// right to 2⁻¹⁴ of itself and 2⁻¹⁵ beside.
 ///
 /// # Errors
-/// When a length is another.
+/// When a length is another, or there are more than 2¹⁴ elements.
 pub fn norm(x: &[i16], norm: &Norm<'_>, out: &mut [i8]) -> Result<(), ShapeError> {
+    ShapeError::check_at_most("x", 1 << 14, x.len())?;
     ShapeError::check_eq("gains", x.len(), norm.gains.len())?;
     ShapeError::check_eq("biases", x.len(), norm.biases.len())?;
     ShapeError::check_eq("out", x.len(), out.len())?;
@@ -44,28 +45,29 @@ pub fn norm(x: &[i16], norm: &Norm<'_>, out: &mut [i8]) -> Result<(), ShapeError
     let (inverse, shift) = inverse_root(variance);
     let half = 1i64 << (shift - 1);
     let scales = norm.gains.iter().zip(norm.biases);
+    let dim = x.len() as i32;
     for ((out, &x), (&gain, &bias)) in out.iter_mut().zip(x).zip(scales) {
-        let centred = (dim as i64)
-            .wrapping_mul(i64::from(x))
-            .wrapping_sub(i64::from(sum));
-        // x̂ in 2⁻¹⁴.
-        let unit = centred.wrapping_mul(i64::from(inverse)).wrapping_add(half) >> shift;
-        let y = unit
+        // Below 2³⁰ in a model; products of 32 bits with 32 are one instruction, those of 64 are many.
+        let centred = dim.wrapping_mul(i32::from(x)).wrapping_sub(sum);
+        // x̂ in 2⁻¹⁴: at most √dim.
+        let unit = i64::from(centred).wrapping_mul(i64::from(inverse));
+        let unit = (unit.wrapping_add(half) >> shift) as i32;
+        let y = i64::from(unit)
             .wrapping_mul(i64::from(gain))
-            .wrapping_add(i64::from(bias) << 14);
-        *out = to_i8((y.wrapping_add(1 << 19) >> 20) as i32);
+            .wrapping_add((i64::from(bias) << 14) + (1 << 19));
+        *out = to_i8((y >> 20) as i32);
     }
     Ok(())
 }
 
 /// 1 / √variance as a factor of up to 2¹⁶ and a shift that leaves 14 bits of fraction; of 0 as of 1.
 #[inline(always)]
-fn inverse_root(variance: u64) -> (u32, u32) {
+fn inverse_root(variance: u64) -> (i32, u32) {
     let variance = variance.max(1);
     // Even, so that the root of the shift is a shift.
     let zeros = variance.leading_zeros() & !1;
     let root = (((variance << zeros) >> 32) as u32).isqrt();
     // The root has its highest bit of 16, so the quotient is below 2¹⁶ + 1.
     let inverse = 0x7fff_ffffu32.checked_div(root).unwrap_or(0);
-    (inverse, 33 - zeros / 2)
+    (inverse as i32, 33 - zeros / 2)
 }
