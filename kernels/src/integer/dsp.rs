@@ -198,45 +198,46 @@ pub(super) fn attend(tile: Tile<'_, '_>) {
     let mut wide = [[0u32; 2]; HEAD_DIM_MAX / 4];
     widen(query, &mut wide);
     // Filled up with a weight of nothing, so that keys go in pairs.
-    let mut scores = [0i16; TILE];
-    let Some(weights) = scores.get_mut(..n) else {
+    let mut scores = [[0i16; 2]; TILE / 2];
+    let Some(weights) = scores.as_flattened_mut().get_mut(..n) else {
         return;
     };
     let mut max = i16::MIN;
-    let keys = keys.as_chunks::<4>().0;
-    let quads = head_dim / 4;
-    for (index, score) in weights.iter_mut().enumerate() {
-        let key = keys.get(index * quads..).unwrap_or_default();
+    // Eight elements of a head and of a key at once.
+    let (eights, _) = wide.as_chunks::<2>();
+    let Some(query) = eights.get(..head_dim / 8) else {
+        return;
+    };
+    for (score, key) in weights.iter_mut().zip(keys.chunks_exact(head_dim)) {
         let mut sum = 0;
-        for (&key, &[even, odd]) in key.iter().zip(wide.iter().take(quads)) {
-            let key = word(key);
-            sum = smlad(sxtb16(key), even, sum);
-            sum = smlad(sxtb16_high(key), odd, sum);
+        for (key, &[[a, b], [c, d]]) in key.as_chunks::<8>().0.iter().zip(query) {
+            let &[k0, k1, k2, k3, k4, k5, k6, k7] = key;
+            let (low, high) = (word([k0, k1, k2, k3]), word([k4, k5, k6, k7]));
+            sum = smlad(sxtb16(low), a, sum);
+            sum = smlad(sxtb16_high(low), b, sum);
+            sum = smlad(sxtb16(high), c, sum);
+            sum = smlad(sxtb16_high(high), d, sum);
         }
         *score = to_i16(scaled(sum, multiplier));
         max = max.max(*score);
     }
     running.weigh(max, weights);
-    let pairs = n.div_ceil(2);
-    let values = values.as_chunks::<4>().0;
-    for (index, totals) in running.values.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+    let quads = head_dim / 4;
+    let (values, _) = values.as_chunks::<4>();
+    let (totals, _) = running.values.as_chunks_mut::<4>();
+    for (index, totals) in totals.iter_mut().enumerate() {
         let mut sums = [0i32; 4];
-        let mut at = index;
-        for &[first, second] in scores.as_chunks::<2>().0.iter().take(pairs) {
+        for (&[first, second], values) in scores.iter().zip(values.chunks(2 * quads)) {
             let weights = u32::from(first as u16) | u32::from(second as u16) << 16;
-            let Some(&a) = values.get(at) else {
-                break;
-            };
             // Behind the last of an odd number of keys stands a weight of 0.
-            let b = values.get(at + quads).copied().unwrap_or_default();
-            let (a, b) = (word(a), word(b));
+            let at = |index: usize| word(values.get(index).copied().unwrap_or_default());
+            let (a, b) = (at(index), at(index + quads));
             let (even_a, odd_a) = (sxtb16(a), sxtb16_high(a));
             let (even_b, odd_b) = (sxtb16(b), sxtb16_high(b));
             sums[0] = smlad(pack_low(even_a, even_b), weights, sums[0]);
             sums[1] = smlad(pack_low(odd_a, odd_b), weights, sums[1]);
             sums[2] = smlad(pack_high(even_a, even_b), weights, sums[2]);
             sums[3] = smlad(pack_high(odd_a, odd_b), weights, sums[3]);
-            at += 2 * quads;
         }
         for (total, sum) in totals.iter_mut().zip(sums) {
             *total = total.saturating_add(sum.wrapping_add(1 << 5) >> 6);

@@ -3,6 +3,7 @@
 #![no_main]
 
 mod files;
+mod integers;
 mod measuring;
 mod sessions;
 
@@ -36,7 +37,7 @@ enum Fault {
 /// What is promised, and the check.
 type Check = (&'static str, fn(&mut Bench) -> Result<(), Fault>);
 
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 18] = [
     ("the arena is given once", arena_once),
     ("the weights in flash are whole", files::verified),
     ("a torn file is an error", files::torn),
@@ -65,6 +66,22 @@ const CHECKS: [Check; 14] = [
     (
         "instructions are counted, past the wrap of the timer",
         measuring::instructions,
+    ),
+    (
+        "integer products have the bits of plain code at every length",
+        integers::products,
+    ),
+    (
+        "integer attention has the bits of plain code",
+        integers::attention,
+    ),
+    (
+        "a torn or changed integer file is an error",
+        integers::files,
+    ),
+    (
+        "integer sessions refuse, stop in the middle and go back",
+        integers::sessions,
     ),
 ];
 
