@@ -1,6 +1,6 @@
 //! Finds the weights, so that a missing file is one clear sentence, and hands the linker its scripts.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 /// The weights that are shipped.
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
@@ -43,8 +43,18 @@ fn main() {
         println!("cargo::rerun-if-changed=../{other}");
     }
 
-    println!("cargo::rerun-if-changed=memory.x");
-    println!("cargo::rustc-link-search={}", here.display());
+    // Armv8-M's board has its memory elsewhere.
+    let target = env::var("TARGET").unwrap_or_default();
+    let memory = match target.starts_with("thumbv8m") {
+        true => "memory-an505.x",
+        false => "memory-mps2.x",
+    };
+    println!("cargo::rerun-if-changed={memory}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    if let Err(error) = fs::copy(here.join(memory), out.join("memory.x")) {
+        println!("cargo::error=cannot copy {memory}: {error}");
+    }
+    println!("cargo::rustc-link-search={}", out.display());
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
 }

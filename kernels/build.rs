@@ -7,11 +7,15 @@ const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(attentive_dsp)");
+    println!("cargo::rustc-check-cfg=cfg(attentive_armv8m)");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let named = |cpu: &&str| flags.contains(&format!("target-cpu={cpu}"));
-    if target.starts_with("thumbv7em") || WITH_DSP.iter().any(|cpu| named(&cpu)) {
+    if target.starts_with("thumbv8m") {
+        println!("cargo::rustc-cfg=attentive_armv8m");
+    }
+    if target.starts_with("thumbv7em") || WITH_DSP.iter().any(named) {
         println!("cargo::rustc-cfg=attentive_dsp");
     }
 }

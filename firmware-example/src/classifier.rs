@@ -71,7 +71,7 @@ pub fn ask_integers<T: Classifies>(
                 break;
             }
         }
-        logits.add_integers(encoder.classes()?);
+        logits.add_words(encoder.classes()?.iter().map(|x| x.cast_unsigned()));
         let wanted = T::wanted(index);
         let found = encoder.class()?.and_then(|class| T::LABELS.get(class));
         let found = found.copied().unwrap_or("?");

@@ -14,7 +14,9 @@ pub mod tasks;
 
 pub use failure::{Failure, panicked};
 
-use attentive::{Arena, Fit, Model, Needs, include_weights};
+#[cfg(target_has_atomic = "ptr")]
+use attentive::Arena;
+use attentive::{Fit, Model, Needs, include_weights};
 
 /// The weights, read where they lie in flash; a damaged file would not compile.
 pub static MODEL: Model<'static> = include_weights!(env!("ATTENTIVE_MODEL"));
@@ -27,4 +29,5 @@ impl Fit for Fitted {
 }
 
 /// The session's memory: key-value cache and scratch, to the byte.
+#[cfg(target_has_atomic = "ptr")]
 pub static ARENA: Arena<{ MODEL.session_bytes(&request::SESSION) }> = Arena::new();

@@ -37,12 +37,8 @@ impl LogitsHash {
         self.add_words(logits.iter().map(|x| x.to_bits()));
     }
 
-    /// The same of the integer profile.
-    pub fn add_integers(&mut self, logits: &[i32]) {
-        self.add_words(logits.iter().map(|x| x.cast_unsigned()));
-    }
-
-    fn add_words(&mut self, words: impl Iterator<Item = u32>) {
+    /// The same of any words: those of integer logits.
+    pub fn add_words(&mut self, words: impl Iterator<Item = u32>) {
         for byte in words.flat_map(u32::to_le_bytes) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }

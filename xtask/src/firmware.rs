@@ -46,16 +46,48 @@ pub(crate) fn expected() -> impl Iterator<Item = &'static str> {
 const RUN_LIMIT: Duration = Duration::from_secs(240);
 
 /// One board of QEMU's.
-struct Board {
+#[derive(Clone, Copy)]
+pub(crate) struct Board {
+    /// What it shows, in a word.
+    pub(crate) name: &'static str,
     machine: &'static str,
     cpu: &'static str,
     target: &'static str,
+    flags: &'static str,
 }
 
 const AN386: Board = Board {
+    name: "Cortex-M4",
     machine: "mps2-an386",
     cpu: "cortex-m4",
     target: crate::setup::FIRMWARE_TARGET,
+    flags: "",
+};
+
+/// The code of a Cortex-M0+, which has neither floats nor a product of more than 32 bits. QEMU has no board of that kind
+/// with room for the weights; every instruction of Armv6-M is one of the Cortex-M4 as well.
+pub(crate) const ARMV6M: Board = Board {
+    name: "Armv6-M",
+    machine: "mps2-an386",
+    cpu: "cortex-m4",
+    target: "thumbv6m-none-eabi",
+    flags: "",
+};
+
+/// With the DSP extension of Armv8-M.
+pub(crate) const AN505: Board = Board {
+    name: "Cortex-M33",
+    machine: "mps2-an505",
+    cpu: "cortex-m33",
+    target: "thumbv8m.main-none-eabihf",
+    flags: "-Ctarget-cpu=cortex-m33",
+};
+
+/// Without it.
+pub(crate) const AN505_PLAIN: Board = Board {
+    name: "Armv8-M",
+    flags: "",
+    ..AN505
 };
 
 /// The directory of the firmware's own workspace.
@@ -77,9 +109,18 @@ pub(crate) fn cargo(line: &str, model: &Path) -> Command {
 
 /// Builds `binary` for release and returns a copy of its ELF file that a later build does not replace.
 pub(crate) fn build(binary: &str, model: &Path) -> Result<PathBuf> {
-    let line = format!("build --release --bin {binary}");
-    process::run_quietly(&mut cargo(&line, model))?;
-    let built = target_dir().join(AN386.target).join("release").join(binary);
+    build_for(AN386, binary, model)
+}
+
+/// The same for another board.
+pub(crate) fn build_for(board: Board, binary: &str, model: &Path) -> Result<PathBuf> {
+    let line = format!("build --release --bin {binary} --target {}", board.target);
+    let mut cargo = cargo(&line, model);
+    if !board.flags.is_empty() {
+        cargo.env("RUSTFLAGS", board.flags);
+    }
+    process::run_quietly(&mut cargo)?;
+    let built = target_dir().join(board.target).join("release").join(binary);
     let label = model
         .file_stem()
         .map_or("default".into(), |stem| stem.to_string_lossy());
@@ -107,11 +148,21 @@ pub(crate) struct Run {
 
 /// Runs `elf` under QEMU with exact instruction counting and those arguments (the name of the program is not among
 /// them); `on_line` sees each log line as it comes.
-pub(crate) fn run(elf: &Path, args: &[String], mut on_line: impl FnMut(&str)) -> Result<Run> {
+pub(crate) fn run(elf: &Path, args: &[String], on_line: impl FnMut(&str)) -> Result<Run> {
+    run_on(AN386, elf, args, on_line)
+}
+
+/// The same on another board.
+pub(crate) fn run_on(
+    board: Board,
+    elf: &Path,
+    args: &[String],
+    mut on_line: impl FnMut(&str),
+) -> Result<Run> {
     let file = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
     let table = Table::parse(&file)?;
     let start = Instant::now();
-    let mut child = spawn(qemu(elf, args).stdout(Stdio::piped()))?;
+    let mut child = spawn(qemu(board, elf, args).stdout(Stdio::piped()))?;
     let mut pipe = child.stdout.take().context("QEMU has no stdout")?;
 
     // Reading blocks, so a second thread watches the clock.
@@ -159,9 +210,9 @@ pub(crate) fn run(elf: &Path, args: &[String], mut on_line: impl FnMut(&str)) ->
     }
 }
 
-fn qemu(elf: &Path, args: &[String]) -> Command {
+fn qemu(board: Board, elf: &Path, args: &[String]) -> Command {
     let mut qemu = command("qemu-system-arm");
-    qemu.args(["-machine", AN386.machine, "-cpu", AN386.cpu]);
+    qemu.args(["-machine", board.machine, "-cpu", board.cpu]);
     qemu.args(["-display", "none", "-serial", "none", "-monitor", "none"]);
     // shift=0: one instruction takes 1 ns of virtual time, which SysTick then counts exactly.
     qemu.args(["-icount", "shift=0"]);

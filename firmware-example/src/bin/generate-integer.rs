@@ -39,7 +39,7 @@ fn run() -> Result<(), Failure> {
     let mut tokens = 0u32;
     defmt::println!("prompt: {=str}", Writing::PROMPT);
     let each = |piece: &[u8], row: &[i32]| {
-        logits.add_integers(row);
+        logits.add_words(row.iter().map(|x| x.cast_unsigned()));
         tokens += 1;
         defmt::println!("token {=[u8]:a}", piece);
     };

@@ -45,7 +45,7 @@ fn run() -> Result<(), Failure> {
         let mut text = [0; TEXT];
         let mut len = 0;
         let each = |piece: &[u8], row: &[i32]| {
-            logits.add_integers(row);
+            logits.add_words(row.iter().map(|x| x.cast_unsigned()));
             tokens += 1;
             for (to, byte) in text.iter_mut().skip(len).zip(piece) {
                 *to = *byte;

@@ -110,6 +110,9 @@ unsafe extern "C" {
 }
 
 core::arch::global_asm!(
+    // The assembler does not know what the compiler was told of the processor.
+    #[cfg(attentive_armv8m)]
+    ".cpu cortex-m33",
     ".section .text.attentive_dsp_rows,\"ax\",%progbits",
     ".global attentive_dsp_rows",
     ".type attentive_dsp_rows,%function",

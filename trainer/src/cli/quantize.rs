@@ -198,10 +198,10 @@ fn vocabulary(
     }
     let vocabulary = Prepared::new(task, corpus, None)?.vocabulary;
     let vocabulary = vocabulary.context("a model of texts has a tokenizer")?;
-    let tokens = vocabulary.pieces().iter().zip(0..);
+    let mut tokens = vocabulary.pieces().iter().zip(0..);
     let same = |(piece, id): (&Vec<u8>, u32)| model.tokenizer().piece(id) == piece;
     ensure!(
-        vocabulary.len() <= model.config().vocab_len && tokens.map(same).all(|is| is),
+        vocabulary.len() <= model.config().vocab_len && tokens.all(same),
         "the texts of the task {:?} lead to another tokenizer than the file's, and there is no {} beside the file",
         task.name,
         path.display()

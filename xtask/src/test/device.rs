@@ -99,6 +99,54 @@ pub(super) fn expected(binary: &str) -> Result<Outcome> {
     )))
 }
 
+/// Binaries of the integer profile that have no float anywhere (the spectrum of `keywords` is of floats).
+const INTEGERS: [&str; 6] = [
+    "generate-integer",
+    "digits-integer",
+    "fashion-integer",
+    "languages-integer",
+    "stories-integer",
+    "translation-integer",
+];
+
+/// The integer profile says on another processor what it said on the Cortex-M4, but for figures; and no routine that
+/// emulates floats is linked.
+pub(super) fn integers_on(board: firmware::Board) -> Result<Outcome> {
+    let mut lines = 0;
+    for binary in INTEGERS {
+        let elf = firmware::build_for(board, binary, &firmware::default_model())?;
+        let symbols = size::symbols(&elf)?;
+        let is_float = |name: &&String| {
+            let routine = ["__aeabi_f", "__aeabi_d", "__addsf3", "__mulsf3", "__adddf3"];
+            let conversions =
+                ["2f", "2d"].map(|end| name.starts_with("__aeabi_") && name.ends_with(end));
+            routine.iter().any(|prefix| name.starts_with(prefix)) || conversions.contains(&true)
+        };
+        let found = symbols.iter().find(is_float);
+        ensure!(
+            found.is_none(),
+            "{binary} has {}",
+            found.map_or("", String::as_str)
+        );
+        let run = firmware::run_on(board, &elf, &[], |_| ())?;
+        let path = out_file(binary);
+        let wanted =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let texts = |line: &&str| report::figure(line).is_none();
+        let wanted: Vec<&str> = wanted.lines().filter(texts).collect();
+        let said: Vec<&str> = run.lines.iter().map(String::as_str).filter(texts).collect();
+        ensure!(
+            run.status == 0 && wanted == said,
+            "{binary}, status {}: expected {wanted:?}, got {said:?}",
+            run.status
+        );
+        lines += said.len();
+    }
+    Ok(Outcome::Held(format!(
+        "{lines} lines, the bits of the logits among them"
+    )))
+}
+
 /// Lines must be equal; `name = value` lines within [`FIGURE_TOLERANCE`].
 fn compare(wanted: &str, said: &[String]) -> Result<()> {
     let wanted: Vec<&str> = wanted.lines().collect();

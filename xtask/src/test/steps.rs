@@ -80,6 +80,10 @@ fn on_the_device(suite: &mut Suite) {
 }
 
 fn on_other_processors(suite: &mut Suite) {
+    for board in [firmware::ARMV6M, firmware::AN505, firmware::AN505_PLAIN] {
+        let name = format!("integer firmware has the same bits on {}", board.name);
+        suite.step(&name, || device::integers_on(board));
+    }
     for target in BARE_TARGETS {
         suite.step(&format!("no_std build for {target}"), || {
             held(&mut cargo(&format!(

@@ -159,10 +159,9 @@ fn plainly(query: &[i8], keys: &[i8], values: &[i8], multiplier: i32, running: &
 }
 
 pub(crate) fn files(_: &mut Bench) -> Result<(), Fault> {
-    static mut COPY: [Block; 1200] = [Block::ZERO; 1200];
-    // SAFETY: nothing else names it, and this function runs once.
-    let copy = unsafe { &mut *(&raw mut COPY) };
-    let Some(copy) = Block::bytes_mut(copy).get_mut(..SMALL.len()) else {
+    let copy = cortex_m::singleton!(: [Block; 1200] = [Block::ZERO; 1200]);
+    let copy = copy.and_then(|copy| Block::bytes_mut(copy).get_mut(..SMALL.len()));
+    let Some(copy) = copy else {
         return ensure(false, "the file does not fit the check's memory");
     };
     copy.copy_from_slice(SMALL);
