@@ -197,7 +197,10 @@ pub(super) fn attend(tile: Tile<'_, '_>) {
         running,
     } = tile;
     let head_dim = query.len();
-    let n = keys.len().checked_div(head_dim).unwrap_or(0);
+    if !(8..=HEAD_DIM_MAX).contains(&head_dim) {
+        return;
+    }
+    let n = keys.len() / head_dim;
     let mut wide = [[0u32; 2]; HEAD_DIM_MAX / 4];
     widen(query, &mut wide);
     // Filled up with a weight of nothing, so that keys go in pairs.
@@ -225,12 +228,15 @@ pub(super) fn attend(tile: Tile<'_, '_>) {
         max = max.max(*score);
     }
     running.weigh(max, weights);
-    let quads = head_dim / 4;
+    let (quads, two) = (head_dim / 4, head_dim / 4 * 2);
+    if two == 0 {
+        return;
+    }
     let (values, _) = values.as_chunks::<4>();
     let (totals, _) = running.values.as_chunks_mut::<4>();
     for (index, totals) in totals.iter_mut().enumerate() {
         let mut sums = [0i32; 4];
-        for (&[first, second], values) in scores.iter().zip(values.chunks(2 * quads)) {
+        for (&[first, second], values) in scores.iter().zip(values.chunks(two)) {
             let weights = u32::from(first as u16) | u32::from(second as u16) << 16;
             // Behind the last of an odd number of keys stands a weight of 0.
             let at = |index: usize| word(values.get(index).copied().unwrap_or_default());

@@ -28,6 +28,7 @@ pub(crate) fn all() {
         spec.cut(black_box(&[1; 16]), black_box(&mut [0.0; 16]))
             .is_ok(),
     );
+    crate::integers::patches(&spec);
 }
 
 fn sound() -> Result<(), MelError> {

@@ -13,6 +13,7 @@
 
 mod encoders;
 mod front_ends;
+mod integers;
 mod kernels;
 mod translators;
 
@@ -52,6 +53,8 @@ fn whole_interface() -> Result<(), SessionError> {
     converse(&model, &ring, memory, backend)?;
     black_box(encoders::read(&model, memory, backend).is_ok());
     black_box(translators::translate(&model, memory, backend).is_ok());
+    let file = black_box(MODEL.bytes());
+    black_box(integers::run(file, memory, backend).is_ok());
     // No memory and a torn file are errors as well.
     let refused = converse(&model, &in_flash, black_box(&mut []), backend).is_err();
     let torn = MODEL.bytes().split_at_checked(black_box(1000));
