@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
-use attentive::{Model, TensorInfo};
+use attentive::{Config, Model, TensorInfo, integer};
 use attentive_trainer::package;
 use attentive_trainer::params::name;
 use attentive_trainer::produce::memory_lines;
@@ -35,6 +35,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 fn report(request: &Request, out: &mut String) -> Result<()> {
     // Opening compares both checksums.
     let file = package::open(&request.file)?;
+    if let Ok(model) = integer::Model::parse(&file) {
+        return integers(request, &model, out);
+    }
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let config = model.config();
     writeln!(
@@ -67,13 +70,70 @@ fn report(request: &Request, out: &mut String) -> Result<()> {
         writeln!(out, "{bytes:>9} bytes of {format:?}")?;
     }
     writeln!(out, "\nRAM while it runs:")?;
-    let default = || [4, 2, 1].map(|part| config.context_len / part).to_vec();
-    let contexts = match request.context.is_empty() {
-        true => default(),
-        false => request.context.clone(),
-    };
-    for line in memory_lines(&model, &contexts)? {
+    for line in memory_lines(&model, &contexts(request, config))? {
         writeln!(out, "{line}")?;
+    }
+    writeln!(out, "\nprovenance:\n{}", model.provenance())?;
+    Ok(())
+}
+
+/// The contexts whose RAM is told.
+fn contexts(request: &Request, config: &Config) -> Vec<usize> {
+    match request.context.is_empty() {
+        true => [4, 2, 1].map(|part| config.context_len / part).to_vec(),
+        false => request.context.clone(),
+    }
+}
+
+/// A file of the integer profile.
+fn integers(request: &Request, model: &integer::Model<'_>, out: &mut String) -> Result<()> {
+    let config = model.config();
+    writeln!(
+        out,
+        "{}: {} bytes, checksums right, integer profile, {} parameters",
+        request.file.display(),
+        model.bytes().len(),
+        config.parameters()
+    )?;
+    writeln!(out, "\n{config:#?}")?;
+    writeln!(out, "\ntokenizer: {}", model.tokenizer().name())?;
+    writeln!(
+        out,
+        "stream unit {:e}, input step {:e}, {} bits of a logit's fraction; largest piece of work {} multiply-adds",
+        model.stream_scale(),
+        model.input_scale(),
+        model.logit_bits(),
+        model.largest_piece()
+    )?;
+    writeln!(
+        out,
+        "\n{:<28} {:>6} × {:<6} {:<10} {:>9}",
+        "tensor", "rows", "cols", "kind", "bytes"
+    )?;
+    for (shape, bytes) in model.tensors() {
+        let name = match shape.layer {
+            Some(layer) => format!("layers.{layer}.{:?}", shape.role),
+            None => format!("{:?}", shape.role),
+        };
+        let kind = format!("{:?}", shape.kind);
+        let (rows, cols) = (shape.rows, shape.cols);
+        writeln!(
+            out,
+            "{name:<28} {rows:>6} × {cols:<6} {kind:<10} {bytes:>9}"
+        )?;
+    }
+    writeln!(
+        out,
+        "\nRAM while it runs:\n{:>9} {:>12}",
+        "context", "bytes"
+    )?;
+    for context in contexts(request, config) {
+        let source = config.source().map_or(0, |source| source.len);
+        let bytes = match config.reading() {
+            Some(_) => model.encoder_bytes(context),
+            None => model.session_bytes(&integer::Options::new(context).with_source_len(source)),
+        };
+        writeln!(out, "{context:>9} {bytes:>12}")?;
     }
     writeln!(out, "\nprovenance:\n{}", model.provenance())?;
     Ok(())
