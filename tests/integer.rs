@@ -1,0 +1,380 @@
+//! The integer profile: heads, sampling, sessions, and files that are not what they say.
+
+use attentive::integer::pack::{Recipe, Record, TensorMut};
+use attentive::integer::{Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session};
+use attentive::kernels::Backend;
+use attentive::kernels::integer::{pair_sums, stride};
+use attentive::pack::{PackError, TokenizerParts};
+use attentive::{
+    Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace, Output,
+    Pooling, Position, Reading, RotaryStyle, SessionError, WeightsError,
+};
+
+const READING: Reading = Reading {
+    types: 0,
+    embedding_norm: false,
+    pooling: Pooling::First,
+    pooler: false,
+    output: Output::Classes(5),
+    patch: 0,
+};
+
+const DECODER: Config = Config {
+    architecture: Architecture::Decoder,
+    vocab_len: 256,
+    dim: 40,
+    layers: 2,
+    heads: 3,
+    kv_heads: 1,
+    head_dim: 8,
+    hidden_dim: 70,
+    context_len: 100,
+    norm: Norm::Rms,
+    norm_place: NormPlace::Pre,
+    norm_eps: 1e-5,
+    final_norm: true,
+    ffn: Ffn::GeGlu,
+    position: Position::Rotary {
+        style: RotaryStyle::Half,
+        base: 10_000.0,
+    },
+    tied: true,
+    biases: Biases::NONE,
+    attention: Attention::PLAIN,
+    embedding_scale: 1.0,
+    begin_of_text: None,
+    end_of_text: None,
+};
+
+const fn encoder(output: Output, pooling: Pooling) -> Config {
+    Config {
+        architecture: Architecture::Encoder(Reading {
+            output,
+            pooling,
+            ..READING
+        }),
+        ..DECODER
+    }
+}
+
+/// Numbers that say nothing, but neither vanish nor saturate everywhere.
+fn fill(tensor: TensorMut<'_>, state: &mut u32) -> Result<(), PackError> {
+    let mut next = || {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (*state >> 16) as i16
+    };
+    let cols = tensor.shape.cols;
+    for row in tensor.bytes.chunks_exact_mut(stride(cols)) {
+        row[..cols].fill_with(|| (next() / 256) as i8);
+    }
+    if !tensor.pairs.is_empty() {
+        let sums = pair_sums(cols, tensor.bytes, tensor.pairs);
+        sums.map_err(|_| PackError::Values { need: 0, have: 0 })?;
+    }
+    tensor
+        .multipliers
+        .fill_with(|| (1 << 24) + i32::from(next()) * 64);
+    tensor.biases.fill_with(|| i32::from(next()) / 64);
+    tensor.steps.fill_with(|| (1 << 20) + i32::from(next()));
+    tensor.halves.fill_with(|| next() / 8);
+    tensor.half_biases.fill_with(|| next() / 64);
+    let scalars = [1 << 22, 1 << 14, 14, 1 << 20, 1 << 22, 1 << 14, 14, 0];
+    if !tensor.scalars.is_empty() {
+        tensor.scalars.copy_from_slice(&scalars);
+    }
+    Ok(())
+}
+
+fn file(config: &Config) -> Vec<Block> {
+    let recipe = Recipe {
+        config,
+        tokenizer: TokenizerParts::Bytes { offset: 0 },
+        provenance: "",
+        record: Record {
+            eps: 1000,
+            logit_bits: 8,
+            pooling: 1 << 16,
+            stream_scale: 0.01,
+            input_scale: 0.0,
+        },
+    };
+    let bytes = recipe.file_bytes().expect("a possible model");
+    let mut blocks = vec![Block::ZERO; Block::len_for(bytes)];
+    let mut state = 1;
+    let written = recipe.write(Block::bytes_mut(&mut blocks), |to| fill(to, &mut state));
+    written.expect("a file");
+    blocks
+}
+
+/// Runs tokens and hands the encoder over.
+fn read<R>(blocks: &[Block], ids: &[u32], then: impl FnOnce(&Encoder<'_>) -> R) -> R {
+    let model = Model::parse(Block::bytes(blocks)).expect("a model");
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(50))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut encoder = Encoder::new(&model, 50, memory, Backend::detect()).expect("an encoder");
+    encoder.begin_tokens(ids).expect("tokens");
+    encoder.run().expect("a run");
+    then(&encoder)
+}
+
+#[test]
+fn tags_and_spans_are_what_classes_are_of_a_token() {
+    let ids: Vec<u32> = (3..40).collect();
+    // The same numbers lie in all of these files: their tensors are the same.
+    let of = |output, pooling| file(&encoder(output, pooling));
+    let classes = read(&of(Output::Classes(2), Pooling::First), &ids, |encoder| {
+        assert!(encoder.tags().is_err() && encoder.span_logits().is_err());
+        encoder.classes().expect("classes").to_vec()
+    });
+    let tags = read(&of(Output::Tags(2), Pooling::None), &ids, |encoder| {
+        assert!(encoder.classes().is_err() && encoder.span_logits().is_err());
+        encoder.tags().expect("tags").to_vec()
+    });
+    assert_eq!(tags.len(), 2 * ids.len());
+    assert_eq!(tags[..2], classes[..]);
+    assert!(tags.chunks(2).any(|tags| tags != classes));
+    read(&of(Output::Span, Pooling::None), &ids, |encoder| {
+        assert_eq!(encoder.span_logits().expect("spans"), tags);
+        let best = encoder.span(2..30, 4).expect("spans").expect("a span");
+        let score = |first: usize, last: usize| tags[2 * first] + tags[2 * last + 1];
+        let all =
+            (2..30).flat_map(|first| (first..30.min(first + 4)).map(move |last| (first, last)));
+        let most = all.map(|(first, last)| score(first, last)).max();
+        assert_eq!(Some(score(best.start, best.end - 1)), most);
+        assert!(best.start >= 2 && best.end <= 30 && best.len() <= 4);
+        assert_eq!(encoder.span(9..9, 4).expect("spans"), None);
+    });
+}
+
+#[test]
+fn a_mean_of_equal_tokens_is_one_of_them() {
+    // Without positions, and every token the same, all tokens stay the same.
+    let config = |pooling| Config {
+        position: Position::None,
+        ..encoder(Output::Classes(5), pooling)
+    };
+    let of = |pooling| {
+        read(&file(&config(pooling)), &[7; 16], |encoder| {
+            encoder.classes().expect("classes").to_vec()
+        })
+    };
+    assert_eq!(of(Pooling::First), of(Pooling::Mean));
+}
+
+#[test]
+fn sessions_go_on_as_they_were_begun() {
+    let blocks = file(&DECODER);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let options = Options::new(90);
+    let bytes = model.session_bytes(&options);
+    let mut memory = vec![Block::ZERO; Block::len_for(bytes)];
+    let memory = Block::bytes_mut(&mut memory);
+    assert!(Session::new(&model, &options, &mut memory[..bytes - 1], Backend::SCALAR).is_err());
+    let mut session = Session::new(&model, &options, memory, Backend::detect()).expect("a session");
+    let mut sampler = Sampler::new(SamplerOptions::GREEDY);
+    assert_eq!(session.draw(&mut sampler), Err(SessionError::NoPrompt));
+    let finish = |session: &mut Session<'_>| {
+        while session.advance(3000).expect("a piece") == Progress::Busy {}
+        session.logits().expect("logits").to_vec()
+    };
+    session
+        .prompt("All at once: a text of more than one tile of keys, of which there are sixty-four")
+        .expect("room");
+    let wanted = finish(&mut session);
+    // In parts, with work in between.
+    session.reset();
+    session
+        .prompt("All at once: a text of more than one")
+        .expect("room");
+    assert_eq!(session.advance(100), Ok(Progress::Busy));
+    session
+        .prompt(" tile of keys, of which there are")
+        .expect("room");
+    finish(&mut session);
+    session.prompt(" sixty-four").expect("room");
+    assert_eq!(finish(&mut session), wanted);
+    // Back to where it was.
+    let len = session.tokens().len();
+    let drawn = session
+        .draw(&mut sampler)
+        .expect("a token")
+        .expect("no end");
+    let best = (0..256).max_by_key(|&id| (wanted[id], 255 - id));
+    assert_eq!(Some(drawn as usize), best);
+    assert_eq!(
+        session.logits(),
+        Some(&wanted[..]),
+        "those that it drew from"
+    );
+    session.draw(&mut sampler).expect("a token");
+    assert_ne!(session.logits(), Some(&wanted[..]));
+    session.truncate(len);
+    assert_eq!(finish(&mut session), wanted);
+    // What cannot be leaves everything as it was.
+    let full = session.prompt("too much of a text, by far");
+    assert!(matches!(full, Err(SessionError::ContextFull { .. })));
+    let unknown = session.prompt_tokens(&[1, 256]);
+    assert!(matches!(
+        unknown,
+        Err(SessionError::Token { have: 256, .. })
+    ));
+    assert_eq!(session.tokens().len(), len);
+    assert_eq!(session.read("no source"), Err(SessionError::Family));
+    assert!(Session::new(&model, &Options::new(101), &mut [], Backend::SCALAR).is_err());
+}
+
+/// Shares of each token in many draws.
+fn shares(options: SamplerOptions, logits: &[i32], bits: u8) -> Vec<f64> {
+    let mut sampler = Sampler::new(options);
+    let mut counts = vec![0.0; logits.len()];
+    const DRAWS: usize = 100_000;
+    for _ in 0..DRAWS {
+        counts[sampler.draw(logits, bits).expect("a token") as usize] += 1.0 / DRAWS as f64;
+    }
+    counts
+}
+
+#[test]
+fn draws_have_the_shares_of_softmax() {
+    let logits = [0, 700, -300, 650, 699, i32::MIN, 512, 100];
+    for (bits, thousandths) in [(8u8, 1000u32), (8, 500), (10, 2000), (9, 1)] {
+        let options = SamplerOptions {
+            temperature_thousandths: thousandths,
+            seed: 5,
+            ..SamplerOptions::DEFAULT
+        };
+        let unit = 2f64.powi(-i32::from(bits)) * 1000.0 / f64::from(thousandths);
+        let weights = logits.map(|l| ((f64::from(l) - 700.0) * unit).exp2());
+        let sum: f64 = weights.iter().sum();
+        for (have, weight) in shares(options, &logits, bits).iter().zip(weights) {
+            // Four deviations of a count, and the error of a weight.
+            let want = weight / sum;
+            let slack = 4.0 * (want * (1.0 - want) / 1e5).sqrt() + 0.004 * want;
+            assert!(
+                (have - want).abs() <= slack,
+                "{bits} {thousandths}: {want} {have}"
+            );
+        }
+    }
+}
+
+#[test]
+fn filters_keep_what_they_say() {
+    // In powers of two: shares 1/2, 1/4, 1/8, 1/16, 1/16.
+    let logits = [-3 * 256, 0, -4 * 256, -256, -2 * 256, -4 * 256].map(|l| l + 77);
+    let kept = |top_k, top_p_thousandths| {
+        let options = SamplerOptions {
+            top_k,
+            top_p_thousandths,
+            seed: 3,
+            ..SamplerOptions::DEFAULT
+        };
+        let shares = shares(options, &logits, 8);
+        (0..6).filter(|&id| shares[id] > 0.0).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(0, 1000), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(kept(1, 1000), [1]);
+    assert_eq!(kept(3, 1000), [1, 3, 4]);
+    // The fifth equals the sixth.
+    assert_eq!(kept(5, 1000), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(kept(0, 400), [1]);
+    assert_eq!(kept(0, 700), [1, 3]);
+    assert_eq!(kept(0, 860), [1, 3, 4]);
+    assert_eq!(kept(2, 990), [1, 3]);
+    assert_eq!(kept(0, 0), [1]);
+    assert_eq!(Sampler::new(SamplerOptions::DEFAULT).draw(&[], 8), None);
+    let same = |seed| {
+        let options = SamplerOptions {
+            seed,
+            ..SamplerOptions::DEFAULT
+        };
+        let mut sampler = Sampler::new(options);
+        [0; 20].map(|_| sampler.draw(&logits, 8))
+    };
+    assert_eq!(same(9), same(9));
+    assert_ne!(same(9), same(10));
+}
+
+#[test]
+fn what_the_profile_has_not_is_named() {
+    let field = |config: Config| match attentive::integer::check(&config) {
+        Err(ConfigError::Integer { field }) => field,
+        other => panic!("{other:?}"),
+    };
+    let post = NormPlace::Post;
+    assert_eq!(
+        field(Config {
+            norm_place: post,
+            ..DECODER
+        }),
+        "norm_place"
+    );
+    assert_eq!(
+        field(Config {
+            final_norm: false,
+            ..DECODER
+        }),
+        "final_norm"
+    );
+    let attention = Attention {
+        soft_cap: Some(30.0),
+        ..Attention::PLAIN
+    };
+    assert_eq!(
+        field(Config {
+            attention,
+            ..DECODER
+        }),
+        "soft_cap"
+    );
+    let sinks = Attention {
+        sinks: true,
+        ..Attention::PLAIN
+    };
+    assert_eq!(
+        field(Config {
+            attention: sinks,
+            ..DECODER
+        }),
+        "sinks"
+    );
+    assert_eq!(field(encoder(Output::Hidden, Pooling::None)), "output");
+    assert_eq!(attentive::integer::check(&DECODER), Ok(()));
+}
+
+#[test]
+fn each_profile_refuses_the_others_files() {
+    let blocks = file(&DECODER);
+    let bytes = Block::bytes(&blocks);
+    let other = attentive::Model::parse(bytes).map(|_| ());
+    assert_eq!(other, Err(WeightsError::Profile { integer: true }));
+    let float = std::fs::read("models/digits-int8.attn").expect("a file");
+    let other = Model::parse(&float).map(|_| ());
+    assert_eq!(other, Err(WeightsError::Profile { integer: false }));
+}
+
+/// Whatever the numbers in it are, a file that parses runs to its end.
+#[test]
+fn hostile_numbers_are_harmless() {
+    let blocks = file(&DECODER);
+    let mut file = blocks;
+    let tensors_at = 192
+        + 32 * Model::parse(Block::bytes(&file))
+            .expect("a model")
+            .tensors()
+            .count();
+    for pattern in [0x00, 0x7f, 0x80, 0xff] {
+        Block::bytes_mut(&mut file)[tensors_at + 128..].fill(pattern);
+        let model = Model::parse(Block::bytes(&file)).expect("its header is right");
+        assert!(model.verify().is_err());
+        let options = Options::new(80);
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        for backend in Backend::available() {
+            let memory = Block::bytes_mut(&mut memory);
+            let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+            session.prompt_tokens(&[1; 70]).expect("room");
+            while session.advance(u32::MAX).expect("a piece") == Progress::Busy {}
+            assert!(session.logits().is_some());
+        }
+    }
+}
