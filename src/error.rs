@@ -211,10 +211,10 @@ impl WeightsError {
             Self::HeaderChecksum => "weights file: the header or the tables are damaged (CRC-32)",
             Self::Architecture { .. } => "weights file: this family of models is unknown",
             Self::Profile { integer: true } => {
-                "weights file: of the integer profile, which integer::Model reads"
+                "weights file: of the integer profile, where floats are expected"
             }
             Self::Profile { integer: false } => {
-                "weights file: of the float profile, which Model reads"
+                "weights file: of floats, where the integer profile is expected"
             }
             Self::Reserved => "weights file: a reserved field is not zero",
             Self::Config(error) => error.message(),

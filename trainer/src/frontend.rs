@@ -6,7 +6,6 @@ use crate::sounds::{Sound, to_f32, to_i16};
 use crate::speech::read_wav;
 use crate::task::Task;
 use anyhow::{Context, Result, bail};
-use attentive::Model;
 use image::codecs::png::PngEncoder;
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageEncoder};
@@ -39,8 +38,8 @@ impl Frontend {
     }
 
     /// The one that a weights file's record names.
-    pub fn recorded(model: &Model<'_>) -> Option<Self> {
-        let Record { picture, sound } = toml::from_str(model.provenance()).ok()?;
+    pub fn recorded(provenance: &str) -> Option<Self> {
+        let Record { picture, sound } = toml::from_str(provenance).ok()?;
         picture.map(Self::Picture).or(sound.map(Self::Sound))
     }
 

@@ -44,8 +44,8 @@ struct Record {
 }
 
 /// Names of a model's classes or tags, if its record has them.
-pub fn labels(model: &Model<'_>) -> Option<Vec<String>> {
-    let record: Record = toml::from_str(model.provenance()).ok()?;
+pub fn labels(provenance: &str) -> Option<Vec<String>> {
+    let record: Record = toml::from_str(provenance).ok()?;
     record.labels
 }
 

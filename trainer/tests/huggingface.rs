@@ -89,9 +89,12 @@ fn pictures_give_the_logits_of_transformers() {
         .iter()
         .map(|x| *x as u8)
         .collect();
-    let frontend = Frontend::recorded(&model).expect("a record");
+    let frontend = Frontend::recorded(model.provenance()).expect("a record");
     let patches = frontend.cut(&Thing::Picture(pixels)).expect("patches");
-    assert_eq!(texts::labels(&model).map(|labels| labels.len()), Some(5));
+    assert_eq!(
+        texts::labels(model.provenance()).map(|labels| labels.len()),
+        Some(5)
+    );
     let options = EncoderOptions::new(model.config().context_len);
     for backend in Backend::available() {
         let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];

@@ -13,6 +13,10 @@ use attentive_trainer::network::Network;
 use attentive_trainer::params::Params;
 use attentive_trainer::quantize::importance;
 use attentive_trainer::random::Random;
+use std::path::Path;
+use std::process::Command;
+
+mod common;
 
 /// Random weights whose gains and biases are not 1 and 0, so that they show where they are applied.
 fn noisy(config: Config) -> Params {
@@ -281,4 +285,91 @@ fn logits_are_those_of_the_floats_within_a_few_percent() {
             }
         }
     }
+}
+
+fn attentive(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+        .current_dir(common::root())
+        .args(args)
+        .output()
+        .expect("it starts");
+    let both = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&both).into_owned(),
+    )
+}
+
+/// The shipped files' own commands, on data that is in the repository.
+#[test]
+fn shipped_files_are_made_again() {
+    let directory = common::directory("integer");
+    for (name, accuracy) in [("digits", "accuracy 98."), ("languages", "accuracy 9")] {
+        let from = format!("models/{name}-int8.attn");
+        let to = directory.join(format!("{name}.attn")).display().to_string();
+        let args = ["quantize", &from, "--profile", "integer", "--out", &to];
+        let (status, text) = attentive(&args);
+        assert_eq!(status, Some(0), "{text}");
+        let (status, text) = attentive(&["eval", &to]);
+        assert!(status == Some(0) && text.contains(accuracy), "{text}");
+        let (status, text) = attentive(&["inspect", &to]);
+        assert!(
+            status == Some(0) && text.contains("integer profile"),
+            "{text}"
+        );
+        let shipped = common::root().join(format!("models/{name}-integer.attn"));
+        let bytes = |path: &Path| std::fs::metadata(path).expect("a file").len();
+        assert_eq!(bytes(Path::new(&to)), bytes(&shipped));
+    }
+}
+
+#[test]
+fn the_commands_take_such_files() {
+    let works = |args: &[&str], wanted: &str| {
+        let (status, text) = attentive(args);
+        assert!(
+            status == Some(0) && text.contains(wanted),
+            "{args:?}: {text}"
+        );
+    };
+    let classify = |name, kind, path| ["classify", name, kind, path];
+    let bag = "firmware-example/inputs/fashion-bag.pgm";
+    works(
+        &classify("models/fashion-integer.attn", "--picture", bag),
+        r#""label":"bag""#,
+    );
+    let stop = "firmware-example/inputs/keyword-stop.wav";
+    works(
+        &classify("models/keywords-integer.attn", "--sound", stop),
+        r#""label":"stop""#,
+    );
+    let russian = "Где находится ближайшая аптека?";
+    works(
+        &classify("models/languages-integer.attn", "--text", russian),
+        r#""label":"russian""#,
+    );
+    let translate = "models/translation-integer.attn";
+    works(
+        &["translate", translate, "--text", "He went up to Jerusalem."],
+        "Y subió á Jerusalem.",
+    );
+    let austen = "models/austen-1m-integer.attn";
+    let generate = ["generate", austen, "--prompt", "She was", "--tokens", "8"];
+    works(&generate, "8 written");
+
+    let refused = |args: &[&str], word: &str| {
+        let (status, text) = attentive(args);
+        assert!(status == Some(2) && text.contains(word), "{args:?}: {text}");
+    };
+    refused(&["classify", austen, "--text", "a"], "decoder");
+    refused(&["embed", austen, "--text", "a"], "integer profile");
+    refused(&["translate", austen, "--text", "a"], "does not translate");
+    refused(
+        &["quantize", austen, "--profile", "integer"],
+        "integer profile",
+    );
+    let penalty = [&generate[..], &["--repetition-penalty", "2"]].concat();
+    refused(&penalty, "--repetition-penalty");
+    let long = [&generate[..4], &["--context", "1"]].concat();
+    refused(&long, "context");
 }

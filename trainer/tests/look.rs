@@ -406,7 +406,7 @@ fn patches_lie_over_what_they_show() {
         let bytes = std::fs::read(&path).expect("a model");
         let blocks = aligned(&bytes);
         let parsed = Model::parse(&Block::bytes(&blocks)[..bytes.len()]).expect("a model");
-        let frontend = Frontend::recorded(&parsed).expect("a record");
+        let frontend = Frontend::recorded(parsed.provenance()).expect("a record");
         let input = common::root().join("firmware-example/inputs").join(file);
         let thing = frontend.read(&input).expect("an input");
         let maps = patches(&parsed, &frontend, &thing, Backend::detect()).expect("maps");

@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 16] = [
+pub(crate) const BINARIES: [&str; 17] = [
     "generate",
     "selftest",
     "digits",
@@ -34,6 +34,7 @@ pub(crate) const BINARIES: [&str; 16] = [
     "languages-integer",
     "stories-integer",
     "translation-integer",
+    "counts",
     "no-panic",
 ];
 

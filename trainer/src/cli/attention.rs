@@ -81,7 +81,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         }
         (false, Some(_)) => bail!("this model reads texts: give --text, and no picture or sound"),
         (true, thing) => {
-            let frontend = Frontend::recorded(&model);
+            let frontend = Frontend::recorded(model.provenance());
             let frontend =
                 frontend.context("the model's record does not say how patches are cut")?;
             let kind = frontend.kind();

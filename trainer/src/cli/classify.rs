@@ -2,8 +2,10 @@
 
 use super::reader::{self, Lines, shortened};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::{Model, Output};
+use attentive::kernels::Backend;
+use attentive::{Block, Config, Model, Output, Role, integer};
 use attentive_trainer::frontend::Frontend;
+use attentive_trainer::integer::measure::{nats, quantized};
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
@@ -38,47 +40,21 @@ pub(crate) struct Request {
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = super::backend(&request.backend)?;
     let file = package::open(&request.file)?;
+    if let Ok(model) = integer::Model::parse(&file) {
+        return integers(request, &model, backend);
+    }
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let (options, mut memory) = reader::memory(&model, "classify")?;
-    let reading = model.config().reading();
-    let count = match reading.map(|reading| reading.output) {
-        Some(Output::Classes(count) | Output::Tags(count)) => count,
-        _ => bail!("this encoder gives neither classes nor tags"),
-    };
-    let mut names = labels(&model).unwrap_or_default();
-    names.extend((names.len()..count).map(|index| index.to_string()));
+    let names = names(model.config(), model.provenance())?;
+    let count = names.len();
     let mut encoder = reader::encoder(&model, &options, &mut memory, backend)?;
-    let class = |logits: &[f32]| {
-        let shares = softmax(logits);
-        let shares = names.iter().cloned().zip(shares.iter().map(|p| json!(p)));
-        let probabilities: serde_json::Map<String, Value> = shares.collect();
-        (names[highest(logits)].clone(), probabilities)
-    };
-    let mut lines = Vec::new();
-    if reading.is_some_and(|reading| reading.patch > 0) {
-        let frontend = Frontend::recorded(&model);
-        let frontend = frontend.context("the model's record does not say how patches are cut")?;
-        let kind = frontend.kind();
-        let (paths, others) = match frontend {
-            Frontend::Picture(_) => (&request.picture, &request.sound),
-            Frontend::Sound(_) => (&request.sound, &request.picture),
-        };
-        ensure!(
-            request.lines.is_empty()
-                && request.second.is_none()
-                && others.is_empty()
-                && !paths.is_empty(),
-            "this model reads {kind}s: give --{kind}, and nothing else"
-        );
-        for path in paths {
-            let patches = frontend.cut(&frontend.read(path)?)?;
-            let run = encoder.run_patches(&patches);
-            run.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    if model.config().has(Role::PatchWeight) {
+        let lines = things(&request, model.provenance(), &names, |patches| {
+            let run = encoder.run_patches(patches);
+            run.map_err(|error| anyhow!("{error}"))?;
             let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
-            let (label, probabilities) = class(logits);
-            let path = path.display().to_string();
-            lines.push(json!({ kind: path, "label": label, "probabilities": probabilities }));
-        }
+            Ok(logits.to_vec())
+        })?;
         return print(&lines);
     }
     ensure!(
@@ -86,6 +62,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "this model reads texts: give --text or --file, and no picture or sound"
     );
     let texts = request.lines.read()?;
+    let mut lines = Vec::new();
     for text in &texts {
         let context =
             |error: &dyn std::fmt::Display| anyhow!("the text {:?}: {error}", shortened(text));
@@ -95,8 +72,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         let run = encoder.run_tokens(&ids, &types);
         run.map_err(|error| context(&error))?;
         if let Ok(logits) = encoder.classes() {
-            let (label, probabilities) = class(logits);
-            lines.push(json!({ "text": text, "label": label, "probabilities": probabilities }));
+            lines.push(line("text", text, &names, logits));
             continue;
         }
         let logits = encoder.tags().map_err(|error| anyhow!("{error}"))?;
@@ -109,6 +85,97 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         lines.push(json!({ "text": text, "tags": tags.collect::<Vec<_>>() }));
     }
     print(&lines)
+}
+
+/// The same by integers.
+fn integers(request: Request, model: &integer::Model<'_>, backend: Backend) -> Result<ExitCode> {
+    let config = model.config();
+    let (names, len, bits) = (
+        names(config, model.provenance())?,
+        config.context_len,
+        model.logit_bits(),
+    );
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(len))];
+    let encoder = integer::Encoder::new(model, len, Block::bytes_mut(&mut memory), backend);
+    let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
+    let classes = |encoder: &mut integer::Encoder<'_>| -> Result<Vec<f32>> {
+        encoder.run().map_err(|error| anyhow!("{error}"))?;
+        let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
+        Ok(nats(logits, bits))
+    };
+    if config.has(Role::PatchWeight) {
+        let lines = things(&request, model.provenance(), &names, |patches| {
+            let begun = encoder.begin_patches(&quantized(patches, model.input_scale()));
+            begun.map_err(|error| anyhow!("{error}"))?;
+            classes(&mut encoder)
+        })?;
+        return print(&lines);
+    }
+    ensure!(
+        request.picture.is_empty() && request.sound.is_empty() && request.second.is_none(),
+        "this model reads single texts: give --text or --file, and nothing else"
+    );
+    let texts = request.lines.read()?;
+    let mut lines = Vec::new();
+    for text in &texts {
+        let begun = encoder.begin_text(text);
+        begun.map_err(|error| anyhow!("the text {:?}: {error}", shortened(text)))?;
+        lines.push(line("text", text, &names, &classes(&mut encoder)?));
+    }
+    print(&lines)
+}
+
+/// Names of the classes or tags: numbers where the record has none.
+fn names(config: &Config, provenance: &str) -> Result<Vec<String>> {
+    let count = match config.reading().map(|reading| reading.output) {
+        Some(Output::Classes(count) | Output::Tags(count)) => count,
+        Some(_) => bail!("this encoder gives neither classes nor tags"),
+        None => bail!(
+            "this model is a decoder; classify takes an encoder, as `attentive import` makes of a bert directory"
+        ),
+    };
+    let mut names = labels(provenance).unwrap_or_default();
+    names.extend((names.len()..count).map(|index| index.to_string()));
+    Ok(names)
+}
+
+/// A line for each picture or sound that was given.
+fn things(
+    request: &Request,
+    provenance: &str,
+    names: &[String],
+    mut logits: impl FnMut(&[f32]) -> Result<Vec<f32>>,
+) -> Result<Vec<Value>> {
+    let frontend = Frontend::recorded(provenance);
+    let frontend = frontend.context("the model's record does not say how patches are cut")?;
+    let kind = frontend.kind();
+    let (paths, others) = match frontend {
+        Frontend::Picture(_) => (&request.picture, &request.sound),
+        Frontend::Sound(_) => (&request.sound, &request.picture),
+    };
+    ensure!(
+        request.lines.is_empty()
+            && request.second.is_none()
+            && others.is_empty()
+            && !paths.is_empty(),
+        "this model reads {kind}s: give --{kind}, and nothing else"
+    );
+    let mut lines = Vec::new();
+    for path in paths {
+        let patches = frontend.cut(&frontend.read(path)?)?;
+        let logits = logits(&patches).with_context(|| path.display().to_string())?;
+        lines.push(line(kind, &path.display().to_string(), names, &logits));
+    }
+    Ok(lines)
+}
+
+/// What is found for a thing.
+fn line(kind: &str, thing: &str, names: &[String], logits: &[f32]) -> Value {
+    let shares = softmax(logits);
+    let shares = names.iter().cloned().zip(shares.iter().map(|p| json!(p)));
+    let probabilities: serde_json::Map<String, Value> = shares.collect();
+    let label = &names[highest(logits)];
+    json!({ kind: thing, "label": label, "probabilities": probabilities })
 }
 
 fn print(lines: &[Value]) -> Result<ExitCode> {

@@ -2,7 +2,8 @@
 
 use super::speech::Speech;
 use anyhow::{Result, anyhow, ensure};
-use attentive::{Block, Session, WhenFull};
+use attentive::kernels::Backend;
+use attentive::{Block, Session, WhenFull, integer};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
@@ -34,6 +35,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     ensure!(!request.prompt.is_empty(), "--prompt should not be empty");
     let backend = request.speech.backend()?;
     let file = package::open(&request.file)?;
+    if let Ok(model) = integer::Model::parse(&file) {
+        return integers(&request, &model, backend);
+    }
     let model = super::decoder(&file)?;
     // With what may begin the text.
     let needed = encode(model.tokenizer(), &request.prompt)?.len() + 1 + request.tokens;
@@ -72,5 +76,46 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         count as f64 / start.elapsed().as_secs_f64(),
         backend.name()
     );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same by integers.
+fn integers(request: &Request, model: &integer::Model<'_>, backend: Backend) -> Result<ExitCode> {
+    let config = model.config();
+    ensure!(
+        config.reading().is_none() && config.source().is_none(),
+        "this model is no decoder: `attentive classify` or `attentive translate` takes it"
+    );
+    let mut sampler = request.speech.integer_sampler(0.7, 1.0)?;
+    let context = request.context.unwrap_or(config.context_len);
+    let options = integer::Options::new(context);
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let session = integer::Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
+    let mut session = session.map_err(|error| anyhow!("the session: {error}"))?;
+    let prompted = session.prompt(&request.prompt);
+    prompted.map_err(|error| anyhow!("the prompt: {error}"))?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(request.prompt.as_bytes())?;
+    let start = Instant::now();
+    let before = session.tokens().len();
+    while session.tokens().len() < context.min(before + request.tokens) {
+        let piece = session.step(&mut sampler);
+        let Some(piece) = piece.map_err(|error| anyhow!("generating: {error}"))? else {
+            break;
+        };
+        out.write_all(piece)?;
+        out.flush()?;
+    }
+    writeln!(out)?;
+    let count = session.tokens().len();
+    eprintln!(
+        "{before} tokens read and {} written, {:.0} tokens/s; integer profile, backend {}",
+        count - before,
+        count as f64 / start.elapsed().as_secs_f64(),
+        backend.name()
+    );
+    if count == context && count < before + request.tokens {
+        eprintln!("the context of {context} positions is full: the integer profile has no ring");
+    }
     Ok(ExitCode::SUCCESS)
 }

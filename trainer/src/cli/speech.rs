@@ -3,7 +3,7 @@
 use super::{Kv, PREFILL, backend};
 use anyhow::{Result, ensure};
 use attentive::kernels::Backend;
-use attentive::{Sampler, SamplerOptions, SessionOptions};
+use attentive::{Sampler, SamplerOptions, SessionOptions, integer};
 use clap::Args;
 
 /// How a model speaks.
@@ -47,6 +47,23 @@ impl Speech {
             "--temperature should be at least 0, --top-p and --repetition-penalty more than 0"
         );
         Ok(Sampler::new(options))
+    }
+
+    /// The same of the integer profile.
+    pub(crate) fn integer_sampler(&self, temperature: f32, top_p: f32) -> Result<integer::Sampler> {
+        ensure!(
+            self.repetition_penalty == 1.0,
+            "the integer profile has no --repetition-penalty"
+        );
+        // Checks them.
+        self.sampler(temperature, top_p)?;
+        let thousandths = |x: f32| (x * 1000.0).round() as u32;
+        Ok(integer::Sampler::new(integer::SamplerOptions {
+            temperature_thousandths: thousandths(self.temperature.unwrap_or(temperature)),
+            top_k: self.top_k,
+            top_p_thousandths: thousandths(self.top_p.unwrap_or(top_p)),
+            seed: self.seed,
+        }))
     }
 
     pub(crate) fn backend(&self) -> Result<Backend> {

@@ -2,8 +2,10 @@
 
 use super::reader::{Lines, shortened};
 use super::{Kv, backend, beams};
-use anyhow::{Result, anyhow};
-use attentive::{Block, Model, Session, SessionOptions};
+use anyhow::{Result, anyhow, ensure};
+use attentive::kernels::Backend;
+use attentive::{Block, Model, Session, SessionOptions, integer};
+use attentive_trainer::integer::measure::{session_options, written};
 use attentive_trainer::package;
 use attentive_trainer::translation::{Search, translate};
 use clap::Args;
@@ -35,6 +37,9 @@ pub(crate) struct Request {
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let backend = backend(&request.backend)?;
     let file = package::open(&request.file)?;
+    if let Ok(model) = integer::Model::parse(&file) {
+        return integers(request, &model, backend);
+    }
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let search = Search {
         beams: request.beams,
@@ -52,6 +57,30 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         let made = made.map_err(|error| error.context(shortened(text)))?;
         writeln!(out, "{}", made.text)?;
         if made.is_cut {
+            eprintln!(
+                "the translation of {:?} is cut: it fills the context",
+                shortened(text)
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same by integers, which have no search.
+fn integers(request: Request, model: &integer::Model<'_>, backend: Backend) -> Result<ExitCode> {
+    let context = model.config().context_len;
+    let (options, mut memory) = session_options(model, context);
+    ensure!(options.source_len > 0, "this model does not translate");
+    eprintln!("integer profile: the likeliest next token, without beams");
+    let texts = request.lines.read()?;
+    let session = integer::Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
+    let mut session = session.map_err(|error| anyhow!("{error}"))?;
+    let mut out = std::io::stdout().lock();
+    for text in &texts {
+        let read = session.read(text);
+        read.map_err(|error| anyhow!("{:?}: {error}", shortened(text)))?;
+        writeln!(out, "{}", written(&mut session, context)?)?;
+        if session.tokens().len() >= context {
             eprintln!(
                 "the translation of {:?} is cut: it fills the context",
                 shortened(text)

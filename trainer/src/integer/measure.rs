@@ -12,8 +12,8 @@ use attentive::integer::{
 };
 use attentive::kernels::Backend;
 
-/// Memory and options of a session over all that the model has room for.
-fn session_options(model: &Model<'_>, context: usize) -> (Options, Vec<Block>) {
+/// Options of a session with the longest source that the model reads, and memory for it.
+pub fn session_options(model: &Model<'_>, context: usize) -> (Options, Vec<Block>) {
     let source = model.config().source().map_or(0, |source| source.len);
     let options = Options::new(context).with_source_len(source);
     let memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
@@ -158,18 +158,26 @@ pub fn translations(
             tokens.truncate(options.source_len);
             let read = session.read_tokens(&tokens);
             read.map_err(|error| anyhow!("{error}"))?;
-            session.prompt("").map_err(|error| anyhow!("{error}"))?;
-            let mut bytes = Vec::new();
-            let mut sampler = Sampler::new(SamplerOptions::GREEDY);
-            while session.tokens().len() < options.context_len {
-                let piece = session.step(&mut sampler);
-                let Some(piece) = piece.map_err(|error| anyhow!("{error}"))? else {
-                    break;
-                };
-                bytes.extend_from_slice(piece);
-            }
-            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+            written(&mut session, options.context_len)
         };
         pairs.iter().map(each).collect()
     })
+}
+
+/// Writes what follows from the source that the session was given, by the likeliest next token, up to `len` tokens.
+///
+/// # Errors
+/// What the session refuses.
+pub fn written(session: &mut Session<'_>, len: usize) -> Result<String> {
+    session.prompt("").map_err(|error| anyhow!("{error}"))?;
+    let mut bytes = Vec::new();
+    let mut sampler = Sampler::new(SamplerOptions::GREEDY);
+    while session.tokens().len() < len {
+        let piece = session.step(&mut sampler);
+        let Some(piece) = piece.map_err(|error| anyhow!("{error}"))? else {
+            break;
+        };
+        bytes.extend_from_slice(piece);
+    }
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }

@@ -1,0 +1,129 @@
+//! Instructions of the integer kernels at the shapes that others publish: a bar against growth, since
+//! `cargo xtask test` compares them with what stands beside this file.
+#![no_std]
+#![no_main]
+
+use attentive::kernels::integer::{
+    Function, Norm, OutScale, Product, Running, attend, finish, norm, pair_sums, plain, product,
+};
+use attentive::kernels::{Backend, ShapeError};
+use attentive::{Aligned, ArenaTaken};
+use cortex_m_rt::entry;
+use defmt_semihosting as _;
+use firmware_example::Failure;
+use firmware_example::measure::Instructions;
+use semihosting::process;
+
+const SIDE: usize = 256;
+const TOKENS: usize = 64;
+const HEADS: usize = 4;
+const DIM_MAX: usize = 32;
+const PLANE: usize = TOKENS * DIM_MAX;
+
+struct Room {
+    weights: Aligned<[i8; SIDE * SIDE]>,
+    pairs: [i32; SIDE],
+    sums: [i32; SIDE],
+    /// Queries, keys, values of the heads, one after the other; queries become outputs.
+    heads: Aligned<[[[i8; PLANE]; 3]; HEADS]>,
+}
+
+#[entry]
+fn main() -> ! {
+    match run() {
+        Ok(()) => process::exit(0),
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let room = cortex_m::singleton!(: Room = Room {
+        weights: Aligned([0; SIDE * SIDE]),
+        pairs: [0; SIDE],
+        sums: [0; SIDE],
+        heads: Aligned([[[0; PLANE]; 3]; HEADS]),
+    });
+    let room = room.ok_or(ArenaTaken)?;
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as i8
+    };
+    room.weights.0.fill_with(&mut next);
+    let planes = room.heads.0.as_flattened_mut().as_flattened_mut();
+    planes.fill_with(&mut next);
+    let mut x = [0i8; SIDE];
+    x.fill_with(&mut next);
+    kernels(&clock, room, &x).map_err(attentive::SessionError::from)?;
+    Ok(())
+}
+
+fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), ShapeError> {
+    let backend = Backend::BASELINE;
+    pair_sums(SIDE, &room.weights.0, &mut room.pairs)?;
+    let (multipliers, biases) = ([1 << 24; SIDE], [0; SIDE]);
+    let weights = &room.weights.0;
+    let matrix = Product::new(SIDE, SIDE, weights, &multipliers, &biases, &room.pairs)?;
+    let (done, spent) = clock.of(|| product(backend, &matrix, x, 0, &mut room.sums));
+    done?;
+    defmt::println!("matrix_256x256_int8 = {=u64}", spent);
+
+    for head_dim in [16, DIM_MAX] {
+        let (done, spent) = clock.of(|| attention(backend, &mut room.heads.0, head_dim));
+        done?;
+        defmt::println!("attention_64x4x{=usize} = {=u64}", head_dim, spent);
+    }
+
+    let stream = x.map(|x| i16::from(x) * 50);
+    let (gains, biases) = ([2000; SIDE], [0; SIDE]);
+    for (name, centred) in [("rms_norm", false), ("layer_norm", true)] {
+        let parameters = Norm {
+            gains: &gains,
+            biases: &biases,
+            centred,
+            eps: 1000,
+        };
+        let mut out = [0; SIDE];
+        let (done, spent) = clock.of(|| norm(&stream, &parameters, &mut out));
+        done?;
+        defmt::println!("{=str}_256 = {=u64}", name, spent);
+    }
+    let mut out = [0; SIDE];
+    let ((), spent) = clock.of(|| plain(Function::GeluTanh, &room.sums, 1 << 24, &mut out));
+    defmt::println!("gelu_256 = {=u64}", spent);
+    Ok(())
+}
+
+/// All tokens of all heads, each seeing every other.
+fn attention(
+    backend: Backend,
+    heads: &mut [[[i8; PLANE]; 3]; HEADS],
+    head_dim: usize,
+) -> Result<(), ShapeError> {
+    let scale = OutScale {
+        mantissa: 1 << 14,
+        shift: 14,
+    };
+    let len = TOKENS * head_dim;
+    for [queries, keys, values] in heads {
+        let (keys, values) = (&keys[..len], &values[..len]);
+        for query in queries[..len].chunks_exact_mut(head_dim) {
+            let mut sums = [0; DIM_MAX];
+            let mut running = Running {
+                max: 0,
+                sum: 0,
+                values: &mut sums[..head_dim],
+            };
+            running.clear();
+            attend(backend, query, keys, values, 1 << 20, &mut running)?;
+            finish(&running, scale, query)?;
+        }
+    }
+    Ok(())
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    firmware_example::panicked(info)
+}
