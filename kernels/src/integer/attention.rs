@@ -54,11 +54,10 @@ pub fn attend(
         running,
     };
     #[cfg(attentive_dsp)]
-    {
-        let _ = backend;
+    if super::dsp::can_attend(&tile) {
         super::dsp::attend(tile);
+        return Ok(());
     }
-    #[cfg(not(attentive_dsp))]
     backend.run(tile);
     Ok(())
 }

@@ -7,7 +7,7 @@ use core::arch::asm;
 
 use super::attention::{TILE, Tile};
 use super::product::Rows;
-use super::{scaled, to_i16};
+use super::scaled;
 
 /// Columns whose inputs are widened at once, on the stack.
 const CHUNK: usize = 256;
@@ -187,8 +187,22 @@ core::arch::global_asm!(
 /// Dimensions of the widest head.
 const HEAD_DIM_MAX: usize = 256;
 
-/// See [`attend`](super::attend).
+/// Whether [`attend`] can take a tile: its rows must begin at words.
+pub(super) fn can_attend(tile: &Tile<'_, '_>) -> bool {
+    let is_word = |row: &[i8]| row.as_ptr().addr().is_multiple_of(4);
+    let head_dim = tile.query.len();
+    is_word(tile.keys)
+        && is_word(tile.values)
+        && (8..=HEAD_DIM_MAX).contains(&head_dim)
+        && head_dim.is_multiple_of(8)
+        && tile.values.len() >= tile.keys.len()
+}
+
+/// See [`attend`](super::attend()); nothing for a tile that [`can_attend`] refuses.
 pub(super) fn attend(tile: Tile<'_, '_>) {
+    if !can_attend(&tile) {
+        return;
+    }
     let Tile {
         query,
         keys,
@@ -197,62 +211,164 @@ pub(super) fn attend(tile: Tile<'_, '_>) {
         running,
     } = tile;
     let head_dim = query.len();
-    if !(8..=HEAD_DIM_MAX).contains(&head_dim) {
-        return;
-    }
-    let n = keys.len() / head_dim;
+    let n = keys.len().checked_div(head_dim).unwrap_or(0);
     let mut wide = [[0u32; 2]; HEAD_DIM_MAX / 4];
     widen(query, &mut wide);
-    // Filled up with a weight of nothing, so that keys go in pairs.
-    let mut scores = [[0i16; 2]; TILE / 2];
-    let Some(weights) = scores.as_flattened_mut().get_mut(..n) else {
+    // Read as words.
+    #[repr(align(4))]
+    struct Scores([[i16; 2]; TILE / 2]);
+    let mut scores = Scores([[0; 2]; TILE / 2]);
+    let Some(weights) = scores.0.as_flattened_mut().get_mut(..n) else {
         return;
     };
-    let mut max = i16::MIN;
-    // Eight elements of a head and of a key at once.
-    let (eights, _) = wide.as_chunks::<2>();
-    let Some(query) = eights.get(..head_dim / 8) else {
+    if weights.is_empty() {
         return;
-    };
-    for (score, key) in weights.iter_mut().zip(keys.chunks_exact(head_dim)) {
-        let mut sum = 0;
-        for (key, &[[a, b], [c, d]]) in key.as_chunks::<8>().0.iter().zip(query) {
-            let &[k0, k1, k2, k3, k4, k5, k6, k7] = key;
-            let (low, high) = (word([k0, k1, k2, k3]), word([k4, k5, k6, k7]));
-            sum = smlad(sxtb16(low), a, sum);
-            sum = smlad(sxtb16_high(low), b, sum);
-            sum = smlad(sxtb16(high), c, sum);
-            sum = smlad(sxtb16_high(high), d, sum);
-        }
-        *score = to_i16(scaled(sum, multiplier));
-        max = max.max(*score);
     }
+    // SAFETY: the query has `head_dim` halves in `wide`, `keys` n rows of `head_dim` bytes that begin at a word, and
+    // there is room for n scores, of which there is one at least; `head_dim` is a multiple of 8 and not 0.
+    unsafe {
+        attentive_dsp_scores(
+            wide.as_ptr().cast(),
+            keys.as_ptr(),
+            head_dim / 8,
+            weights.as_mut_ptr(),
+            n,
+            multiplier,
+        );
+    }
+    let max = weights.iter().fold(i16::MIN, |max, &score| max.max(score));
     running.weigh(max, weights);
-    let (quads, two) = (head_dim / 4, head_dim / 4 * 2);
-    if two == 0 {
-        return;
-    }
-    let (values, _) = values.as_chunks::<4>();
     let (totals, _) = running.values.as_chunks_mut::<4>();
+    let (quads, _) = values.as_chunks::<4>();
     for (index, totals) in totals.iter_mut().enumerate() {
         let mut sums = [0i32; 4];
-        for (&[first, second], values) in scores.iter().zip(values.chunks(two)) {
-            let weights = u32::from(first as u16) | u32::from(second as u16) << 16;
-            // Behind the last of an odd number of keys stands a weight of 0.
-            let at = |index: usize| word(values.get(index).copied().unwrap_or_default());
-            let (a, b) = (at(index), at(index + quads));
-            let (even_a, odd_a) = (sxtb16(a), sxtb16_high(a));
-            let (even_b, odd_b) = (sxtb16(b), sxtb16_high(b));
-            sums[0] = smlad(pack_low(even_a, even_b), weights, sums[0]);
-            sums[1] = smlad(pack_low(odd_a, odd_b), weights, sums[1]);
-            sums[2] = smlad(pack_high(even_a, even_b), weights, sums[2]);
-            sums[3] = smlad(pack_high(odd_a, odd_b), weights, sums[3]);
+        if n >= 2
+            && let Some(column) = quads.get(index..)
+        {
+            // SAFETY: there are n / 2 pairs of weights, and in a row of `head_dim` bytes, which begins at a word, four
+            // from 4·index on; the values have as many rows as the keys.
+            unsafe {
+                attentive_dsp_values(
+                    scores.0.as_ptr().cast(),
+                    column.as_ptr().cast(),
+                    head_dim,
+                    n / 2,
+                    sums.as_mut_ptr(),
+                );
+            }
+        }
+        let last = n.saturating_sub(1);
+        if n % 2 == 1
+            && let (Some(row), Some(&[weight, _])) = (
+                quads.get(last * (head_dim / 4) + index),
+                scores.0.get(n / 2),
+            )
+        {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum = sum.wrapping_add(i32::from(weight) * i32::from(value));
+            }
         }
         for (total, sum) in totals.iter_mut().zip(sums) {
             *total = total.saturating_add(sum.wrapping_add(1 << 5) >> 6);
         }
     }
 }
+
+// SAFETY: defined below, with these signatures.
+unsafe extern "C" {
+    fn attentive_dsp_scores(
+        query: *const u32,
+        keys: *const i8,
+        eights: usize,
+        scores: *mut i16,
+        n: usize,
+        multiplier: i32,
+    );
+    fn attentive_dsp_values(
+        weights: *const u32,
+        values: *const i8,
+        stride: usize,
+        pairs: usize,
+        sums: *mut i32,
+    );
+}
+
+// Scores: r0 query, r1 keys, r2 eights of a row, r3 scores, r4 sum, r5 the query's rest, r6 eights left, r7–r10 eight
+// of its elements, r11 and r12 eight of a key's. Values: r0 weights, r1 values, r2 stride, r3 pairs, r4–r7 sums, r8 two
+// weights, r12 and lr four values of either key.
+core::arch::global_asm!(
+    #[cfg(attentive_armv8m)]
+    ".cpu cortex-m33",
+    ".section .text.attentive_dsp_scores,\"ax\",%progbits",
+    ".global attentive_dsp_scores",
+    ".type attentive_dsp_scores,%function",
+    ".syntax unified",
+    ".thumb_func",
+    ".p2align 2",
+    "attentive_dsp_scores:",
+    "push {{r4-r11, lr}}",
+    "1:",
+    "mov r4, #0",
+    "mov r5, r0",
+    "mov r6, r2",
+    "2:",
+    "ldm r5!, {{r7-r10}}",
+    "ldm r1!, {{r11, r12}}",
+    "sxtb16 lr, r11",
+    "smlad r4, lr, r7, r4",
+    "sxtb16 r11, r11, ror #8",
+    "smlad r4, r11, r8, r4",
+    "sxtb16 lr, r12",
+    "smlad r4, lr, r9, r4",
+    "sxtb16 r12, r12, ror #8",
+    "smlad r4, r12, r10, r4",
+    "subs r6, r6, #1",
+    "bne 2b",
+    "ldr r7, [sp, #40]",
+    "smmulr r4, r4, r7",
+    "ssat r4, #16, r4",
+    "strh r4, [r3], #2",
+    "ldr r7, [sp, #36]",
+    "subs r7, r7, #1",
+    "str r7, [sp, #36]",
+    "bne 1b",
+    "pop {{r4-r11, pc}}",
+    ".size attentive_dsp_scores, . - attentive_dsp_scores",
+    ".section .text.attentive_dsp_values,\"ax\",%progbits",
+    ".global attentive_dsp_values",
+    ".type attentive_dsp_values,%function",
+    ".thumb_func",
+    ".p2align 2",
+    "attentive_dsp_values:",
+    "push {{r4-r11, lr}}",
+    "mov r4, #0",
+    "mov r5, #0",
+    "mov r6, #0",
+    "mov r7, #0",
+    "1:",
+    "ldr r12, [r1]",
+    "ldr lr, [r1, r2]",
+    "add r1, r1, r2, lsl #1",
+    "ldr r8, [r0], #4",
+    "sxtb16 r9, r12",
+    "sxtb16 r10, lr",
+    "pkhbt r11, r9, r10, lsl #16",
+    "smlad r4, r11, r8, r4",
+    "pkhtb r9, r10, r9, asr #16",
+    "smlad r6, r9, r8, r6",
+    "sxtb16 r9, r12, ror #8",
+    "sxtb16 r10, lr, ror #8",
+    "pkhbt r11, r9, r10, lsl #16",
+    "smlad r5, r11, r8, r5",
+    "pkhtb r9, r10, r9, asr #16",
+    "smlad r7, r9, r8, r7",
+    "subs r3, r3, #1",
+    "bne 1b",
+    "ldr r12, [sp, #36]",
+    "stm r12, {{r4-r7}}",
+    "pop {{r4-r11, pc}}",
+    ".size attentive_dsp_values, . - attentive_dsp_values",
+);
 
 fn word(bytes: [i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(i8::cast_unsigned))
@@ -281,8 +397,4 @@ instructions! {
     sxtb16_high(x: u32) -> u32 = "sxtb16 {out}, {x}, ror #8";
     /// Both products of halves, and `sum`.
     smlad(a: u32, b: u32, sum: i32) -> i32 = "smlad {out}, {a}, {b}, {sum}";
-    /// The low halves of both.
-    pack_low(a: u32, b: u32) -> u32 = "pkhbt {out}, {a}, {b}, lsl #16";
-    /// The high halves of both.
-    pack_high(a: u32, b: u32) -> u32 = "pkhtb {out}, {b}, {a}, asr #16";
 }
