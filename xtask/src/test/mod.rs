@@ -2,6 +2,7 @@
 
 mod assembly;
 mod device;
+mod golden;
 mod steps;
 
 pub(crate) use device::bless;

@@ -1,5 +1,6 @@
 //! The steps, cheapest first: what is likely to fail should fail soon.
 
+use super::golden::{self, Machine};
 use super::{Outcome, Suite, assembly, device};
 use crate::{
     count, firmware,
@@ -41,6 +42,7 @@ pub(super) fn all(suite: &mut Suite, quick: bool) {
 fn on_this_pc(suite: &mut Suite) {
     suite.step("formatting", || {
         run_quietly(&mut cargo("fmt --all --check"))?;
+        run_quietly(&mut cargo("fmt --check --manifest-path golden/Cargo.toml"))?;
         held(&mut firmware::cargo(
             "fmt --check",
             &firmware::default_model(),
@@ -83,6 +85,29 @@ fn on_other_processors(suite: &mut Suite) {
     for board in [firmware::ARMV6M, firmware::AN505, firmware::AN505_PLAIN] {
         let name = format!("integer firmware has the same bits on {}", board.name);
         suite.step(&name, || device::integers_on(board));
+    }
+    for (name, machine) in [
+        ("WebAssembly", Machine::Wasm("")),
+        (
+            "WebAssembly with simd128",
+            Machine::Wasm("-Ctarget-feature=+simd128"),
+        ),
+        ("RISC-V", Machine::RiscV),
+    ] {
+        suite.step(
+            &format!("integer models have the same bits on {name}"),
+            || golden::same(machine),
+        );
+    }
+    for kind in [
+        "--lib --target wasm32-unknown-unknown",
+        "--bin golden --target riscv32imac-unknown-none-elf",
+    ] {
+        suite.step(&format!("clippy of golden {kind}"), || {
+            held(&mut cargo(&format!(
+                "clippy --quiet --manifest-path golden/Cargo.toml {kind} -- -D warnings"
+            )))
+        });
     }
     for target in BARE_TARGETS {
         suite.step(&format!("no_std build for {target}"), || {

@@ -1,0 +1,101 @@
+//! What the firmware's integer binaries are asked, as the hash of all logits: equal hashes are equal bits.
+//!
+//! WebAssembly calls [`golden`]; on RISC-V the binary beside it prints all of them.
+#![no_std]
+
+/// What the firmware asks, this very file.
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the firmware asks more of its models"
+)]
+#[path = "../../firmware-example/src/tasks/mod.rs"]
+pub mod tasks;
+
+use attentive::integer::{Encoder, Model, Session};
+use attentive::kernels::Backend;
+use attentive::{Arena, SessionError, include_integer_weights};
+use tasks::{Classifies, Digits, Languages, Stories, Writing};
+
+/// The binaries of the firmware that say the same.
+pub const NAMES: [&str; 4] = [
+    "digits-integer",
+    "languages-integer",
+    "stories-integer",
+    "generate-integer",
+];
+
+/// The hash of `NAMES[index]`; 0 where something was refused, or was asked a second time.
+#[unsafe(no_mangle)]
+pub extern "C" fn golden(index: u32) -> u64 {
+    macro_rules! classifier {
+        ($file:literal, $task:ty) => {{
+            static MODEL: Model<'static> =
+                include_integer_weights!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file));
+            const LEN: usize = <$task>::OPTIONS.len;
+            static ARENA: Arena<{ MODEL.encoder_bytes(LEN) }> = Arena::new();
+            let levels = match <$task>::PICTURE {
+                Some(picture) => picture.levels(0, MODEL.input_scale()),
+                None => [0; 256],
+            };
+            match ARENA.take() {
+                Ok(memory) => classified::<$task>(&MODEL, LEN, memory, &levels),
+                Err(_) => Err(SessionError::NoPrompt),
+            }
+        }};
+    }
+    let hash = match index {
+        0 => classifier!("digits-integer.attn", Digits),
+        1 => classifier!("languages-integer.attn", Languages),
+        2 => classifier!("stories-integer.attn", Stories),
+        3 => written(),
+        _ => Err(SessionError::NoPrompt),
+    };
+    hash.unwrap_or(0)
+}
+
+fn classified<T: Classifies>(
+    model: &'static Model<'static>,
+    len: usize,
+    memory: &'static mut [u8],
+    levels: &[i8; 256],
+) -> Result<u64, SessionError> {
+    let mut encoder = Encoder::new(model, len, memory, Backend::detect())?;
+    let mut hash = EMPTY;
+    for index in 0..T::COUNT {
+        T::begin(index, levels, &mut encoder)?;
+        encoder.run()?;
+        add(&mut hash, encoder.classes()?);
+    }
+    Ok(hash)
+}
+
+fn written() -> Result<u64, SessionError> {
+    static MODEL: Model<'static> = include_integer_weights!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/austen-1m-integer.attn"
+    ));
+    static ARENA: Arena<{ MODEL.session_bytes(&Writing::OPTIONS) }> = Arena::new();
+    let memory = ARENA.take().map_err(|_| SessionError::NoPrompt)?;
+    let mut session = Session::new(&MODEL, &Writing::OPTIONS, memory, Backend::detect())?;
+    let mut hash = EMPTY;
+    Writing::run(&mut session, 1000, |_, logits| add(&mut hash, logits))?;
+    Ok(hash)
+}
+
+/// FNV-1a, 64 bits, of nothing.
+const EMPTY: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn add(hash: &mut u64, logits: &[i32]) {
+    for byte in logits.iter().flat_map(|logit| logit.to_le_bytes()) {
+        *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+#[cfg(any(target_arch = "wasm32", target_os = "none"))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
