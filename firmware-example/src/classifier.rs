@@ -4,7 +4,7 @@ use attentive::integer::Progress;
 use attentive::{Encoder, Fit, Sequential, SessionError, integer};
 
 use crate::Failure;
-use crate::measure::{self, Instructions};
+use crate::measure::{self, Instructions, Memory};
 use crate::request::LogitsHash;
 use crate::tasks::{Classifies, label};
 
@@ -34,11 +34,7 @@ pub fn ask<T: Classifies, F: Fit>(
     defmt::println!("right = {=u32}", right);
     let each = instructions / T::COUNT as u64;
     defmt::println!("instructions_each = {=u64}", each);
-    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
-    defmt::println!("weights_bytes = {=usize}", encoder.model().bytes().len());
-    defmt::println!("encoder_bytes = {=usize}", encoder_bytes);
-    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
-    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    measure::print_sizes(encoder.model().bytes(), Memory::Encoder(encoder_bytes));
     Ok(())
 }
 
@@ -83,11 +79,7 @@ pub fn ask_integers<T: Classifies>(
     let each = instructions / T::COUNT as u64;
     defmt::println!("instructions_each = {=u64}", each);
     defmt::println!("instructions_of_longest_piece = {=u64}", longest);
-    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
-    defmt::println!("weights_bytes = {=usize}", encoder.model().bytes().len());
-    defmt::println!("encoder_bytes = {=usize}", encoder_bytes);
-    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
-    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    measure::print_sizes(encoder.model().bytes(), Memory::Encoder(encoder_bytes));
     Ok(())
 }
 

@@ -110,3 +110,24 @@ pub fn stack_bytes() -> usize {
     }
     top.addr() - word.addr()
 }
+
+/// Which memory a model borrows.
+#[derive(Clone, Copy, Debug)]
+pub enum Memory {
+    /// A session's bytes.
+    Session(usize),
+    /// An encoder's.
+    Encoder(usize),
+}
+
+/// Says what a run took of flash and RAM.
+pub fn print_sizes(weights: &[u8], memory: Memory) {
+    defmt::println!("flash_bytes = {=usize}", flash_bytes());
+    defmt::println!("weights_bytes = {=usize}", weights.len());
+    match memory {
+        Memory::Session(bytes) => defmt::println!("session_bytes = {=usize}", bytes),
+        Memory::Encoder(bytes) => defmt::println!("encoder_bytes = {=usize}", bytes),
+    }
+    defmt::println!("static_bytes = {=usize}", static_bytes());
+    defmt::println!("stack_bytes = {=usize}", stack_bytes());
+}

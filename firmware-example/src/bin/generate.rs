@@ -9,7 +9,7 @@ use attentive::{Sampler, Sequential, Session};
 use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::command_line::{COMMAND_LINE_BYTES_MAX, Request};
-use firmware_example::measure::{self, Instructions};
+use firmware_example::measure::{self, Instructions, Memory};
 use firmware_example::request::{self, LogitsHash};
 use firmware_example::{ARENA, Failure, Fitted, MODEL};
 use semihosting::process;
@@ -67,11 +67,7 @@ fn generate(request: &Request<'_>) -> Result<(), Failure> {
     defmt::println!("instructions_per_token = {=u64}", per_token);
     let per_prompt_token = prompt_instructions / (prompt_tokens.max(1) as u64);
     defmt::println!("instructions_per_prompt_token = {=u64}", per_prompt_token);
-    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
-    defmt::println!("weights_bytes = {=usize}", MODEL.bytes().len());
-    defmt::println!("session_bytes = {=usize}", session_bytes);
-    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
-    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    measure::print_sizes(MODEL.bytes(), Memory::Session(session_bytes));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use attentive::{Arena, Fit, Model, Needs, Sequential, Session, include_weights};
 use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::Failure;
-use firmware_example::measure::{self, Instructions};
+use firmware_example::measure::{self, Instructions, Memory};
 use firmware_example::request::LogitsHash;
 use firmware_example::tasks::Translation;
 use semihosting::process;
@@ -67,11 +67,7 @@ fn translate() -> Result<(), Failure> {
     defmt::println!("tokens = {=u32}", tokens);
     let per_token = instructions / u64::from(tokens.max(1));
     defmt::println!("instructions_per_token = {=u64}", per_token);
-    defmt::println!("flash_bytes = {=usize}", measure::flash_bytes());
-    defmt::println!("weights_bytes = {=usize}", MODEL.bytes().len());
-    defmt::println!("session_bytes = {=usize}", session_bytes);
-    defmt::println!("static_bytes = {=usize}", measure::static_bytes());
-    defmt::println!("stack_bytes = {=usize}", measure::stack_bytes());
+    measure::print_sizes(MODEL.bytes(), Memory::Session(session_bytes));
     Ok(())
 }
 
