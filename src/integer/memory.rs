@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::config::{Config, Output, Pooling};
 use crate::error::SessionError;
 use crate::file::ALIGN;
+use crate::kernels::ShapeError;
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 
 /// Rows of a product that are computed at once.
@@ -198,4 +199,41 @@ where
     *rest = behind;
     let part = part.get_mut(..bytes).ok_or(short)?;
     <[T]>::mut_from_bytes(part).map_err(|_| short)
+}
+
+/// Row `index` of that width.
+pub(crate) fn row<T>(all: &[T], index: usize, width: usize) -> Result<&[T], SessionError> {
+    let from = index.saturating_mul(width);
+    let have = all.len();
+    let row = all.get(from..).and_then(|rest| rest.get(..width));
+    Ok(row.ok_or(short(from.saturating_add(width), have))?)
+}
+
+/// The same for writing.
+pub(crate) fn row_mut<T>(
+    all: &mut [T],
+    index: usize,
+    width: usize,
+) -> Result<&mut [T], SessionError> {
+    part_mut(all, index.saturating_mul(width), width)
+}
+
+/// `len` elements from `from` on.
+pub(crate) fn part_mut<T>(
+    all: &mut [T],
+    from: usize,
+    len: usize,
+) -> Result<&mut [T], SessionError> {
+    let have = all.len();
+    let part = all.get_mut(from..).and_then(|rest| rest.get_mut(..len));
+    Ok(part.ok_or(short(from.saturating_add(len), have))?)
+}
+
+/// The memory is cut to fit, so this is a defect of the crate.
+pub(crate) fn short(need: usize, have: usize) -> ShapeError {
+    ShapeError {
+        what: "integer buffers",
+        need,
+        have,
+    }
 }

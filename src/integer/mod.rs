@@ -7,12 +7,15 @@
 //! interrupt or an executor keeps its turn.
 //!
 //! `tensors` says which tensors a file has and how they lie, `model` reads them, `pass` takes tokens through the layers
-//! in small pieces, `memory` is what a pass writes.
+//! in small pieces, `memory` is what a pass writes, `cache` the layout of
+//! keys and values in it, `parts` what it looks up of a layer.
 
+mod cache;
 mod encoder;
 mod memory;
 mod model;
 pub mod pack;
+mod parts;
 mod pass;
 mod sampler;
 mod session;

@@ -8,14 +8,15 @@ use core::ops::Range;
 
 use crate::config::{Architecture, Config, Pooling, Position, RotaryStyle};
 use crate::error::SessionError;
-use crate::integer::memory::{BLOCK, Memory, Room};
-use crate::integer::model::{LayerScalars, Model};
+use crate::integer::cache::Cache;
+use crate::integer::memory::{BLOCK, Memory, Room, part_mut, row, row_mut, short};
+use crate::integer::model::Model;
+use crate::integer::parts::{Cross, Layer};
+use crate::kernels::Backend;
 use crate::kernels::integer::{
-    Norm, Product, Running, TILE, add, attend, embed, finish, gated, norm, plain, product, rotate,
-    to_i8,
+    Product, Running, TILE, add, attend, embed, finish, gated, norm, plain, product, rotate, to_i8,
 };
 use crate::kernels::ops::position::RotaryStyle as KernelStyle;
-use crate::kernels::{Backend, ShapeError};
 use crate::tensors::Role;
 
 /// To norm or embed an element takes as long as so many multiply-adds.
@@ -134,51 +135,6 @@ pub(crate) struct Pass<'m> {
     /// Of this layer.
     parts: Option<Layer<'m>>,
     angles: &'m [[i16; 2]],
-}
-
-/// What a layer is made of. To look up a tensor takes about as long as a thousand multiply-adds, so a layer's are looked
-/// up once for all tokens.
-#[derive(Clone, Copy, Debug)]
-struct Layer<'m> {
-    scalars: LayerScalars,
-    attn_norm: Norm<'m>,
-    qkv: Product<'m>,
-    out: Product<'m>,
-    cross: Option<Cross<'m>>,
-    ffn_norm: Norm<'m>,
-    up: Product<'m>,
-    down: Product<'m>,
-}
-
-/// Attention to the source.
-#[derive(Clone, Copy, Debug)]
-struct Cross<'m> {
-    norm: Norm<'m>,
-    query: Product<'m>,
-    out: Product<'m>,
-}
-
-impl<'m> Layer<'m> {
-    fn new(model: &'m Model<'m>, layer: usize, cross: bool) -> Result<Self, SessionError> {
-        let at = Some(layer);
-        Ok(Self {
-            scalars: model.scalars(layer)?,
-            attn_norm: model.norm(Role::AttnNormGain, at)?,
-            qkv: model.product(Role::QkvWeight, at)?,
-            out: model.product(Role::OutWeight, at)?,
-            cross: match cross {
-                true => Some(Cross {
-                    norm: model.norm(Role::CrossNormGain, at)?,
-                    query: model.product(Role::CrossQWeight, at)?,
-                    out: model.product(Role::CrossOutWeight, at)?,
-                }),
-                false => None,
-            },
-            ffn_norm: model.norm(Role::FfnNormGain, at)?,
-            up: model.product(Role::UpWeight, at)?,
-            down: model.product(Role::DownWeight, at)?,
-        })
-    }
 }
 
 impl<'m> Pass<'m> {
@@ -748,110 +704,9 @@ fn pool(pooling: u32, n: usize, sums: &[i32], out: &mut [i8]) {
     }
 }
 
-/// The layout of keys and values: (layers, keys and values, kv_heads, capacity, head_dim).
-struct Cache {
-    kv_heads: usize,
-    head_dim: usize,
-    capacity: usize,
-}
-
-impl Cache {
-    /// Of the text that is run, or of the source that is read.
-    fn own(setting: Setting<'_>, what: What) -> Self {
-        Self::of(
-            setting,
-            match what {
-                What::Source => setting.room.source_len,
-                What::Next { .. } | What::Whole => setting.room.context_len,
-            },
-        )
-    }
-
-    /// Of the source, for the decoder.
-    fn cross(setting: Setting<'_>) -> Self {
-        Self::of(setting, setting.room.source_len)
-    }
-
-    fn of(setting: Setting<'_>, capacity: usize) -> Self {
-        let config = setting.model.config();
-        Self {
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            capacity,
-        }
-    }
-
-    fn at(&self, layer: usize, value: bool, head: usize, position: usize) -> usize {
-        layer
-            .saturating_mul(2)
-            .saturating_add(usize::from(value))
-            .saturating_mul(self.kv_heads)
-            .saturating_add(head)
-            .saturating_mul(self.capacity)
-            .saturating_add(position)
-            .saturating_mul(self.head_dim)
-    }
-
-    /// `n` positions of a head.
-    fn rows<'a>(
-        &self,
-        all: &'a [i8],
-        layer: usize,
-        value: bool,
-        head: usize,
-        from: usize,
-        n: usize,
-    ) -> Result<&'a [i8], SessionError> {
-        let at = self.at(layer, value, head, from);
-        let len = n.saturating_mul(self.head_dim);
-        let have = all.len();
-        let rows = all.get(at..).and_then(|rest| rest.get(..len));
-        Ok(rows.ok_or(short(at.saturating_add(len), have))?)
-    }
-
-    /// A position of a head, for writing.
-    fn slot<'a>(
-        &self,
-        all: &'a mut [i8],
-        layer: usize,
-        value: bool,
-        head: usize,
-        position: usize,
-    ) -> Result<&'a mut [i8], SessionError> {
-        let at = self.at(layer, value, head, position);
-        part_mut(all, at, self.head_dim)
-    }
-}
-
 /// The nearest bytes.
 fn narrow(from: &[i32], to: &mut [i8]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = to_i8(from);
-    }
-}
-
-fn row<T>(all: &[T], index: usize, width: usize) -> Result<&[T], SessionError> {
-    let from = index.saturating_mul(width);
-    let have = all.len();
-    let row = all.get(from..).and_then(|rest| rest.get(..width));
-    Ok(row.ok_or(short(from.saturating_add(width), have))?)
-}
-
-fn row_mut<T>(all: &mut [T], index: usize, width: usize) -> Result<&mut [T], SessionError> {
-    part_mut(all, index.saturating_mul(width), width)
-}
-
-fn part_mut<T>(all: &mut [T], from: usize, len: usize) -> Result<&mut [T], SessionError> {
-    let have = all.len();
-    let part = all.get_mut(from..).and_then(|rest| rest.get_mut(..len));
-    Ok(part.ok_or(short(from.saturating_add(len), have))?)
-}
-
-/// The memory is cut to fit, so this is a defect of the crate.
-fn short(need: usize, have: usize) -> ShapeError {
-    ShapeError {
-        what: "integer buffers",
-        need,
-        have,
     }
 }
