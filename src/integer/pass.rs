@@ -47,13 +47,12 @@ pub(crate) enum What {
 enum Stage {
     /// A piece: a token.
     Embed,
-    /// A head's rows: query, key or value.
+    /// Some heads' rows: queries, keys or values.
     Qkv,
     /// A tile of keys.
     Attend,
     /// A block of rows, as where nothing else is said.
     Out,
-    /// A head's rows.
     CrossQuery,
     /// A tile of keys.
     CrossAttend,
@@ -62,7 +61,7 @@ enum Stage {
     Down,
     /// The logits of a decoder.
     Logits,
-    /// The norm of a source's token, and a head's keys or values for a layer of the decoder.
+    /// The norm of a source's token, and some heads' keys or values for a layer of the decoder.
     CrossKv,
     /// An encoder's token: its norm, and what becomes of it.
     Final,
@@ -93,7 +92,7 @@ impl Model<'_> {
         } = *config;
         let costs = [
             dim * (config.patch() + NORM_COST),
-            head_dim * dim,
+            if head_dim > BLOCK { head_dim } else { BLOCK } * dim,
             2 * TILE * head_dim,
             BLOCK * config.q_dim(),
             2 * BLOCK * dim,
@@ -385,7 +384,7 @@ impl<'m> Pass<'m> {
         }
     }
 
-    /// A head's query, key or value.
+    /// Some heads' queries, keys or values.
     fn qkv(&mut self, setting: Setting<'m>, memory: &mut Memory<'_>) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
         let Config {
@@ -404,29 +403,40 @@ impl<'m> Pass<'m> {
                 self.angles = model.angles(position)?;
             }
         }
-        let sums = part_mut(memory.sums, 0, head_dim)?;
-        let first = self.index.saturating_mul(head_dim);
+        let all = heads.saturating_add(kv_heads.saturating_mul(2));
+        let some = self.some_heads(head_dim, all);
+        let sums = part_mut(memory.sums, 0, some.len().saturating_mul(head_dim))?;
+        let first = some.start.saturating_mul(head_dim);
         product(setting.backend, &qkv, memory.y, first, sums)?;
-        let key = self.index.checked_sub(heads);
-        let value = key.and_then(|key| key.checked_sub(kv_heads));
+        let cost = sums.len().saturating_mul(dim);
         let own = Cache::own(setting, self.what);
-        let to = match (key, value) {
-            (None, _) => {
-                let q = row_mut(memory.q, self.token, config.q_dim())?;
-                row_mut(q, self.index, head_dim)?
+        for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
+            let key = head.checked_sub(heads);
+            let value = key.and_then(|key| key.checked_sub(kv_heads));
+            let to = match (key, value) {
+                (None, _) => {
+                    let q = row_mut(memory.q, self.token, config.q_dim())?;
+                    row_mut(q, head, head_dim)?
+                }
+                (Some(key), None) => own.slot(memory.kv, self.own_slot(), false, key, position)?,
+                (_, Some(value)) => own.slot(memory.kv, self.own_slot(), true, value, position)?,
+            };
+            match self.style(config) {
+                Some(style) if value.is_none() => rotate(sums, self.angles, style, to)?,
+                _ => narrow(sums, to),
             }
-            (Some(key), None) => own.slot(memory.kv, self.own_slot(), false, key, position)?,
-            (_, Some(value)) => own.slot(memory.kv, self.own_slot(), true, value, position)?,
-        };
-        match self.style(config) {
-            Some(style) if value.is_none() => rotate(sums, self.angles, style, to)?,
-            _ => narrow(sums, to),
         }
-        self.index = self.index.saturating_add(1);
-        if self.index >= heads.saturating_add(kv_heads.saturating_mul(2)) {
+        self.index = some.end;
+        if self.index >= all {
             self.next_token(Stage::Qkv, |pass| pass.to(Stage::Attend));
         }
-        Ok(head_dim.saturating_mul(dim) as u32)
+        Ok(cost as u32)
+    }
+
+    /// The heads of a piece: a block of rows, but one head at least.
+    fn some_heads(&self, head_dim: usize, all: usize) -> Range<usize> {
+        let count = BLOCK.checked_div(head_dim).unwrap_or(1).max(1);
+        self.index..self.index.saturating_add(count).min(all)
     }
 
     /// Where a layer's own keys lie in the cache.
@@ -442,23 +452,21 @@ impl<'m> Pass<'m> {
         setting: Setting<'m>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
-        let config = setting.model.config();
-        let (dim, head_dim) = (config.dim, config.head_dim);
+        let dim = setting.model.config().dim;
         let query = self.cross(setting)?.query;
         if self.index == 0 {
             let x = row(memory.x, self.token, dim)?;
             norm(x, &self.cross(setting)?.norm, memory.y)?;
         }
-        let sums = part_mut(memory.sums, 0, head_dim)?;
-        let first = self.index.saturating_mul(head_dim);
-        product(setting.backend, &query, memory.y, first, sums)?;
-        let q = row_mut(memory.q, self.token, config.q_dim())?;
-        narrow(sums, row_mut(q, self.index, head_dim)?);
-        self.index = self.index.saturating_add(1);
-        if self.index >= config.heads {
+        let block = self.block(query.rows());
+        let sums = part_mut(memory.sums, 0, block.len())?;
+        product(setting.backend, &query, memory.y, block.start, sums)?;
+        let q = row_mut(memory.q, self.token, query.rows())?;
+        narrow(sums, part_mut(q, block.start, block.len())?);
+        if self.blocks_end(query.rows()) {
             self.to(Stage::CrossAttend);
         }
-        Ok(head_dim.saturating_mul(dim) as u32)
+        Ok(block.len().saturating_mul(dim) as u32)
     }
 
     /// A tile of a head's attention: to its own text, or to the source.
@@ -607,7 +615,7 @@ impl<'m> Pass<'m> {
         Ok(block.len().saturating_mul(config.dim) as u32)
     }
 
-    /// A head's keys or values of a token of the source, for one layer of the decoder.
+    /// Some heads' keys or values of a token of the source, for one layer of the decoder.
     fn cross_kv(
         &mut self,
         setting: Setting<'m>,
@@ -620,19 +628,21 @@ impl<'m> Pass<'m> {
             norm(x, &model.norm(Role::SourceNormGain, None)?, memory.y)?;
         }
         let matrix = self.matrix(setting, Role::CrossKvWeight, Some(self.layer))?;
-        let sums = part_mut(memory.sums, 0, head_dim)?;
-        let first = self.index.saturating_mul(head_dim);
+        let all = config.kv_heads.saturating_mul(2);
+        let some = self.some_heads(head_dim, all);
+        let sums = part_mut(memory.sums, 0, some.len().saturating_mul(head_dim))?;
+        let first = some.start.saturating_mul(head_dim);
         product(setting.backend, &matrix, memory.y, first, sums)?;
-        let value = self.index.checked_sub(config.kv_heads);
-        let head = value.unwrap_or(self.index);
-        let is_value = value.is_some();
+        let cost = sums.len().saturating_mul(dim);
         let cache = Cache::cross(setting);
-        narrow(
-            sums,
-            cache.slot(memory.cross, self.layer, is_value, head, self.token)?,
-        );
-        self.index = self.index.saturating_add(1);
-        if self.index >= config.kv_heads.saturating_mul(2) {
+        for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
+            let value = head.checked_sub(config.kv_heads);
+            let (is_value, head) = (value.is_some(), value.unwrap_or(head));
+            let to = cache.slot(memory.cross, self.layer, is_value, head, self.token)?;
+            narrow(sums, to);
+        }
+        self.index = some.end;
+        if self.index >= all {
             self.layer = self.layer.saturating_add(1);
             self.to(Stage::CrossKv);
             if self.layer >= config.layers {
@@ -640,7 +650,7 @@ impl<'m> Pass<'m> {
                 self.next_token(Stage::CrossKv, |pass| pass.to(Stage::Done));
             }
         }
-        Ok(head_dim.saturating_mul(dim) as u32)
+        Ok(cost as u32)
     }
 
     /// An encoder's token: normed, then pooled or put through the head.
