@@ -15,10 +15,6 @@ pub struct ShapeError {
 }
 
 impl ShapeError {
-    #[allow(
-        dead_code,
-        reason = "the operations that check are not all written yet"
-    )]
     /// `Ok` if `have == need`.
     #[inline]
     pub(crate) const fn check_eq(what: &'static str, need: usize, have: usize) -> Result<(), Self> {
@@ -29,10 +25,6 @@ impl ShapeError {
         }
     }
 
-    #[allow(
-        dead_code,
-        reason = "the operations that check are not all written yet"
-    )]
     /// `Ok` if `have >= need`.
     #[inline]
     pub(crate) const fn check_at_least(

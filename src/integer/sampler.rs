@@ -64,7 +64,7 @@ impl Sampler {
     /// no random number.
     ///
     /// Nothing is sorted and no memory is needed: thresholds are found by bisection, probabilities computed anew each
-    /// time they are looked at, with a relative error of 2⁻⁹.
+    /// time they are looked at, with a relative error below 2⁻⁸.
     pub fn draw(&mut self, logits: &[i32], bits: u8) -> Option<u32> {
         let (best, highest) = highest(logits)?;
         if self.options.temperature_thousandths == 0 {

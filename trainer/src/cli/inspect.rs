@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use attentive::kernels::layout::WeightFormat;
-use attentive::{Config, Model, TensorInfo, integer};
+use attentive::{Config, Model, TensorInfo, Tokenizer, integer};
 use attentive_trainer::package;
 use attentive_trainer::params::name;
 use attentive_trainer::produce::memory_lines;
@@ -40,15 +40,7 @@ fn report(request: &Request, out: &mut String) -> Result<()> {
     }
     let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
     let config = model.config();
-    writeln!(
-        out,
-        "{}: {} bytes, checksums right, {} parameters",
-        request.file.display(),
-        model.bytes().len(),
-        config.parameters()
-    )?;
-    writeln!(out, "\n{config:#?}")?;
-    writeln!(out, "\ntokenizer: {}", model.tokenizer().name())?;
+    head(request, "", model.bytes(), config, model.tokenizer(), out)?;
     writeln!(
         out,
         "\n{:<28} {:>6} × {:<6} {:<10} {:>9} {:>6}",
@@ -77,6 +69,26 @@ fn report(request: &Request, out: &mut String) -> Result<()> {
     Ok(())
 }
 
+/// What is told of either profile.
+fn head(
+    request: &Request,
+    profile: &str,
+    bytes: &[u8],
+    config: &Config,
+    tokenizer: &Tokenizer<'_>,
+    out: &mut String,
+) -> Result<()> {
+    let (file, parameters) = (request.file.display(), config.parameters());
+    let bytes = bytes.len();
+    writeln!(
+        out,
+        "{file}: {bytes} bytes, checksums right, {profile}{parameters} parameters"
+    )?;
+    writeln!(out, "\n{config:#?}")?;
+    writeln!(out, "\ntokenizer: {}", tokenizer.name())?;
+    Ok(())
+}
+
 /// The contexts whose RAM is told.
 fn contexts(request: &Request, config: &Config) -> Vec<usize> {
     match request.context.is_empty() {
@@ -88,15 +100,15 @@ fn contexts(request: &Request, config: &Config) -> Vec<usize> {
 /// A file of the integer profile.
 fn integers(request: &Request, model: &integer::Model<'_>, out: &mut String) -> Result<()> {
     let config = model.config();
-    writeln!(
+    let profile = "integer profile, ";
+    head(
+        request,
+        profile,
+        model.bytes(),
+        config,
+        model.tokenizer(),
         out,
-        "{}: {} bytes, checksums right, integer profile, {} parameters",
-        request.file.display(),
-        model.bytes().len(),
-        config.parameters()
     )?;
-    writeln!(out, "\n{config:#?}")?;
-    writeln!(out, "\ntokenizer: {}", model.tokenizer().name())?;
     writeln!(
         out,
         "stream unit {:e}, input step {:e}, {} bits of a logit's fraction; largest piece of work {} multiply-adds",
