@@ -7,7 +7,7 @@ use attentive::kernels::integer::{pair_sums, stride};
 use attentive::pack::{PackError, TokenizerParts};
 use attentive::{
     Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace, Output,
-    Pooling, Position, Reading, RotaryStyle, SessionError, WeightsError,
+    Pooling, Position, Reading, RotaryStyle, SessionError, WeightsError, Window,
 };
 
 const READING: Reading = Reading {
@@ -351,6 +351,48 @@ fn each_profile_refuses_the_others_files() {
     let float = std::fs::read("models/digits-int8.attn").expect("a file");
     let other = Model::parse(&float).map(|_| ());
     assert_eq!(other, Err(WeightsError::Profile { integer: false }));
+}
+
+/// A prompt goes in batches of tokens, with windows that begin at another key for each, as well as token by token.
+#[test]
+fn a_batch_of_tokens_is_its_tokens() {
+    let window = Window {
+        len: 21,
+        keep: 0,
+        full_every: 2,
+    };
+    for window in [None, Some(window)] {
+        let attention = Attention {
+            window,
+            ..Attention::PLAIN
+        };
+        let blocks = file(&Config {
+            attention,
+            ..DECODER
+        });
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        let options = Options::new(100);
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        for backend in Backend::available() {
+            let memory = Block::bytes_mut(&mut memory);
+            let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+            let ids: Vec<u32> = (0..100).map(|i| i * 7 % 256).collect();
+            let run = |session: &mut Session<'_>| {
+                while session.advance(500).expect("a piece") == Progress::Busy {}
+                session.logits().expect("logits").to_vec()
+            };
+            let mut one_by_one = Vec::new();
+            for id in &ids {
+                session.prompt_tokens(&[*id]).expect("room");
+                one_by_one.push(run(&mut session));
+            }
+            for len in [2, 3, 4, 5, 21, 23, 64, 66, 99, 100] {
+                session.reset();
+                session.prompt_tokens(&ids[..len]).expect("room");
+                assert_eq!(run(&mut session), one_by_one[len - 1], "{len}");
+            }
+        }
+    }
 }
 
 /// Whatever the numbers in it are, a file that parses runs to its end.

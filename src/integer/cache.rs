@@ -1,14 +1,24 @@
 //! Where keys and values lie.
 
 use crate::error::SessionError;
-use crate::integer::memory::{part_mut, short};
+use crate::integer::memory::{part, part_mut, short};
 use crate::integer::pass::{Setting, What};
+use crate::kernels::integer::{TILE, Tile, to_i8};
 
-/// The layout of keys and values: (layers, keys and values, kv_heads, capacity, head_dim).
+/// The layout of keys and values: (layers, keys and values, kv_heads, places, head_dim), where a head's values are
+/// transposed tile by tile: (head_dim, places of the tile).
 pub(crate) struct Cache {
     kv_heads: usize,
     head_dim: usize,
-    capacity: usize,
+    places: usize,
+}
+
+/// Positions that there is room for: a tile's values are read eight at a time.
+pub(crate) const fn places(capacity: usize) -> usize {
+    match capacity.checked_next_multiple_of(8) {
+        Some(places) => places,
+        None => usize::MAX,
+    }
 }
 
 impl Cache {
@@ -33,48 +43,79 @@ impl Cache {
         Self {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            capacity,
+            places: places(capacity),
         }
     }
 
+    /// Where a head's keys or values from a position on begin; the position is a tile's first for values.
     fn at(&self, layer: usize, value: bool, head: usize, position: usize) -> usize {
         layer
             .saturating_mul(2)
             .saturating_add(usize::from(value))
             .saturating_mul(self.kv_heads)
             .saturating_add(head)
-            .saturating_mul(self.capacity)
+            .saturating_mul(self.places)
             .saturating_add(position)
             .saturating_mul(self.head_dim)
     }
 
-    /// `n` positions of a head.
-    pub(crate) fn rows<'a>(
+    /// Places of the tile that begins at that position.
+    fn width(&self, first: usize) -> usize {
+        self.places.saturating_sub(first).min(TILE)
+    }
+
+    /// A tile of a head's, up to the position `end`.
+    pub(crate) fn tile<'a>(
         &self,
         all: &'a [i8],
         layer: usize,
-        value: bool,
         head: usize,
-        from: usize,
-        n: usize,
-    ) -> Result<&'a [i8], SessionError> {
-        let at = self.at(layer, value, head, from);
-        let len = n.saturating_mul(self.head_dim);
-        let have = all.len();
-        let rows = all.get(at..).and_then(|rest| rest.get(..len));
-        Ok(rows.ok_or(short(at.saturating_add(len), have))?)
+        tile: usize,
+        end: usize,
+    ) -> Result<Tile<'a>, SessionError> {
+        let first = tile.saturating_mul(TILE);
+        let width = self.width(first);
+        let n = end.saturating_sub(first).min(width);
+        let head_dim = self.head_dim;
+        let keys = self.at(layer, false, head, first);
+        let values = self.at(layer, true, head, first);
+        Ok(Tile::new(
+            head_dim,
+            part(all, keys, n.saturating_mul(head_dim))?,
+            part(all, values, width.saturating_mul(head_dim))?,
+        )?)
     }
 
-    /// A position of a head, for writing.
-    pub(crate) fn slot<'a>(
+    /// The key of a position, for writing.
+    pub(crate) fn key<'a>(
         &self,
         all: &'a mut [i8],
         layer: usize,
-        value: bool,
         head: usize,
         position: usize,
     ) -> Result<&'a mut [i8], SessionError> {
-        let at = self.at(layer, value, head, position);
+        let at = self.at(layer, false, head, position);
         part_mut(all, at, self.head_dim)
+    }
+
+    /// Writes the value of a position: the nearest bytes.
+    pub(crate) fn put_value(
+        &self,
+        all: &mut [i8],
+        layer: usize,
+        head: usize,
+        position: usize,
+        elements: &[i32],
+    ) -> Result<(), SessionError> {
+        let inside = position % TILE;
+        let first = position.saturating_sub(inside);
+        let width = self.width(first);
+        let at = self.at(layer, true, head, first).saturating_add(inside);
+        let have = all.len();
+        let places = all.get_mut(at..).ok_or(short(at, have))?;
+        for (place, &element) in places.iter_mut().step_by(width.max(1)).zip(elements) {
+            *place = to_i8(element);
+        }
+        Ok(())
     }
 }

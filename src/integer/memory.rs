@@ -5,11 +5,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::config::{Config, Output, Pooling};
 use crate::error::SessionError;
 use crate::file::ALIGN;
+use crate::integer::cache::places;
 use crate::kernels::ShapeError;
+use crate::kernels::integer::BATCH;
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 
-/// Rows of a product that are computed at once.
-pub(crate) const BLOCK: usize = 64;
+/// Results of products that are computed at once: rows times tokens.
+pub(crate) const BLOCK: usize = 128;
 
 /// Positions that memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +44,11 @@ impl Sizes {
             source_len,
         } = room;
         let reads = config.reading().is_some();
-        // Tokens that are run at once: a decoder's one by one.
+        // Tokens that are on their way through the layers: a decoder's a few at a time.
+        let few = min(BATCH, max(context_len, source_len));
         let n = match reads {
             true => context_len,
-            false => max(source_len, 1),
+            false => max(source_len, few),
         };
         // Keys and values of a position in a layer.
         let pair = 2 * config.kv_dim();
@@ -64,15 +67,15 @@ impl Sizes {
         Self {
             // While a source is read there is no text: its keys, a layer at a time, lie there too.
             kv: max(
-                context_len.saturating_mul(own_layers * pair),
-                source_len.saturating_mul(pair),
+                places(context_len).saturating_mul(own_layers * pair),
+                places(source_len).saturating_mul(pair),
             ),
-            cross: source_len.saturating_mul(config.layers * pair),
+            cross: places(source_len).saturating_mul(config.layers * pair),
             x: n.saturating_mul(config.dim),
             q: n.saturating_mul(max(config.q_dim(), config.patch())),
-            y: config.dim,
-            hidden: config.hidden_dim,
-            sums: max(max(config.head_dim, 2 * BLOCK), mean),
+            y: few.saturating_mul(config.dim),
+            hidden: few.saturating_mul(config.hidden_dim),
+            sums: max(max(BATCH * config.head_dim, BLOCK), mean),
             logits,
             tokens: context_len,
             source: source_len,
@@ -116,6 +119,10 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
+const fn min(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
 /// Bytes of all buffers; `usize::MAX` for more than there can be.
 pub(crate) const fn bytes(config: &Config, room: Room) -> usize {
     match Sizes::of(config, room)
@@ -130,7 +137,7 @@ pub(crate) const fn bytes(config: &Config, room: Room) -> usize {
 /// The buffers.
 #[derive(Debug)]
 pub(crate) struct Memory<'m> {
-    /// (layers, keys and values, kv_heads, context, head_dim); of an encoder, and of a source, one layer's.
+    /// Keys and values (see [`Cache`](super::cache::Cache)); of an encoder, and of a source, one layer's.
     pub(crate) kv: &'m mut [i8],
     /// The same of the source, for each layer of the decoder.
     pub(crate) cross: &'m mut [i8],
@@ -138,9 +145,9 @@ pub(crate) struct Memory<'m> {
     pub(crate) x: &'m mut [i16],
     /// Queries, then what the heads give: (n, q_dim). Patches before that.
     pub(crate) q: &'m mut [i8],
-    /// What a norm gives, (dim).
+    /// What a norm gives for a batch of tokens, (batch, dim).
     pub(crate) y: &'m mut [i8],
-    /// (hidden_dim).
+    /// (batch, hidden_dim).
     pub(crate) hidden: &'m mut [i8],
     /// Results of a product, or the running sums of attention or of pooling.
     pub(crate) sums: &'m mut [i32],
@@ -203,13 +210,17 @@ where
 
 /// Row `index` of that width.
 pub(crate) fn row<T>(all: &[T], index: usize, width: usize) -> Result<&[T], SessionError> {
-    let from = index.saturating_mul(width);
-    let have = all.len();
-    let row = all.get(from..).and_then(|rest| rest.get(..width));
-    Ok(row.ok_or(short(from.saturating_add(width), have))?)
+    part(all, index.saturating_mul(width), width)
 }
 
-/// The same for writing.
+/// `len` elements from `from` on.
+pub(crate) fn part<T>(all: &[T], from: usize, len: usize) -> Result<&[T], SessionError> {
+    let have = all.len();
+    let part = all.get(from..).and_then(|rest| rest.get(..len));
+    Ok(part.ok_or(short(from.saturating_add(len), have))?)
+}
+
+/// Row `index` of that width, for writing.
 pub(crate) fn row_mut<T>(
     all: &mut [T],
     index: usize,
@@ -218,7 +229,7 @@ pub(crate) fn row_mut<T>(
     part_mut(all, index.saturating_mul(width), width)
 }
 
-/// `len` elements from `from` on.
+/// `len` elements from `from` on, for writing.
 pub(crate) fn part_mut<T>(
     all: &mut [T],
     from: usize,

@@ -6,6 +6,7 @@ use crate::integer::model::Model;
 use crate::integer::pass::{Pass, Progress, Setting, What};
 use crate::integer::sampler::Sampler;
 use crate::kernels::Backend;
+use crate::kernels::integer::BATCH;
 
 /// Size of a session's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,14 +281,15 @@ impl<'m> Session<'m> {
         match self.doing.take() {
             Some(What::Source) => self.setting.heard = self.source_len,
             Some(What::Next { logits }) => {
-                self.position = self.position.saturating_add(1);
+                self.position = self.position.saturating_add(self.pass.len());
                 self.has_logits = logits;
             }
             Some(What::Whole) | None => {}
         }
         if self.position < self.tokens_len {
-            let logits = self.position.saturating_add(1) == self.tokens_len;
-            self.begin(What::Next { logits }, self.position, 1);
+            let left = self.tokens_len.saturating_sub(self.position);
+            let logits = left <= BATCH;
+            self.begin(What::Next { logits }, self.position, left.min(BATCH));
         }
     }
 

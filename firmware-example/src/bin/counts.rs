@@ -3,8 +3,11 @@
 #![no_std]
 #![no_main]
 
+use core::hint::black_box;
+
 use attentive::kernels::integer::{
-    Function, Norm, OutScale, Product, Running, attend, finish, norm, pair_sums, plain, product,
+    BATCH, Function, Norm, OutScale, Product, Query, Running, Tile, attend, finish, norm,
+    pair_sums, plain, product,
 };
 use attentive::kernels::{Backend, ShapeError};
 use attentive::{Aligned, ArenaTaken};
@@ -24,7 +27,7 @@ struct Room {
     weights: Aligned<[i8; SIDE * SIDE]>,
     pairs: [i32; SIDE],
     sums: [i32; SIDE],
-    /// Queries, keys, values of the heads, one after the other; queries become outputs.
+    /// Queries, keys and transposed values of the heads, one after the other; queries become outputs.
     heads: Aligned<[[[i8; PLANE]; 3]; HEADS]>,
 }
 
@@ -68,6 +71,14 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
     let (done, spent) = clock.of(|| product(backend, &matrix, x, 0, &mut room.sums));
     done?;
     defmt::println!("matrix_256x256_int8 = {=u64}", spent);
+    let (four, rows) = (
+        &room.heads.0.as_flattened().as_flattened()[..BATCH * SIDE],
+        SIDE / 4,
+    );
+    let (done, spent) =
+        clock.of(|| product(backend, &matrix, four, 0, &mut room.sums[..BATCH * rows]));
+    done?;
+    defmt::println!("four_vectors_64x256_int8 = {=u64}", spent);
 
     for head_dim in [16, DIM_MAX] {
         let (done, spent) = clock.of(|| attention(backend, &mut room.heads.0, head_dim));
@@ -85,12 +96,15 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
             eps: 1000,
         };
         let mut out = [0; SIDE];
-        let (done, spent) = clock.of(|| norm(&stream, &parameters, &mut out));
+        let (done, spent) = clock.of(|| norm(&stream, &parameters, black_box(&mut out)));
         done?;
+        black_box(&out);
         defmt::println!("{=str}_256 = {=u64}", name, spent);
     }
     let mut out = [0; SIDE];
-    let ((), spent) = clock.of(|| plain(Function::GeluTanh, &room.sums, 1 << 24, &mut out));
+    let z = black_box(&room.sums);
+    let ((), spent) = clock.of(|| plain(Function::GeluTanh, z, 1 << 24, black_box(&mut out)));
+    black_box(&out);
     defmt::println!("gelu_256 = {=u64}", spent);
     Ok(())
 }
@@ -107,17 +121,23 @@ fn attention(
     };
     let len = TOKENS * head_dim;
     for [queries, keys, values] in heads {
-        let (keys, values) = (&keys[..len], &values[..len]);
-        for query in queries[..len].chunks_exact_mut(head_dim) {
-            let mut sums = [0; DIM_MAX];
+        let tile = Tile::new(head_dim, &keys[..len], &values[..len])?;
+        for queries in queries[..len].chunks_exact_mut(BATCH * head_dim) {
+            let mut sums = [[0; BATCH]; DIM_MAX];
             let mut running = Running {
-                max: 0,
-                sum: 0,
+                max: [0; BATCH],
+                sum: [0; BATCH],
                 values: &mut sums[..head_dim],
             };
             running.clear();
-            attend(backend, query, keys, values, 1 << 20, &mut running)?;
-            finish(&running, scale, query)?;
+            let batch: [Query<'_>; BATCH] = core::array::from_fn(|lane| Query {
+                elements: &queries[lane * head_dim..][..head_dim],
+                visible: 0..TOKENS,
+            });
+            attend(backend, &batch, &tile, 1 << 20, &mut running)?;
+            for (lane, out) in queries.chunks_exact_mut(head_dim).enumerate() {
+                finish(&running, lane, scale, out)?;
+            }
         }
     }
     Ok(())

@@ -1,4 +1,6 @@
-//! Attention of one query to a head's keys and values, tile by tile, with the softmax inside.
+//! Attention of some queries to a head's keys and values, tile by tile, with the softmax inside.
+
+use core::ops::Range;
 
 use super::product::dot;
 use super::{POWER_ONE, power, scaled, to_i8, to_i16};
@@ -10,144 +12,238 @@ use crate::isa::{Isa, Kernel, LANES};
 /// begins at its first key, whatever a window hides.
 pub const TILE: usize = 64;
 
-/// What softmax has seen so far (Milakov and Gimelshein 2018).
+/// Queries that are attended at once, and vectors of a product that share a pass over the weights.
+pub const BATCH: usize = 4;
+
+/// Keys and values of a tile.
+///
+/// Values are transposed, so that both products of attention are sums over bytes that lie side by side. A row may
+/// be wider than the keys are many: what is behind is not used, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'a> {
+    head_dim: usize,
+    keys: &'a [i8],
+    values: &'a [i8],
+    /// Bytes of a row of the values.
+    width: usize,
+}
+
+impl<'a> Tile<'a> {
+    /// `keys` are (n, head_dim) and `values` (head_dim, width), with n of at most [`TILE`] and of at most the width, which is a
+    /// multiple of 8 as the head's dimensions are.
+    ///
+    /// # Errors
+    /// When a length is another.
+    pub fn new(head_dim: usize, keys: &'a [i8], values: &'a [i8]) -> Result<Self, ShapeError> {
+        let n = keys.len().checked_div(head_dim).unwrap_or(0);
+        let width = values.len().checked_div(head_dim).unwrap_or(0);
+        ShapeError::check_eq("head_dim", head_dim.next_multiple_of(LANES), head_dim)?;
+        ShapeError::check_at_most("keys", TILE, n)?;
+        ShapeError::check_eq("keys", n.saturating_mul(head_dim), keys.len())?;
+        ShapeError::check_eq("values", head_dim.saturating_mul(width), values.len())?;
+        ShapeError::check_eq("width of the values", width.next_multiple_of(LANES), width)?;
+        ShapeError::check_at_least("width of the values", n, width)?;
+        Ok(Self {
+            head_dim,
+            keys,
+            values,
+            width,
+        })
+    }
+}
+
+/// A query, and the keys of the tile that it sees.
+#[derive(Clone, Debug, Default)]
+pub struct Query<'a> {
+    /// (head_dim).
+    pub elements: &'a [i8],
+    /// Keys of the tile; where there are none, nothing is added to what the query has seen.
+    pub visible: Range<usize>,
+}
+
+/// What softmax has seen so far (Milakov and Gimelshein 2018), for each of up to [`BATCH`] queries.
 #[derive(Debug)]
 pub struct Running<'a> {
     /// Greatest score.
-    pub max: i16,
-    /// Sum of 2^((score − max)/16) in 2⁻¹⁴; 0 before the first tile.
-    pub sum: u32,
+    pub max: [i16; BATCH],
+    /// Sum of 2^((score − max)/16) in 2⁻¹⁴; 0 before the first key.
+    pub sum: [u32; BATCH],
     /// (head_dim): sums of the same times the values, in 2⁻⁸.
-    pub values: &'a mut [i32],
+    pub values: &'a mut [[i32; BATCH]],
 }
 
-/// Adds a tile of keys and values to what was seen.
-///
-/// `query` is (head_dim), a multiple of 8; `keys` and `values` are (n, head_dim) with n of at most [`TILE`]; `multiplier` makes a score
-/// of a product of query and key.
+/// Adds a tile of keys and values to what up to [`BATCH`] queries have seen; `multiplier` makes a score of a product of
+/// query and key.
 ///
 /// # Errors
-/// When a length is another.
+/// When a length is another, or a query sees keys that are not there.
 pub fn attend(
     backend: Backend,
-    query: &[i8],
-    keys: &[i8],
-    values: &[i8],
+    queries: &[Query<'_>],
+    tile: &Tile<'_>,
     multiplier: i32,
     running: &mut Running<'_>,
 ) -> Result<(), ShapeError> {
-    let head_dim = query.len().max(1);
-    let n = keys.len() / head_dim;
-    ShapeError::check_at_most("keys", TILE, n)?;
-    ShapeError::check_eq("keys", n * head_dim, keys.len())?;
-    ShapeError::check_eq("values", keys.len(), values.len())?;
-    ShapeError::check_eq("running values", query.len(), running.values.len())?;
-    ShapeError::check_eq("query", query.len().next_multiple_of(LANES), query.len())?;
-    if n == 0 {
-        return Ok(());
+    let head_dim = tile.head_dim;
+    let n = tile.keys.len().checked_div(head_dim).unwrap_or(0);
+    ShapeError::check_at_most("queries", BATCH, queries.len())?;
+    ShapeError::check_eq("running values", head_dim, running.values.len())?;
+    for query in queries {
+        ShapeError::check_eq("query", head_dim, query.elements.len())?;
+        ShapeError::check_at_most("visible keys", n, query.visible.end)?;
     }
-    let tile = Tile {
-        query,
-        keys,
-        values,
+    let work = Attend {
+        queries,
+        tile,
         multiplier,
         running,
     };
     #[cfg(attentive_dsp)]
-    if super::dsp::can_attend(&tile) {
-        super::dsp::attend(tile);
+    if super::dsp::can_attend(tile) {
+        super::dsp::attend(work);
         return Ok(());
     }
-    backend.run(tile);
+    backend.run(work);
     Ok(())
 }
 
-pub(super) struct Tile<'a, 'r> {
-    pub(super) query: &'a [i8],
-    pub(super) keys: &'a [i8],
-    pub(super) values: &'a [i8],
+impl Tile<'_> {
+    #[cfg(attentive_dsp)]
+    pub(super) const fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    #[cfg(attentive_dsp)]
+    pub(super) const fn keys(&self) -> &[i8] {
+        self.keys
+    }
+
+    #[cfg(attentive_dsp)]
+    pub(super) const fn values(&self) -> &[i8] {
+        self.values
+    }
+
+    #[cfg(attentive_dsp)]
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+}
+
+pub(super) struct Attend<'a, 'r> {
+    pub(super) queries: &'a [Query<'a>],
+    pub(super) tile: &'a Tile<'a>,
     pub(super) multiplier: i32,
     pub(super) running: &'a mut Running<'r>,
 }
 
-impl Kernel for Tile<'_, '_> {
+impl Kernel for Attend<'_, '_> {
     type Output = ();
 
     const PRODUCTS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
-        let head_dim = self.query.len().max(1);
-        let running = self.running;
-        let mut weights = [0i16; TILE];
-        let n = self.keys.len() / head_dim;
-        let Some(weights) = weights.get_mut(..n) else {
-            return;
-        };
-        let mut max = i16::MIN;
-        for (score, key) in weights.iter_mut().zip(self.keys.chunks_exact(head_dim)) {
-            *score = to_i16(scaled(dot(self.query, key), self.multiplier));
-            max = max.max(*score);
-        }
-        running.weigh(max, weights);
-        // A tile's sum has 64 · 2¹⁴ · 2⁷ at most.
-        let (totals, _) = running.values.as_chunks_mut::<LANES>();
-        for (index, totals) in totals.iter_mut().enumerate() {
-            let mut sums = [0i32; LANES];
-            for (&weight, values) in weights.iter().zip(self.values.chunks_exact(head_dim)) {
-                if let Some(values) = values.as_chunks::<LANES>().0.get(index) {
-                    for (sum, &value) in sums.iter_mut().zip(values) {
-                        *sum = sum.wrapping_add(i32::from(weight) * i32::from(value));
-                    }
-                }
+        let Self {
+            queries,
+            tile,
+            multiplier,
+            running,
+        } = self;
+        let head_dim = tile.head_dim.max(1);
+        for (lane, query) in queries.iter().enumerate() {
+            let visible = query.visible.clone();
+            let mut weights = [0i16; TILE];
+            let Some(weights) = weights.get_mut(..visible.len()) else {
+                continue;
+            };
+            if weights.is_empty() {
+                continue;
             }
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                *total = total.saturating_add(sum.wrapping_add(1 << 5) >> 6);
+            let keys = tile.keys.chunks_exact(head_dim).skip(visible.start);
+            let mut max = i16::MIN;
+            for (score, key) in weights.iter_mut().zip(keys) {
+                *score = to_i16(scaled(dot(query.elements, key), multiplier));
+                max = max.max(*score);
+            }
+            running.weigh(lane, max, weights);
+            let rows = tile.values.chunks_exact(tile.width.max(1));
+            for (totals, row) in running.values.iter_mut().zip(rows) {
+                let mut sum = 0i32;
+                for (&weight, &value) in weights
+                    .iter()
+                    .zip(row.get(visible.clone()).unwrap_or_default())
+                {
+                    sum = sum.wrapping_add(i32::from(weight) * i32::from(value));
+                }
+                if let Some(total) = totals.get_mut(lane) {
+                    *total = with_tile(*total, sum);
+                }
             }
         }
     }
 }
 
+/// A running sum with a tile's, which has 64 · 2¹⁴ · 2⁷ at most.
+#[inline(always)]
+const fn with_tile(total: i32, sum: i32) -> i32 {
+    total.saturating_add(sum.wrapping_add(1 << 5) >> 6)
+}
+
 impl Running<'_> {
     /// Nothing seen.
     pub fn clear(&mut self) {
-        self.max = i16::MIN;
-        self.sum = 0;
-        self.values.fill(0);
+        self.max = [i16::MIN; BATCH];
+        self.sum = [0; BATCH];
+        self.values.fill([0; BATCH]);
     }
 
-    /// Makes weights of a tile's scores, of which `max` is the greatest, and adds them to the sum.
+    /// Makes weights of the scores of a query in a tile, of which `max` is the greatest, and adds them to its sum.
     #[inline(always)]
-    pub(super) fn weigh(&mut self, max: i16, scores: &mut [i16]) {
-        self.raise(max);
+    fn weigh(&mut self, lane: usize, max: i16, scores: &mut [i16]) {
+        let max = i32::from(self.raise(lane, max));
         let mut sum = 0u32;
         for score in scores {
-            let below = i32::from(self.max) - i32::from(*score);
-            let p = power(below as u32);
+            let p = power((max - i32::from(*score)) as u32);
             sum = sum.wrapping_add(u32::from(p));
             *score = p as i16;
         }
-        self.sum = self.sum.saturating_add(sum);
+        self.add_sum(lane, sum);
     }
 
-    /// Makes `max` the greatest score, if it is greater, and what was summed smaller by as much.
+    /// Adds a tile's sum of weights to a query's.
     #[inline(always)]
-    fn raise(&mut self, max: i16) {
-        if max <= self.max {
-            return;
+    pub(super) fn add_sum(&mut self, lane: usize, sum: u32) {
+        if let Some(all) = self.sum.get_mut(lane) {
+            *all = all.saturating_add(sum);
         }
-        let rise = i32::from(max) - i32::from(self.max);
-        self.max = max;
-        if self.sum == 0 {
-            return;
+    }
+
+    /// Makes `max` a query's greatest score, if it is greater, and what was summed smaller by as much. Returns the greatest.
+    #[inline(always)]
+    pub(super) fn raise(&mut self, lane: usize, max: i16) -> i16 {
+        let (Some(greatest), Some(sum)) = (self.max.get_mut(lane), self.sum.get_mut(lane)) else {
+            return max;
+        };
+        if max <= *greatest {
+            return *greatest;
+        }
+        let rise = i32::from(max) - i32::from(*greatest);
+        *greatest = max;
+        if *sum == 0 {
+            return max;
         }
         let factor = power(rise as u32);
         let half = i64::from(POWER_ONE) / 2;
         let shrunk = |x: i64| (x.wrapping_mul(i64::from(factor)).wrapping_add(half)) >> 14;
-        self.sum = shrunk(i64::from(self.sum)) as u32;
-        for value in &mut *self.values {
+        *sum = shrunk(i64::from(*sum)) as u32;
+        for value in self
+            .values
+            .iter_mut()
+            .filter_map(|lanes| lanes.get_mut(lane))
+        {
             *value = shrunk(i64::from(*value)) as i32;
         }
+        max
     }
 }
 
@@ -160,13 +256,20 @@ pub struct OutScale {
     pub shift: u8,
 }
 
-/// The head's output in steps of its own: `Σ p·v / Σ p · scale`.
+/// A query's output in steps of its own: `Σ p·v / Σ p · scale`.
 ///
 /// # Errors
-/// When `out` has not the length of the sums.
-pub fn finish(running: &Running<'_>, scale: OutScale, out: &mut [i8]) -> Result<(), ShapeError> {
+/// When `out` has not the length of the sums, or there is no such query.
+pub fn finish(
+    running: &Running<'_>,
+    lane: usize,
+    scale: OutScale,
+    out: &mut [i8],
+) -> Result<(), ShapeError> {
     ShapeError::check_eq("out", running.values.len(), out.len())?;
-    let sum = running.sum.max(u32::from(POWER_ONE));
+    ShapeError::check_at_most("lane", BATCH - 1, lane)?;
+    let sum = running.sum.get(lane).copied().unwrap_or(0);
+    let sum = sum.max(u32::from(POWER_ONE));
     let zeros = sum.leading_zeros();
     // 16 bits of the sum, the highest set; 16 of its inverse.
     let inverse = 0x8000_0000u32
@@ -178,8 +281,18 @@ pub fn finish(running: &Running<'_>, scale: OutScale, out: &mut [i8]) -> Result<
         .saturating_sub(zeros);
     let factor = u64::from(inverse).wrapping_mul(u64::from(scale.mantissa));
     let factor = factor.checked_shr(shift).unwrap_or(0).min(i32::MAX as u64) as i32;
-    for (out, &value) in out.iter_mut().zip(&*running.values) {
-        *out = to_i8(scaled(value, factor));
+    match lane {
+        0 => write::<0>(running.values, factor, out),
+        1 => write::<1>(running.values, factor, out),
+        2 => write::<2>(running.values, factor, out),
+        _ => write::<3>(running.values, factor, out),
     }
     Ok(())
+}
+
+/// A query's sums, scaled. The compiler knows the place, so that there is nothing to check for each.
+fn write<const LANE: usize>(sums: &[[i32; BATCH]], factor: i32, out: &mut [i8]) {
+    for (out, lanes) in out.iter_mut().zip(sums) {
+        *out = to_i8(scaled(lanes[LANE], factor));
+    }
 }

@@ -29,41 +29,38 @@ mod rotary;
 mod tests;
 
 pub use activation::{Function, activate, gated, plain};
-pub use attention::{OutScale, Running, TILE, attend, finish};
+pub use attention::{BATCH, OutScale, Query, Running, TILE, Tile, attend, finish};
 pub use embed::{Table, embed};
 pub use norm::{Norm, norm};
 pub use power::{POWER_ONE, power};
 pub use product::{Product, ROW_ALIGN, pair_sums, product, stride};
 pub use rotary::rotate;
 
-/// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply (`smmulr` on Armv7E-M).
+/// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply, which Armv7E-M has as an instruction.
 #[inline(always)]
-pub const fn scaled(x: i32, multiplier: i32) -> i32 {
-    ((x as i64 * multiplier as i64 + (1 << 31)) >> 32) as i32
+pub fn scaled(x: i32, multiplier: i32) -> i32 {
+    #[cfg(attentive_dsp)]
+    return dsp::smmulr(x, multiplier);
+    #[cfg(not(attentive_dsp))]
+    return ((i64::from(x) * i64::from(multiplier) + (1 << 31)) >> 32) as i32;
 }
 
 /// The nearest i8.
 #[inline(always)]
-pub const fn to_i8(x: i32) -> i8 {
-    if x < i8::MIN as i32 {
-        i8::MIN
-    } else if x > i8::MAX as i32 {
-        i8::MAX
-    } else {
-        x as i8
-    }
+pub fn to_i8(x: i32) -> i8 {
+    #[cfg(attentive_dsp)]
+    return dsp::ssat8(x) as i8;
+    #[cfg(not(attentive_dsp))]
+    return x.clamp(i8::MIN.into(), i8::MAX.into()) as i8;
 }
 
 /// The nearest i16.
 #[inline(always)]
-pub const fn to_i16(x: i32) -> i16 {
-    if x < i16::MIN as i32 {
-        i16::MIN
-    } else if x > i16::MAX as i32 {
-        i16::MAX
-    } else {
-        x as i16
-    }
+pub fn to_i16(x: i32) -> i16 {
+    #[cfg(attentive_dsp)]
+    return dsp::ssat16(x) as i16;
+    #[cfg(not(attentive_dsp))]
+    return x.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
 }
 
 /// The residual connection: x = x + delta, both in the stream's unit; what leaves i16 stays at its end.

@@ -43,18 +43,21 @@ pub fn norm(x: &[i16], norm: &Norm<'_>, out: &mut [i8]) -> Result<(), ShapeError
         .wrapping_sub(mean.wrapping_mul(mean))
         .saturating_add(norm.eps);
     let (inverse, shift) = inverse_root(variance);
-    let half = 1i64 << (shift - 1);
+    // x̂ is ⌊(c·inverse + 2^(shift − 1)) / 2^shift⌋ with c = dim·x − Σ x. Both factors are shifted up, by 33 − shift together,
+    // so that it lies in the product's high word, whatever the shift. That leaves the inverse below 2³¹; c is at most √(dim ·
+    // variance), so below 2^(shift + 6).
+    let up = 33 - shift;
+    let inverse_up = up.min(14);
+    let (factor, c_up) = (i64::from(inverse << inverse_up), up - inverse_up);
+    let (dim, sum) = ((x.len() as i32) << c_up, sum.wrapping_shl(c_up));
     let scales = norm.gains.iter().zip(norm.biases);
-    let dim = x.len() as i32;
     for ((out, &x), (&gain, &bias)) in out.iter_mut().zip(x).zip(scales) {
-        // Below 2³⁰ in a model; products of 32 bits with 32 are one instruction, those of 64 are many.
         let centred = dim.wrapping_mul(i32::from(x)).wrapping_sub(sum);
-        // x̂ in 2⁻¹⁴: at most √dim.
-        let unit = i64::from(centred).wrapping_mul(i64::from(inverse));
-        let unit = (unit.wrapping_add(half) >> shift) as i32;
-        let y = i64::from(unit)
-            .wrapping_mul(i64::from(gain))
-            .wrapping_add((i64::from(bias) << 14) + (1 << 19));
+        let high = (i64::from(centred).wrapping_mul(factor) >> 32) as i32;
+        // In 2⁻¹⁴: at most √dim.
+        let unit = (high + 1) >> 1;
+        let bias = (i32::from(bias) << 14) + (1 << 19);
+        let y = i64::from(unit) * i64::from(gain) + i64::from(bias);
         *out = to_i8((y >> 20) as i32);
     }
     Ok(())

@@ -10,8 +10,8 @@ pub const fn power(d: u32) -> u16 {
     if d < 256 { POWERS[d as usize] } else { 0 }
 }
 
-/// All that are not 0. An instruction set without fast look-ups computes them from [`FRACTIONS`].
-static POWERS: [u16; 256] = {
+/// All that are not 0, and the last of those that are. An instruction set without fast look-ups computes them from [`FRACTIONS`].
+pub(super) static POWERS: [u16; 256] = {
     let mut powers = [0; 256];
     let mut d = 0;
     while d < 256 {

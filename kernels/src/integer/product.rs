@@ -1,4 +1,4 @@
-//! Products of a matrix of bytes with a vector of bytes.
+//! Products of a matrix of bytes with vectors of bytes.
 
 use super::scaled;
 use crate::Backend;
@@ -81,12 +81,13 @@ impl<'a> Product<'a> {
     }
 }
 
-/// `out[i] = scaled(bias + Σ w·x, multiplier)` for the rows from `first` on, as many as `out` has places.
+/// `out[v][i] = scaled(bias + Σ w·x[v], multiplier)` for some vectors and the rows from `first` on, as many as `out` has
+/// places for each.
 ///
-/// Exact up to the one rounding of [`scaled`].
+/// `x` is (vectors, columns) and `out` (vectors, rows). Exact up to the one rounding of [`scaled`].
 ///
 /// # Errors
-/// When `x` has not the matrix's columns, or there are fewer rows.
+/// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, or there are fewer rows.
 pub fn product(
     backend: Backend,
     matrix: &Product<'_>,
@@ -94,9 +95,15 @@ pub fn product(
     first: usize,
     out: &mut [i32],
 ) -> Result<(), ShapeError> {
-    ShapeError::check_eq("x", matrix.cols, x.len())?;
-    let last = first.saturating_add(out.len());
-    ShapeError::check_at_most("rows", matrix.rows, last)?;
+    let cols = matrix.cols.max(1);
+    let vectors = x.len().div_ceil(cols).max(1);
+    let rows = out.len() / vectors;
+    ShapeError::check_eq("x", vectors.saturating_mul(cols), x.len())?;
+    ShapeError::check_eq("out", vectors.saturating_mul(rows), out.len())?;
+    ShapeError::check_at_most("rows", matrix.rows, first.saturating_add(rows))?;
+    if rows == 0 {
+        return Ok(());
+    }
     let stride = stride(matrix.cols);
     let rows = Rows {
         weights: (matrix.weights)
@@ -106,6 +113,8 @@ pub fn product(
         biases: matrix.biases.get(first..).unwrap_or_default(),
         pairs: matrix.pairs.get(first..).unwrap_or_default(),
         stride,
+        cols,
+        rows,
         x,
         out,
     };
@@ -136,7 +145,7 @@ pub fn pair_sums(cols: usize, weights: &[i8], out: &mut [i32]) -> Result<(), Sha
     Ok(())
 }
 
-/// Rows of a product, from the first that is computed.
+/// Rows of a product, from the first that is computed: one at least.
 pub(super) struct Rows<'a> {
     pub(super) weights: &'a [i8],
     pub(super) multipliers: &'a [i32],
@@ -147,6 +156,8 @@ pub(super) struct Rows<'a> {
     )]
     pub(super) pairs: &'a [i32],
     pub(super) stride: usize,
+    pub(super) cols: usize,
+    pub(super) rows: usize,
     pub(super) x: &'a [i8],
     pub(super) out: &'a mut [i32],
 }
@@ -159,10 +170,13 @@ impl Kernel for Rows<'_> {
     /// Plain code: what the compiler makes of it has an instruction set's vectors.
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
-        let scales = self.multipliers.iter().zip(self.biases);
-        let rows = self.weights.chunks_exact(self.stride.max(1)).zip(scales);
-        for (out, (row, (&multiplier, &bias))) in self.out.iter_mut().zip(rows) {
-            *out = scaled(bias.wrapping_add(dot(row, self.x)), multiplier);
+        let vectors = self.x.chunks_exact(self.cols.max(1));
+        for (x, out) in vectors.zip(self.out.chunks_exact_mut(self.rows.max(1))) {
+            let scales = self.multipliers.iter().zip(self.biases);
+            let rows = self.weights.chunks_exact(self.stride.max(1)).zip(scales);
+            for (out, (row, (&multiplier, &bias))) in out.iter_mut().zip(rows) {
+                *out = scaled(bias.wrapping_add(dot(row, x)), multiplier);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::Backend;
 use crate::ops::position::RotaryStyle;
 use crate::testing::{Rng, STRIDE, backends};
+use core::ops::Range;
 use std::{vec, vec::Vec};
 
 fn bytes(random: &mut Rng, len: usize) -> Vec<i8> {
@@ -25,9 +26,9 @@ fn rows(random: &mut Rng, rows: usize, cols: usize) -> Vec<i8> {
 fn products_are_exact_on_every_backend() {
     let mut random = Rng(1);
     for cols in (1..=100).chain([255, 256, 1000]).step_by(STRIDE) {
-        let n = 5;
+        let (n, vectors) = (5, cols % 6 + 1);
         let mut weights = rows(&mut random, n, cols);
-        let mut x = bytes(&mut random, cols);
+        let mut x = bytes(&mut random, vectors * cols);
         if cols % 3 == 0 {
             // The extremes.
             for row in weights.chunks_exact_mut(stride(cols)) {
@@ -41,16 +42,18 @@ fn products_are_exact_on_every_backend() {
         pair_sums(cols, &weights, &mut pairs).unwrap();
         let matrix = Product::new(n, cols, &weights, &multipliers, &biases, &pairs).unwrap();
         for backend in backends() {
-            for first in 0..=n {
-                let mut out = vec![0; n - first];
+            for first in 0..n {
+                let mut out = vec![0; vectors * (n - first)];
                 product(backend, &matrix, &x, first, &mut out).unwrap();
-                for (row, out) in (first..n).zip(out) {
-                    let row_weights = &weights[row * stride(cols)..][..cols];
-                    let products = row_weights.iter().zip(&x);
-                    let sum: i64 = products.map(|(w, x)| i64::from(*w) * i64::from(*x)).sum();
-                    let exact = (sum + i64::from(biases[row])) as i128;
-                    let scaled = exact * i128::from(multipliers[row]);
-                    assert_eq!(i128::from(out), (scaled + (1 << 31)).div_euclid(1 << 32));
+                for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(n - first)) {
+                    for (row, out) in (first..n).zip(out) {
+                        let row_weights = &weights[row * stride(cols)..][..cols];
+                        let products = row_weights.iter().zip(x);
+                        let sum: i64 = products.map(|(w, x)| i64::from(*w) * i64::from(*x)).sum();
+                        let exact = (sum + i64::from(biases[row])) as i128;
+                        let scaled = exact * i128::from(multipliers[row]);
+                        assert_eq!(i128::from(*out), (scaled + (1 << 31)).div_euclid(1 << 32));
+                    }
                 }
             }
         }
@@ -220,32 +223,102 @@ fn a_table_adds_its_rows() {
     assert_eq!(embed(&table, 3, &mut [0; 20]).unwrap_err().have, 3);
 }
 
-/// A query's attention to `n` keys by the kernel.
+/// A tile's values transposed, with what must not be read behind them.
+fn transposed(values: &[i8], head_dim: usize, random: &mut Rng) -> Vec<i8> {
+    let n = values.len() / head_dim;
+    let width = n.next_multiple_of(8);
+    let mut rows = bytes(random, head_dim * width);
+    for (key, values) in values.chunks_exact(head_dim).enumerate() {
+        for (element, value) in values.iter().enumerate() {
+            rows[element * width + key] = *value;
+        }
+    }
+    rows
+}
+
+/// Attention of some queries, each with the keys that it sees, by the kernel: (queries, head_dim).
 fn attention(
     backend: Backend,
-    query: &[i8],
+    queries: &[(&[i8], Range<usize>)],
     keys: &[i8],
     values: &[i8],
     multiplier: i32,
     scale: OutScale,
 ) -> Vec<i8> {
-    let head_dim = query.len();
-    let mut sums = vec![0; head_dim];
+    let head_dim = queries[0].0.len();
+    let mut sums = vec![[7; BATCH]; head_dim];
     let mut running = Running {
-        max: 0,
-        sum: 0,
+        max: [0; BATCH],
+        sum: [1; BATCH],
         values: &mut sums,
     };
     running.clear();
     let tiles = keys
         .chunks(TILE * head_dim)
         .zip(values.chunks(TILE * head_dim));
-    for (keys, values) in tiles {
-        attend(backend, query, keys, values, multiplier, &mut running).unwrap();
+    for (index, (keys, values)) in tiles.enumerate() {
+        let n = keys.len() / head_dim;
+        let values = transposed(values, head_dim, &mut Rng(9));
+        let tile = Tile::new(head_dim, keys, &values).unwrap();
+        let inside = |key: usize| key.saturating_sub(index * TILE).min(n);
+        let queries: Vec<Query<'_>> = queries
+            .iter()
+            .map(|(elements, visible)| Query {
+                elements,
+                visible: inside(visible.start)..inside(visible.end),
+            })
+            .collect();
+        attend(backend, &queries, &tile, multiplier, &mut running).unwrap();
     }
-    let mut out = vec![0; head_dim];
-    finish(&running, scale, &mut out).unwrap();
+    let mut out = vec![0; queries.len() * head_dim];
+    for (lane, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        finish(&running, lane, scale, out).unwrap();
+    }
     out
+}
+
+#[test]
+fn queries_at_once_are_queries_one_by_one() {
+    let mut random = Rng(8);
+    let scale = OutScale {
+        mantissa: 20_000,
+        shift: 14,
+    };
+    for head_dim in [8, 24, 64] {
+        for n in (1..=140).step_by(3 * STRIDE) {
+            let keys = bytes(&mut random, n * head_dim);
+            let values = bytes(&mut random, n * head_dim);
+            let queries = bytes(&mut random, BATCH * head_dim);
+            for causal in [false, true] {
+                let all: Vec<(&[i8], Range<usize>)> = queries
+                    .chunks_exact(head_dim)
+                    .enumerate()
+                    .map(|(lane, query)| match causal {
+                        // As a prompt's last tokens see it, with a window on some.
+                        true => (
+                            query,
+                            (n / 2 * (lane % 2)).min(n.saturating_sub(BATCH))
+                                ..(n + 1 + lane).saturating_sub(BATCH).max(1),
+                        ),
+                        false => (query, 0..n),
+                    })
+                    .collect();
+                for backend in backends() {
+                    for lanes in 1..=BATCH {
+                        let run =
+                            |queries| attention(backend, queries, &keys, &values, 1 << 20, scale);
+                        let single: Vec<i8> = all[..lanes].chunks(1).flat_map(run).collect();
+                        assert_eq!(
+                            run(&all[..lanes]),
+                            single,
+                            "{} {head_dim} {n}",
+                            backend.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -269,9 +342,10 @@ fn attention_is_near_softmax_and_equal_on_every_backend() {
                 mantissa: 1 << 14,
                 shift: 14,
             };
-            let plain = attention(Backend::SCALAR, &query, &keys, &values, multiplier, scale);
+            let queries = [(&*query, 0..n)];
+            let plain = attention(Backend::SCALAR, &queries, &keys, &values, multiplier, scale);
             for backend in backends() {
-                let other = attention(backend, &query, &keys, &values, multiplier, scale);
+                let other = attention(backend, &queries, &keys, &values, multiplier, scale);
                 assert_eq!(plain, other, "{} {head_dim} {n}", backend.name());
             }
             let products = keys.chunks_exact(head_dim).map(|key| {
@@ -317,7 +391,8 @@ fn attention_survives_extremes() {
                     shift: 14,
                 };
                 let query = vec![query; head_dim];
-                let out = attention(backend, &query, &keys, &values, i32::MAX, scale);
+                let queries = [(&*query, 0..n)];
+                let out = attention(backend, &queries, &keys, &values, i32::MAX, scale);
                 assert_eq!(out, vec![value; head_dim], "{n}");
             }
         }
@@ -337,15 +412,41 @@ fn shapes_are_checked() {
     assert!(product(backend, &matrix, &[0; 3], 0, &mut [0; 3]).is_err());
     assert!(product(backend, &matrix, &[0; 3], 2, &mut [0; 1]).is_err());
     assert!(product(backend, &matrix, &[0; 4], 0, &mut [0; 2]).is_err());
-    let mut sums = [0; 8];
+    assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 4]).is_ok());
+    assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 3]).is_err());
+    assert!(product(backend, &matrix, &[0; 6], 1, &mut [0; 4]).is_err());
+    assert!(Tile::new(8, &[0; 520], &[0; 576]).is_err());
+    assert!(Tile::new(8, &[0; 9], &[0; 64]).is_err());
+    assert!(Tile::new(8, &[0; 72], &[0; 64]).is_err());
+    assert!(Tile::new(8, &[0; 8], &[0; 72]).is_err());
+    assert!(Tile::new(4, &[0; 4], &[0; 32]).is_err());
+    let tile = Tile::new(8, &[0; 8], &[0; 64]).unwrap();
+    let mut sums = [[0; BATCH]; 8];
     let mut running = Running {
-        max: 0,
-        sum: 0,
+        max: [0; BATCH],
+        sum: [0; BATCH],
         values: &mut sums,
     };
-    let query = [0; 8];
-    assert!(attend(backend, &query, &[0; 520], &[0; 520], 1, &mut running).is_err());
-    assert!(attend(backend, &query, &[0; 9], &[0; 9], 1, &mut running).is_err());
-    assert!(attend(backend, &query, &[0; 8], &[0; 16], 1, &mut running).is_err());
-    assert!(attend(backend, &query[..4], &[0; 4], &[0; 4], 1, &mut running).is_err());
+    let query = |elements, n| Query {
+        elements,
+        visible: 0..n,
+    };
+    let elements = [0; 8];
+    let many = vec![query(&elements, 1); BATCH + 1];
+    assert!(attend(backend, &many, &tile, 1, &mut running).is_err());
+    assert!(attend(backend, &many[..BATCH], &tile, 1, &mut running).is_ok());
+    assert!(attend(backend, &[query(&elements, 2)], &tile, 1, &mut running).is_err());
+    assert!(attend(backend, &[query(&elements[..4], 1)], &tile, 1, &mut running).is_err());
+    assert!(
+        finish(
+            &running,
+            BATCH,
+            OutScale {
+                mantissa: 1,
+                shift: 8
+            },
+            &mut [0; 8]
+        )
+        .is_err()
+    );
 }

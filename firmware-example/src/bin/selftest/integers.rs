@@ -3,7 +3,7 @@
 use attentive::integer::{Model, Options, Progress, Session};
 use attentive::kernels::Backend;
 use attentive::kernels::integer::{
-    OutScale, Product, Running, TILE, attend, finish, pair_sums, power, product, scaled, stride,
+    BATCH, Product, Query, Running, TILE, Tile, attend, pair_sums, power, product, scaled, stride,
     to_i16,
 };
 use attentive::{Block, SessionError, WeightsError, include_integer_weights};
@@ -37,39 +37,55 @@ impl Numbers {
     }
 }
 
-const ROWS_MAX: usize = 5;
+const ROWS_MAX: usize = 40;
+const VECTORS_MAX: usize = 6;
 const COLS_MAX: usize = 608;
 
 pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
     let mut numbers = Numbers(1);
-    for cols in (1..=70).chain([255, 256, 257, 511, 600]) {
-        for rows in 1..=ROWS_MAX {
-            let mut storage = [Block::ZERO; ROWS_MAX * COLS_MAX / 64 + 1];
-            let bytes = Block::bytes_mut(&mut storage);
-            let mut weights = [0i8; COLS_MAX];
-            let mut x = [0i8; COLS_MAX];
-            x[..cols].fill_with(|| numbers.byte());
-            let mut wanted = [0i32; ROWS_MAX];
-            let multiplier = 1 << 30;
-            for (row, wanted) in wanted.iter_mut().enumerate().take(rows) {
-                weights[..cols].fill_with(|| numbers.byte());
-                let pairs = weights[..cols].iter().zip(&x);
-                let sum: i32 = pairs.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                *wanted = scaled(sum + row as i32, multiplier);
-                for (to, from) in bytes[row * stride(cols)..].iter_mut().zip(&weights[..cols]) {
-                    *to = from.cast_unsigned();
-                }
+    let storage = cortex_m::singleton!(: [Block; ROWS_MAX * COLS_MAX / 64 + 1] = [Block::ZERO; ROWS_MAX * COLS_MAX / 64 + 1]);
+    let x = cortex_m::singleton!(: [i8; VECTORS_MAX * COLS_MAX] = [0; VECTORS_MAX * COLS_MAX]);
+    let (Some(storage), Some(x)) = (storage, x) else {
+        return ensure(false, "the check was run twice");
+    };
+    for cols in (1..=70).chain([127, 128, 129, 255, 256, 257, 511, 600]) {
+        for (rows, vectors) in [
+            (1, 1),
+            (2, 6),
+            (3, 3),
+            (4, 2),
+            (5, 1),
+            (33, 4),
+            (34, 5),
+            (ROWS_MAX, 3),
+        ] {
+            let bytes = Block::bytes_mut(storage);
+            bytes.fill(0);
+            let x = &mut x[..vectors * cols];
+            x.fill_with(|| numbers.byte());
+            for row in bytes.chunks_exact_mut(stride(cols)).take(rows) {
+                row[..cols].fill_with(|| numbers.byte().cast_unsigned());
             }
             let all: &[i8] = as_signed(&bytes[..rows * stride(cols)]);
-            let biases = [0, 1, 2, 3, 4];
+            let biases: [i32; ROWS_MAX] = core::array::from_fn(|row| row as i32);
+            let multiplier = 1 << 30;
             let (multipliers, mut pairs) = ([multiplier; ROWS_MAX], [0; ROWS_MAX]);
-            let mut out = [0; ROWS_MAX];
+            let mut out = [0; VECTORS_MAX * ROWS_MAX];
+            let out = &mut out[..vectors * rows];
             let done = pair_sums(cols, all, &mut pairs[..rows]).and_then(|()| {
                 let (m, b, p) = (&multipliers[..rows], &biases[..rows], &pairs[..rows]);
                 let matrix = Product::new(rows, cols, all, m, b, p)?;
-                product(Backend::BASELINE, &matrix, &x[..cols], 0, &mut out[..rows])
+                product(Backend::BASELINE, &matrix, x, 0, out)
             });
-            ensure(done.is_ok() && out == wanted, "another product")?;
+            ensure(done.is_ok(), "a product was refused")?;
+            for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(rows)) {
+                let weights = all.chunks_exact(stride(cols));
+                for ((weights, bias), out) in weights.zip(biases).zip(out) {
+                    let pairs = weights.iter().zip(x);
+                    let sum: i32 = pairs.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+                    ensure(*out == scaled(sum + bias, multiplier), "another product")?;
+                }
+            }
         }
     }
     Ok(())
@@ -81,80 +97,175 @@ fn as_signed(bytes: &[u8]) -> &[i8] {
     unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
+const KEYS_MAX: usize = 80;
+const DIM_MAX: usize = 72;
+
+/// Keys and values of a head, and what queries have seen of them: by the kernel, and by the text of the contract.
+struct Head {
+    queries: [[i8; DIM_MAX]; BATCH],
+    keys: [i8; KEYS_MAX * DIM_MAX],
+    /// Tile by tile, (head_dim, width).
+    values: [i8; KEYS_MAX * DIM_MAX],
+    sums: [[i32; BATCH]; DIM_MAX],
+    plain: [Plain; BATCH],
+}
+
+#[derive(Clone, Copy)]
+struct Plain {
+    max: i16,
+    sum: u32,
+    values: [i32; DIM_MAX],
+}
+
+impl Plain {
+    const NOTHING: Self = Self {
+        max: i16::MIN,
+        sum: 0,
+        values: [0; DIM_MAX],
+    };
+}
+
 pub(crate) fn attention(_: &mut Bench) -> Result<(), Fault> {
-    const KEYS_MAX: usize = 70;
-    const DIM_MAX: usize = 40;
+    let head = cortex_m::singleton!(: Head = Head {
+        queries: [[0; DIM_MAX]; BATCH],
+        keys: [0; KEYS_MAX * DIM_MAX],
+        values: [0; KEYS_MAX * DIM_MAX],
+        sums: [[0; BATCH]; DIM_MAX],
+        plain: [Plain::NOTHING; BATCH],
+    });
+    let Some(head) = head else {
+        return ensure(false, "the check was run twice");
+    };
     let mut numbers = Numbers(2);
-    for head_dim in [8, 16, 24, 40] {
-        for n in (1..=7).chain([63, 64, 65, KEYS_MAX]) {
-            let mut keys = [0i8; KEYS_MAX * DIM_MAX];
-            let mut values = [0i8; KEYS_MAX * DIM_MAX];
-            let mut query = [0i8; DIM_MAX];
-            for all in [&mut keys[..], &mut values[..], &mut query[..]] {
-                all.fill_with(|| numbers.byte());
+    for head_dim in [8, 16, 24, DIM_MAX] {
+        for n in (1..=9).chain([63, 64, 65, 79]) {
+            for lanes in 1..=BATCH {
+                for all in [
+                    &mut head.keys[..],
+                    &mut head.values,
+                    head.queries.as_flattened_mut(),
+                ] {
+                    all.fill_with(|| numbers.byte());
+                }
+                // All see everything, or each one key more than the one before and not the first.
+                compare(head, head_dim, n, lanes, false, 1 << 20)?;
+                compare(head, head_dim, n, lanes, true, 1 << 20)?;
+                // Every score is the least that there is, and so is that of what is hidden.
+                head.queries.as_flattened_mut().fill(127);
+                head.keys.fill(-128);
+                compare(head, head_dim, n, lanes, true, i32::MAX)?;
             }
-            let (keys, values) = (&keys[..n * head_dim], &values[..n * head_dim]);
-            let query = &query[..head_dim];
-            let multiplier = 1 << 20;
-            let scale = OutScale {
-                mantissa: 20_000,
-                shift: 14,
-            };
-            let mut sums = [[0i32; DIM_MAX]; 2];
-            let mut outs = [[0i8; DIM_MAX]; 2];
-            let [mine, plain] = &mut sums;
-            let mut running = [mine, plain].map(|values| Running {
-                max: 0,
-                sum: 0,
-                values: &mut values[..head_dim],
-            });
-            running.iter_mut().for_each(Running::clear);
-            let [mine, plain] = &mut running;
-            let tiles = keys.chunks(TILE * head_dim);
-            for (keys, values) in tiles.zip(values.chunks(TILE * head_dim)) {
-                let done = attend(Backend::BASELINE, query, keys, values, multiplier, mine);
-                ensure(done.is_ok(), "a tile was refused")?;
-                plainly(query, keys, values, multiplier, plain);
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    head: &mut Head,
+    head_dim: usize,
+    n: usize,
+    lanes: usize,
+    causal: bool,
+    multiplier: i32,
+) -> Result<(), Fault> {
+    let Head {
+        queries,
+        keys,
+        values,
+        sums,
+        plain,
+    } = head;
+    let mut running = Running {
+        max: [0; BATCH],
+        sum: [0; BATCH],
+        values: &mut sums[..head_dim],
+    };
+    running.clear();
+    plain.fill(Plain::NOTHING);
+    let tiles = keys[..n * head_dim].chunks(TILE * head_dim);
+    for (index, (keys, values)) in tiles.zip(values.chunks(TILE * head_dim)).enumerate() {
+        let here = keys.len() / head_dim;
+        let width = here.next_multiple_of(8);
+        let values = &values[..head_dim * width];
+        let visible = |lane: usize| match causal {
+            true => {
+                let end = (n + lane + 1).saturating_sub(lanes);
+                (lane.min(end)..end, index * TILE)
             }
-            for (running, out) in running.iter().zip(&mut outs) {
-                let done = finish(running, scale, &mut out[..head_dim]);
-                ensure(done.is_ok(), "an end was refused")?;
-            }
-            ensure(outs[0] == outs[1] && sums[0] == sums[1], "another sum")?;
+            false => (0..n, index * TILE),
+        };
+        let visible = |lane: usize| {
+            let (keys, first) = visible(lane);
+            let inside = |key: usize| key.saturating_sub(first).min(here);
+            inside(keys.start)..inside(keys.end)
+        };
+        let batch: [Query<'_>; BATCH] = core::array::from_fn(|lane| Query {
+            elements: &queries[lane][..head_dim],
+            visible: visible(lane),
+        });
+        let done = Tile::new(head_dim, keys, values).and_then(|tile| {
+            attend(
+                Backend::BASELINE,
+                &batch[..lanes],
+                &tile,
+                multiplier,
+                &mut running,
+            )
+        });
+        ensure(done.is_ok(), "a tile was refused")?;
+        for (query, plain) in batch.iter().zip(plain.iter_mut()) {
+            plainly(query, keys, values, multiplier, plain);
+        }
+    }
+    for (lane, plain) in plain.iter().enumerate().take(lanes) {
+        let same = running.max[lane] == plain.max && running.sum[lane] == plain.sum;
+        ensure(same, "another sum")?;
+        let values = running.values.iter().zip(&plain.values);
+        for (lanes, value) in values {
+            ensure(lanes[lane] == *value, "another value")?;
         }
     }
     Ok(())
 }
 
 /// A tile as `docs/integer.md` has it.
-fn plainly(query: &[i8], keys: &[i8], values: &[i8], multiplier: i32, running: &mut Running<'_>) {
-    let score = |key: &[i8]| {
-        let products = query.iter().zip(key);
+fn plainly(query: &Query<'_>, keys: &[i8], values: &[i8], multiplier: i32, seen: &mut Plain) {
+    let head_dim = query.elements.len();
+    let width = values.len() / head_dim;
+    let mut scores = [i16::MIN; TILE];
+    let mut max = i16::MIN;
+    for key in query.visible.clone() {
+        let products = query.elements.iter().zip(&keys[key * head_dim..]);
         let sum = products.map(|(q, k)| i32::from(*q) * i32::from(*k)).sum();
-        to_i16(scaled(sum, multiplier))
-    };
-    let keys = || keys.chunks_exact(query.len());
-    let max = keys().map(score).max().unwrap_or(i16::MIN);
-    if max > running.max {
-        let factor = i64::from(power((i32::from(max) - i32::from(running.max)) as u32));
+        scores[key] = to_i16(scaled(sum, multiplier));
+        max = max.max(scores[key]);
+    }
+    if max > seen.max {
+        let factor = i64::from(power((i32::from(max) - i32::from(seen.max)) as u32));
         let shrunk = |x: i64| (x * factor + (1 << 13)) >> 14;
-        if running.sum > 0 {
-            running.sum = shrunk(running.sum.into()) as u32;
-            for value in &mut *running.values {
+        if seen.sum > 0 {
+            seen.sum = shrunk(seen.sum.into()) as u32;
+            for value in &mut seen.values {
                 *value = shrunk((*value).into()) as i32;
             }
         }
-        running.max = max;
+        seen.max = max;
     }
-    let max = i32::from(running.max);
-    let weight = |key| i32::from(power((max - i32::from(score(key))) as u32));
-    running.sum += keys().map(|key| weight(key) as u32).sum::<u32>();
-    for (index, total) in running.values.iter_mut().enumerate() {
-        let rows = keys().zip(values.chunks_exact(query.len()));
-        let sum: i32 = rows
-            .map(|(key, row)| weight(key) * i32::from(row[index]))
+    let max = i32::from(seen.max);
+    let weight = |key: usize| power((max - i32::from(scores[key])) as u32);
+    seen.sum += query
+        .visible
+        .clone()
+        .map(|key| u32::from(weight(key)))
+        .sum::<u32>();
+    for (row, total) in values.chunks_exact(width).zip(&mut seen.values) {
+        let keys = query.visible.clone();
+        let sum: i32 = keys
+            .map(|key| i32::from(weight(key)) * i32::from(row[key]))
             .sum();
-        *total += (sum + 32) >> 6;
+        if !query.visible.is_empty() {
+            *total += (sum + 32) >> 6;
+        }
     }
 }
 

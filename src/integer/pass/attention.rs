@@ -1,0 +1,295 @@
+//! Queries, keys and values, and what becomes of them.
+
+use core::ops::Range;
+
+use super::{Pass, Setting, Stage, What};
+use crate::config::{Config, Position, RotaryStyle};
+use crate::error::SessionError;
+use crate::integer::cache::Cache;
+use crate::integer::memory::{BLOCK, Memory, part, part_mut, row, row_mut};
+use crate::kernels::integer::{
+    BATCH, Query, Running, TILE, attend, finish, product, rotate, to_i8,
+};
+use crate::kernels::ops::position::RotaryStyle as KernelStyle;
+use crate::tensors::Role;
+
+impl<'m> Pass<'m> {
+    /// Some heads' queries, keys or values.
+    pub(super) fn qkv(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+    ) -> Result<u32, SessionError> {
+        let (model, config) = (setting.model, setting.model.config());
+        let Config {
+            heads,
+            kv_heads,
+            head_dim,
+            dim,
+            ..
+        } = *config;
+        let batch = self.batch();
+        let position = self.first.saturating_add(self.token);
+        let qkv = self.parts(setting)?.qkv;
+        let mut cost = 0usize;
+        if self.index == 0 {
+            let parameters = self.parts(setting)?.attn_norm;
+            cost = self.norm(&parameters, dim, memory)?;
+            if config.rotates() {
+                for (lane, angles) in self.angles.iter_mut().enumerate().take(batch) {
+                    *angles = model.angles(position.saturating_add(lane))?;
+                }
+            }
+        }
+        let all = heads.saturating_add(kv_heads.saturating_mul(2));
+        let some = self.some_heads(head_dim, all);
+        let width = some.len().saturating_mul(head_dim);
+        let sums = part_mut(memory.sums, 0, batch.saturating_mul(width))?;
+        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
+        product(
+            setting.backend,
+            &qkv,
+            input,
+            some.start.saturating_mul(head_dim),
+            sums,
+        )?;
+        cost = cost.saturating_add(sums.len().saturating_mul(dim));
+        let own = Cache::own(setting, self.what);
+        let style = style(config);
+        let slot = self.own_slot();
+        let lanes = sums.chunks_exact(width.max(1)).zip(self.angles);
+        for (lane, (sums, angles)) in lanes.enumerate() {
+            let position = position.saturating_add(lane);
+            for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
+                let key = head.checked_sub(heads);
+                let to = match key.map(|key| (key, key.checked_sub(kv_heads))) {
+                    None => {
+                        let q = self.token.saturating_add(lane);
+                        row_mut(row_mut(memory.q, q, config.q_dim())?, head, head_dim)?
+                    }
+                    Some((key, None)) => own.key(memory.kv, slot, key, position)?,
+                    Some((_, Some(value))) => {
+                        own.put_value(memory.kv, slot, value, position, sums)?;
+                        continue;
+                    }
+                };
+                match style {
+                    Some(style) => rotate(sums, angles, style, to)?,
+                    None => narrow(sums, to),
+                }
+            }
+        }
+        self.index = some.end;
+        if self.index >= all {
+            self.next_batch(Stage::Qkv, |pass| pass.to(Stage::Attend));
+        }
+        Ok(cost as u32)
+    }
+
+    /// The heads of a piece: a block of results, but one head at least.
+    fn some_heads(&self, head_dim: usize, all: usize) -> Range<usize> {
+        let width = self.batch().saturating_mul(head_dim);
+        let count = BLOCK.checked_div(width).unwrap_or(1).max(1);
+        self.index..self.index.saturating_add(count).min(all)
+    }
+
+    /// Where a layer's own keys lie in the cache.
+    fn own_slot(&self) -> usize {
+        match self.what {
+            What::Next { .. } => self.layer,
+            What::Whole | What::Source => 0,
+        }
+    }
+
+    pub(super) fn cross_query(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+    ) -> Result<u32, SessionError> {
+        let dim = setting.model.config().dim;
+        let query = self.cross(setting)?.query;
+        let batch = self.batch();
+        let mut cost = 0usize;
+        if self.index == 0 {
+            let parameters = self.cross(setting)?.norm;
+            cost = self.norm(&parameters, dim, memory)?;
+        }
+        let block = self.block(batch, query.rows());
+        let n = block.len();
+        let sums = part_mut(memory.sums, 0, batch.saturating_mul(n))?;
+        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
+        product(setting.backend, &query, input, block.start, sums)?;
+        for (lane, sums) in sums.chunks_exact(n.max(1)).enumerate() {
+            let q = row_mut(memory.q, self.token.saturating_add(lane), query.rows())?;
+            narrow(sums, part_mut(q, block.start, n)?);
+        }
+        self.index = block.end;
+        if self.index >= query.rows() {
+            self.to(Stage::CrossAttend);
+        }
+        Ok(cost.saturating_add(sums.len().saturating_mul(dim)) as u32)
+    }
+
+    /// A tile of a head's attention: to its own text, or to the source.
+    pub(super) fn attend(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+        cross: bool,
+    ) -> Result<u32, SessionError> {
+        let config = setting.model.config();
+        let head_dim = config.head_dim;
+        let scalars = self.parts(setting)?.scalars;
+        let scales = if cross { scalars.cross } else { scalars.own };
+        let batch = self.batch();
+        let visible = |lane: usize| match cross {
+            true => 0..setting.heard,
+            false => self.visible(config, lane),
+        };
+        // What the first sees begins first, and what the last sees ends last.
+        let keys = visible(0).start..visible(batch.saturating_sub(1)).end;
+        let tile = (keys.start / TILE).saturating_add(self.tile);
+        let from = tile.saturating_mul(TILE);
+        let to = from.saturating_add(TILE).min(keys.end);
+        let inside = |key: usize| key.clamp(from, to.max(from)).saturating_sub(from);
+        let (cache, all, slot) = match cross {
+            true => (Cache::cross(setting), &*memory.cross, self.layer),
+            false => (Cache::own(setting, self.what), &*memory.kv, self.own_slot()),
+        };
+        let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
+        let kv_head = self.index.checked_div(group).unwrap_or(0);
+        let mut queries: [Query<'_>; BATCH] = Default::default();
+        let queries = queries.get_mut(..batch).unwrap_or_default();
+        for (lane, query) in queries.iter_mut().enumerate() {
+            let q = row(memory.q, self.token.saturating_add(lane), config.q_dim())?;
+            let visible = visible(lane);
+            *query = Query {
+                elements: row(q, self.index, head_dim)?,
+                visible: inside(visible.start)..inside(visible.end),
+            };
+        }
+        let values = part_mut(memory.sums, 0, head_dim.saturating_mul(BATCH))?;
+        let mut running = Running {
+            max: self.max,
+            sum: self.sum,
+            values: values.as_chunks_mut().0,
+        };
+        if self.tile == 0 {
+            running.clear();
+        }
+        attend(
+            setting.backend,
+            queries,
+            &cache.tile(all, slot, kv_head, tile, keys.end)?,
+            scales.score,
+            &mut running,
+        )?;
+        self.tile = self.tile.saturating_add(1);
+        if to >= keys.end {
+            // The queries are not needed again: their places take what they found.
+            for lane in 0..batch {
+                let q = self.token.saturating_add(lane);
+                let q = row_mut(memory.q, q, config.q_dim())?;
+                finish(
+                    &running,
+                    lane,
+                    scales.out,
+                    row_mut(q, self.index, head_dim)?,
+                )?;
+            }
+            self.tile = 0;
+            self.index = self.index.saturating_add(1);
+        }
+        (self.max, self.sum) = (running.max, running.sum);
+        if self.index >= config.heads {
+            match cross {
+                true => self.to(Stage::CrossOut),
+                false => self.next_batch(Stage::Attend, |pass| pass.to(Stage::Out)),
+            }
+        }
+        let n = to.saturating_sub(from).saturating_mul(batch);
+        Ok(n.saturating_mul(head_dim).saturating_mul(2) as u32)
+    }
+
+    /// The keys that a token of the batch sees.
+    fn visible(&self, config: &Config, lane: usize) -> Range<usize> {
+        let What::Next { .. } = self.what else {
+            return 0..self.len;
+        };
+        let end = self.first.saturating_add(lane).saturating_add(1);
+        let window = config.attention.window_of(self.layer);
+        match window {
+            Some(window) => end.saturating_sub(window.len)..end,
+            None => 0..end,
+        }
+    }
+
+    /// Some heads' keys or values of tokens of the source, for one layer of the decoder.
+    pub(super) fn cross_kv(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+    ) -> Result<u32, SessionError> {
+        let (model, config) = (setting.model, setting.model.config());
+        let (dim, head_dim) = (config.dim, config.head_dim);
+        let batch = self.batch();
+        let mut cost = 0usize;
+        if self.index == 0 && self.layer == 0 {
+            cost = self.norm(&model.norm(Role::SourceNormGain, None)?, dim, memory)?;
+        }
+        let matrix = self.matrix(setting, Role::CrossKvWeight, Some(self.layer))?;
+        let all = config.kv_heads.saturating_mul(2);
+        let some = self.some_heads(head_dim, all);
+        let width = some.len().saturating_mul(head_dim);
+        let sums = part_mut(memory.sums, 0, batch.saturating_mul(width))?;
+        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
+        product(
+            setting.backend,
+            &matrix,
+            input,
+            some.start.saturating_mul(head_dim),
+            sums,
+        )?;
+        cost = cost.saturating_add(sums.len().saturating_mul(dim));
+        let cache = Cache::cross(setting);
+        for (lane, sums) in sums.chunks_exact(width.max(1)).enumerate() {
+            let position = self.token.saturating_add(lane);
+            for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
+                match head.checked_sub(config.kv_heads) {
+                    None => narrow(sums, cache.key(memory.cross, self.layer, head, position)?),
+                    Some(value) => {
+                        cache.put_value(memory.cross, self.layer, value, position, sums)?;
+                    }
+                }
+            }
+        }
+        self.index = some.end;
+        if self.index >= all {
+            self.layer = self.layer.saturating_add(1);
+            self.to(Stage::CrossKv);
+            if self.layer >= config.layers {
+                self.layer = 0;
+                self.next_batch(Stage::CrossKv, |pass| pass.to(Stage::Done));
+            }
+        }
+        Ok(cost as u32)
+    }
+}
+
+/// Whether keys are rotated, and how.
+fn style(config: &Config) -> Option<KernelStyle> {
+    match config.position {
+        Position::Rotary { style, .. } => Some(match style {
+            RotaryStyle::Half => KernelStyle::Half,
+            RotaryStyle::Interleaved => KernelStyle::Interleaved,
+        }),
+        _ => None,
+    }
+}
+
+/// The nearest bytes.
+fn narrow(from: &[i32], to: &mut [i8]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = to_i8(from);
+    }
+}

@@ -1,0 +1,366 @@
+//! Tokens on their way through the layers, one small piece of work after the other.
+//!
+//! A [`Pass`] is a cursor: which stage of which layer, which tokens, which head or rows. [`Pass::advance`] does
+//! pieces until they cost what it was told, and can be called again at any later time; everything between two pieces
+//! lies in [`Memory`] and in the cursor. Tokens go in batches of up to [`BATCH`], which share a pass over the weights and
+//! over the keys.
+
+mod attention;
+mod dense;
+
+use core::ops::Range;
+
+use crate::config::{Architecture, Config};
+use crate::error::SessionError;
+use crate::integer::memory::{BLOCK, Memory, Room, part, row, row_mut};
+use crate::integer::model::Model;
+use crate::integer::parts::{Cross, Layer};
+use crate::kernels::Backend;
+use crate::kernels::integer::{BATCH, Norm, Product, TILE, norm};
+use crate::tensors::Role;
+
+/// To norm or embed an element takes as long as so many multiply-adds.
+const NORM_COST: usize = 16;
+
+/// Whether work is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Progress {
+    /// Call again.
+    Busy,
+    /// All is done.
+    Done,
+}
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The next tokens of a decoder's text, a batch at most, with the logits after the last or without.
+    Next { logits: bool },
+    /// An encoder's text or patches.
+    Whole,
+    /// The source of an encoder–decoder.
+    Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A piece: a batch of tokens, or some elements of it where they are patches.
+    Embed,
+    /// Some heads' rows of a batch: queries, keys or values.
+    Qkv,
+    /// A tile of keys for a batch.
+    Attend,
+    /// A block of rows for a batch, as where nothing else is said.
+    Out,
+    CrossQuery,
+    /// A tile of keys for a batch.
+    CrossAttend,
+    CrossOut,
+    Up,
+    Down,
+    /// The logits of a decoder's last token.
+    Logits,
+    /// The norm of a source's tokens, and some heads' keys or values for a layer of the decoder.
+    CrossKv,
+    /// An encoder's token: its norm, and what becomes of it.
+    Final,
+    Head,
+    Done,
+}
+
+/// What does not change in a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'m> {
+    pub(crate) model: &'m Model<'m>,
+    pub(crate) backend: Backend,
+    pub(crate) room: Room,
+    /// Tokens of the source that was read.
+    pub(crate) heard: usize,
+}
+
+impl Model<'_> {
+    /// Multiply-adds of the largest piece of work: what [`Session::advance`](super::Session::advance) and
+    /// [`Encoder::advance`](super::Encoder::advance) may do beyond their budget.
+    pub const fn largest_piece(&self) -> u32 {
+        let config = self.config();
+        let Config {
+            dim,
+            head_dim,
+            hidden_dim,
+            ..
+        } = *config;
+        // Products of a block, with the norm of its batch before the first.
+        let block = BLOCK * dim + BATCH * NORM_COST * dim;
+        let heads = BATCH * head_dim;
+        let costs = [
+            BLOCK * config.patch() + BATCH * NORM_COST * dim,
+            block,
+            // At least one head, however wide.
+            heads * dim + BATCH * NORM_COST * dim,
+            2 * TILE * heads,
+            BLOCK * config.q_dim(),
+            BLOCK * hidden_dim,
+            config.head_rows() * dim + NORM_COST * dim,
+        ];
+        let mut most = 0;
+        let mut rest: &[usize] = &costs;
+        while let Some((&cost, tail)) = rest.split_first() {
+            if cost > most {
+                most = cost;
+            }
+            rest = tail;
+        }
+        most as u32
+    }
+}
+
+/// A cursor, and what it has looked up for the pieces to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<'m> {
+    what: What,
+    /// Position of the first token.
+    first: usize,
+    /// Tokens.
+    len: usize,
+    stage: Stage,
+    layer: usize,
+    /// The first of the batch.
+    token: usize,
+    /// Of heads or rows.
+    index: usize,
+    /// Of keys.
+    tile: usize,
+    /// Greatest scores and sums of a head's attention; the sums of the values lie in memory.
+    max: [i16; BATCH],
+    sum: [u32; BATCH],
+    /// Of this stage, outside the layers.
+    matrix: Option<Product<'m>>,
+    /// Of this layer.
+    parts: Option<Layer<'m>>,
+    /// Of the batch's positions.
+    angles: [&'m [[i16; 2]]; BATCH],
+}
+
+impl<'m> Pass<'m> {
+    pub(crate) const DONE: Self = Self {
+        what: What::Whole,
+        first: 0,
+        len: 0,
+        stage: Stage::Done,
+        layer: 0,
+        token: 0,
+        index: 0,
+        tile: 0,
+        max: [i16::MIN; BATCH],
+        sum: [0; BATCH],
+        matrix: None,
+        parts: None,
+        angles: [&[]; BATCH],
+    };
+
+    /// Begins with the embedding of `len` tokens, at least one, which lie in memory; a decoder's are a batch at most.
+    pub(crate) fn begin(what: What, first: usize, len: usize, config: &Config) -> Self {
+        let layer = match what {
+            What::Source => config.layers,
+            What::Next { .. } | What::Whole => 0,
+        };
+        Self {
+            what,
+            first,
+            len,
+            layer,
+            stage: Stage::Embed,
+            ..Self::DONE
+        }
+    }
+
+    /// Does pieces of work until they have cost `budget` multiply-adds, or nothing is left: at least one piece, so at
+    /// most `budget` and one piece's cost. Returns what they cost.
+    pub(crate) fn advance(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+        budget: u32,
+    ) -> Result<u32, SessionError> {
+        let mut spent = 0u32;
+        while !self.is_done() {
+            spent = spent.saturating_add(self.piece(setting, memory)?);
+            if spent >= budget {
+                break;
+            }
+        }
+        Ok(spent)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Tokens of the pass.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One piece; its cost.
+    fn piece(
+        &mut self,
+        setting: Setting<'m>,
+        memory: &mut Memory<'_>,
+    ) -> Result<u32, SessionError> {
+        let config = setting.model.config();
+        let (dim, q_dim) = (config.dim, config.q_dim());
+        match self.stage {
+            Stage::Embed => self.embed(setting, memory),
+            Stage::Qkv => self.qkv(setting, memory),
+            Stage::Attend => self.attend(setting, memory, false),
+            Stage::CrossAttend => self.attend(setting, memory, true),
+            Stage::CrossQuery => self.cross_query(setting, memory),
+            Stage::Out => {
+                let matrix = self.parts(setting)?.out;
+                let input = self.rows(memory.q, q_dim)?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
+                if self.index >= dim {
+                    self.to(match config.architecture {
+                        Architecture::EncoderDecoder(_) if self.what != What::Source => {
+                            Stage::CrossQuery
+                        }
+                        _ => Stage::Up,
+                    });
+                }
+                Ok(cost)
+            }
+            Stage::CrossOut => {
+                let matrix = self.cross(setting)?.out;
+                let input = self.rows(memory.q, q_dim)?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
+                if self.index >= dim {
+                    self.to(Stage::Up);
+                }
+                Ok(cost)
+            }
+            Stage::Up => self.up(setting, memory),
+            Stage::Down => {
+                let matrix = self.parts(setting)?.down;
+                let input = row(memory.hidden, 0, self.batch().saturating_mul(matrix.cols()))?;
+                let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
+                if self.index >= dim {
+                    self.next_batch(Stage::Out, |pass| pass.next_layer(config));
+                }
+                Ok(cost)
+            }
+            Stage::Logits => self.logits(setting, memory),
+            Stage::CrossKv => self.cross_kv(setting, memory),
+            Stage::Final => self.finals(setting, memory),
+            Stage::Head => self.head(setting, memory),
+            Stage::Done => Ok(0),
+        }
+    }
+
+    /// To the beginning of a stage.
+    fn to(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.index = 0;
+        self.tile = 0;
+        self.matrix = None;
+    }
+
+    /// Tokens of the batch, one at least.
+    fn batch(&self) -> usize {
+        self.len.saturating_sub(self.token).clamp(1, BATCH)
+    }
+
+    /// To the next batch at that stage, or, behind the last, to what follows.
+    fn next_batch(&mut self, stage: Stage, behind: impl FnOnce(&mut Self)) {
+        self.skip(self.batch(), stage, behind);
+    }
+
+    /// The same over that many tokens.
+    fn skip(&mut self, tokens: usize, stage: Stage, behind: impl FnOnce(&mut Self)) {
+        self.token = self.token.saturating_add(tokens);
+        if self.token < self.len {
+            self.to(stage);
+        } else {
+            self.token = 0;
+            behind(self);
+        }
+    }
+
+    fn next_layer(&mut self, config: &Config) {
+        self.parts = None;
+        self.layer = self.layer.saturating_add(1);
+        let end = match self.what {
+            What::Source => config.layers.saturating_add(config.source_layers()),
+            What::Next { .. } | What::Whole => config.layers,
+        };
+        if self.layer < end {
+            return self.to(Stage::Qkv);
+        }
+        match self.what {
+            What::Source => {
+                self.layer = 0;
+                self.to(Stage::CrossKv);
+            }
+            What::Whole => self.to(Stage::Final),
+            What::Next { logits: true } => self.to(Stage::Logits),
+            What::Next { logits: false } => self.to(Stage::Done),
+        }
+    }
+
+    /// The next rows of a product for `tokens` at once: a block of results.
+    fn block(&self, tokens: usize, rows: usize) -> Range<usize> {
+        let some = BLOCK.checked_div(tokens).unwrap_or(1).max(1);
+        self.index..self.index.saturating_add(some).min(rows)
+    }
+
+    /// The batch's rows of that width.
+    fn rows<'a, T>(&self, all: &'a [T], width: usize) -> Result<&'a [T], SessionError> {
+        let from = self.token.saturating_mul(width);
+        part(all, from, self.batch().saturating_mul(width))
+    }
+
+    /// The batch's residual stream, normed.
+    fn norm(
+        &self,
+        parameters: &Norm<'_>,
+        dim: usize,
+        memory: &mut Memory<'_>,
+    ) -> Result<usize, SessionError> {
+        for lane in 0..self.batch() {
+            let x = row(memory.x, self.token.saturating_add(lane), dim)?;
+            norm(x, parameters, row_mut(memory.y, lane, dim)?)?;
+        }
+        Ok(self.batch().saturating_mul(NORM_COST * dim))
+    }
+
+    /// The matrix of this stage, looked up once.
+    fn matrix(
+        &mut self,
+        setting: Setting<'m>,
+        role: Role,
+        layer: Option<usize>,
+    ) -> Result<Product<'m>, SessionError> {
+        if let Some(matrix) = self.matrix {
+            return Ok(matrix);
+        }
+        let matrix = setting.model.product(role, layer)?;
+        self.matrix = Some(matrix);
+        Ok(matrix)
+    }
+
+    /// What this layer is made of, looked up once.
+    fn parts(&mut self, setting: Setting<'m>) -> Result<&Layer<'m>, SessionError> {
+        if self.parts.is_none() {
+            let cross = self.what != What::Source && setting.model.config().source().is_some();
+            self.parts = Some(Layer::new(setting.model, self.layer, cross)?);
+        }
+        // It is there now; the compiler cannot know it.
+        self.parts.as_ref().ok_or(SessionError::Family)
+    }
+
+    /// The same of its attention to the source.
+    fn cross(&mut self, setting: Setting<'m>) -> Result<&Cross<'m>, SessionError> {
+        let cross = self.parts(setting)?.cross.as_ref();
+        cross.ok_or(SessionError::Family)
+    }
+}
