@@ -43,12 +43,9 @@ fn main() {
         println!("cargo::rerun-if-changed=../{other}");
     }
 
-    // Armv8-M's board has its memory elsewhere.
-    let target = env::var("TARGET").unwrap_or_default();
-    let memory = match target.starts_with("thumbv8m") {
-        true => "memory-an505.x",
-        false => "memory-mps2.x",
-    };
+    let board = Board::of_target();
+    println!("cargo::rustc-env=SYSTICK_KILOHERTZ={}", board.kilohertz);
+    let memory = board.memory;
     println!("cargo::rerun-if-changed={memory}");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     if let Err(error) = fs::copy(here.join(memory), out.join("memory.x")) {
@@ -57,4 +54,34 @@ fn main() {
     println!("cargo::rustc-link-search={}", out.display());
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
+}
+
+/// What QEMU's boards have of their own.
+struct Board {
+    memory: &'static str,
+    /// What SysTick counts.
+    kilohertz: u32,
+}
+
+impl Board {
+    fn of_target() -> Self {
+        let target = env::var("TARGET").unwrap_or_default();
+        let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+        if flags.contains("target-cpu=cortex-m55") {
+            Self {
+                memory: "memory-an547.x",
+                kilohertz: 32_000,
+            }
+        } else if target.starts_with("thumbv8m") {
+            Self {
+                memory: "memory-an505.x",
+                kilohertz: 20_000,
+            }
+        } else {
+            Self {
+                memory: "memory-mps2.x",
+                kilohertz: 25_000,
+            }
+        }
+    }
 }

@@ -7,11 +7,14 @@ use cortex_m_rt::{STACK_PAINT_VALUE, exception};
 
 use crate::Failure;
 
-/// With `-icount shift=0` QEMU lets 1 ns pass in each instruction, and SysTick of mps2-an386 counts 25 MHz.
+/// Instructions in 32 ticks of SysTick, which has 25 MHz on mps2-an386: with `-icount shift=0` QEMU lets 1 ns pass in each.
 ///
-/// On hardware the same counter measures time in steps of 40 ns of QEMU's, which is to say of nothing: there, replace
-/// this by the cycle counter (DWT), which QEMU lacks.
-const INSTRUCTIONS_PER_TICK: u64 = 40;
+/// On hardware the same counter measures time, in steps that are as coarse: there, replace this by the cycle counter
+/// (DWT), which QEMU lacks.
+const INSTRUCTIONS_PER_32_TICKS: u64 = match u64::from_str_radix(env!("SYSTICK_KILOHERTZ"), 10) {
+    Ok(ticks) => 32_000_000 / ticks,
+    Err(_) => panic!("the build script writes a number"),
+};
 
 /// SysTick has 24 bits.
 const RELOAD: u32 = 0x00ff_ffff;
@@ -27,7 +30,7 @@ fn SysTick() {
     );
 }
 
-/// Counts executed instructions, to the next multiple of 40.
+/// Counts executed instructions, to the next tick of SysTick: 31 to 50 of them.
 #[derive(Debug)]
 pub struct Instructions(());
 
@@ -56,7 +59,7 @@ impl Instructions {
                 // The exception comes with the value 0; one tick later the counter is at RELOAD.
                 let since_wrap = if down == 0 { 0 } else { RELOAD + 1 - down };
                 let ticks = u64::from(wraps) * u64::from(RELOAD + 1) + u64::from(since_wrap);
-                return ticks * INSTRUCTIONS_PER_TICK;
+                return (ticks * INSTRUCTIONS_PER_32_TICKS) >> 5;
             }
         }
     }

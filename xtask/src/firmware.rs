@@ -49,6 +49,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(240);
 /// One board of QEMU's.
 #[derive(Clone, Copy)]
 pub(crate) struct Board {
+    /// What it is called on the command line.
+    pub(crate) id: &'static str,
     /// What it shows, in a word.
     pub(crate) name: &'static str,
     machine: &'static str,
@@ -57,7 +59,8 @@ pub(crate) struct Board {
     flags: &'static str,
 }
 
-const AN386: Board = Board {
+pub(crate) const AN386: Board = Board {
+    id: "an386",
     name: "Cortex-M4",
     machine: "mps2-an386",
     cpu: "cortex-m4",
@@ -68,6 +71,7 @@ const AN386: Board = Board {
 /// The code of a Cortex-M0+, which has neither floats nor a product of more than 32 bits. QEMU has no board of that kind
 /// with room for the weights; every instruction of Armv6-M is one of the Cortex-M4 as well.
 pub(crate) const ARMV6M: Board = Board {
+    id: "armv6m",
     name: "Armv6-M",
     machine: "mps2-an386",
     cpu: "cortex-m4",
@@ -77,6 +81,7 @@ pub(crate) const ARMV6M: Board = Board {
 
 /// With the DSP extension of Armv8-M.
 pub(crate) const AN505: Board = Board {
+    id: "an505",
     name: "Cortex-M33",
     machine: "mps2-an505",
     cpu: "cortex-m33",
@@ -86,10 +91,24 @@ pub(crate) const AN505: Board = Board {
 
 /// Without it.
 pub(crate) const AN505_PLAIN: Board = Board {
+    id: "armv8m",
     name: "Armv8-M",
     flags: "",
     ..AN505
 };
+
+/// With Helium.
+pub(crate) const AN547: Board = Board {
+    id: "an547",
+    name: "Cortex-M55",
+    machine: "mps3-an547",
+    cpu: "cortex-m55",
+    target: AN505.target,
+    flags: "-Ctarget-cpu=cortex-m55",
+};
+
+/// All of them.
+pub(crate) const BOARDS: [Board; 5] = [AN386, ARMV6M, AN505, AN505_PLAIN, AN547];
 
 /// The directory of the firmware's own workspace.
 pub(crate) fn directory() -> PathBuf {
@@ -125,7 +144,7 @@ pub(crate) fn build_for(board: Board, binary: &str, model: &Path) -> Result<Path
     let label = model
         .file_stem()
         .map_or("default".into(), |stem| stem.to_string_lossy());
-    let kept = target_dir().join(format!("{binary}-{label}.elf"));
+    let kept = target_dir().join(format!("{binary}-{label}-{}.elf", board.id));
     fs::copy(&built, &kept).with_context(|| format!("cannot copy {}", built.display()))?;
     Ok(kept)
 }

@@ -54,6 +54,9 @@ enum Command {
         /// The weights in flash: int8, int4 or a path
         #[arg(long, default_value = "int8")]
         model: String,
+        /// Of QEMU's; `armv6m` and `armv8m` are the code of smaller processors
+        #[arg(long, default_value = firmware::AN386.id, value_parser = PossibleValuesParser::new(firmware::BOARDS.map(|board| board.id)))]
+        board: String,
         /// Handed to `generate`: TOKENS TEMPERATURE_THOUSANDTHS SEED PROMPT
         #[arg(last = true)]
         args: Vec<String>,
@@ -124,11 +127,14 @@ fn run(command: Command) -> Result<bool> {
         Command::Qemu {
             binary,
             model,
+            board,
             args,
         } => {
             setup::for_firmware()?;
-            let elf = firmware::build(&binary, &demo::shipped(&model)?)?;
-            let run = firmware::run(&elf, &args, |line| println!("{line}"))?;
+            let board = firmware::BOARDS.into_iter().find(|known| known.id == board);
+            let board = board.unwrap_or(firmware::AN386);
+            let elf = firmware::build_for(board, &binary, &demo::shipped(&model)?)?;
+            let run = firmware::run_on(board, &elf, &args, |line| println!("{line}"))?;
             eprintln!("status {}, {:.1} s", run.status, run.seconds);
             return Ok(run.status == 0);
         }

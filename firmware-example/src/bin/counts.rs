@@ -70,7 +70,7 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
     let matrix = Product::new(SIDE, SIDE, weights, &multipliers, &biases, &room.pairs)?;
     let (done, spent) = clock.of(|| product(backend, &matrix, x, 0, &mut room.sums));
     done?;
-    defmt::println!("matrix_256x256_int8 = {=u64}", spent);
+    defmt::println!("gemv/i8/256x256 = {=u64}", spent);
     let (four, rows) = (
         &room.heads.0.as_flattened().as_flattened()[..BATCH * SIDE],
         SIDE / 4,
@@ -78,17 +78,17 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
     let (done, spent) =
         clock.of(|| product(backend, &matrix, four, 0, &mut room.sums[..BATCH * rows]));
     done?;
-    defmt::println!("four_vectors_64x256_int8 = {=u64}", spent);
+    defmt::println!("gemm/i8/n4/64x256 = {=u64}", spent);
 
     for head_dim in [16, DIM_MAX] {
         let (done, spent) = clock.of(|| attention(backend, &mut room.heads.0, head_dim));
         done?;
-        defmt::println!("attention_64x4x{=usize} = {=u64}", head_dim, spent);
+        defmt::println!("attn/i8/t64h4d{=usize} = {=u64}", head_dim, spent);
     }
 
     let stream = x.map(|x| i16::from(x) * 50);
     let (gains, biases) = ([2000; SIDE], [0; SIDE]);
-    for (name, centred) in [("rms_norm", false), ("layer_norm", true)] {
+    for (name, centred) in [("rmsnorm", false), ("layernorm", true)] {
         let parameters = Norm {
             gains: &gains,
             biases: &biases,
@@ -99,13 +99,13 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
         let (done, spent) = clock.of(|| norm(&stream, &parameters, black_box(&mut out)));
         done?;
         black_box(&out);
-        defmt::println!("{=str}_256 = {=u64}", name, spent);
+        defmt::println!("{=str}/256 = {=u64}", name, spent);
     }
     let mut out = [0; SIDE];
     let z = black_box(&room.sums);
     let ((), spent) = clock.of(|| plain(Function::GeluTanh, z, 1 << 24, black_box(&mut out)));
     black_box(&out);
-    defmt::println!("gelu_256 = {=u64}", spent);
+    defmt::println!("gelu/256 = {=u64}", spent);
     Ok(())
 }
 

@@ -92,13 +92,21 @@ pub fn attend(
         ShapeError::check_eq("query", head_dim, query.elements.len())?;
         ShapeError::check_at_most("visible keys", n, query.visible.end)?;
     }
-    let work = Attend {
+    #[cfg_attr(
+        not(attentive_helium),
+        allow(unused_mut, reason = "Helium's code borrows it")
+    )]
+    let mut work = Attend {
         queries,
         tile,
         multiplier,
         running,
     };
-    #[cfg(attentive_dsp)]
+    #[cfg(attentive_helium)]
+    if super::helium::attend(&mut work) {
+        return Ok(());
+    }
+    #[cfg(all(attentive_dsp, not(attentive_helium)))]
     if super::dsp::can_attend(tile) {
         super::dsp::attend(work);
         return Ok(());
@@ -281,11 +289,17 @@ pub fn finish(
         .saturating_sub(zeros);
     let factor = u64::from(inverse).wrapping_mul(u64::from(scale.mantissa));
     let factor = factor.checked_shr(shift).unwrap_or(0).min(i32::MAX as u64) as i32;
+    #[cfg(attentive_helium)]
+    let done = super::helium::finish(running.values, lane, factor, out);
+    #[cfg(not(attentive_helium))]
+    let done = 0;
+    let sums = running.values.get(done..).unwrap_or_default();
+    let out = out.get_mut(done..).unwrap_or_default();
     match lane {
-        0 => write::<0>(running.values, factor, out),
-        1 => write::<1>(running.values, factor, out),
-        2 => write::<2>(running.values, factor, out),
-        _ => write::<3>(running.values, factor, out),
+        0 => write::<0>(sums, factor, out),
+        1 => write::<1>(sums, factor, out),
+        2 => write::<2>(sums, factor, out),
+        _ => write::<3>(sums, factor, out),
     }
     Ok(())
 }

@@ -18,9 +18,13 @@
 
 mod activation;
 mod attention;
-#[cfg(attentive_dsp)]
+#[cfg(all(attentive_dsp, not(attentive_helium)))]
 mod dsp;
 mod embed;
+#[cfg(attentive_helium)]
+mod helium;
+#[cfg(attentive_dsp)]
+mod instructions;
 mod norm;
 mod power;
 mod product;
@@ -40,7 +44,7 @@ pub use rotary::rotate;
 #[inline(always)]
 pub fn scaled(x: i32, multiplier: i32) -> i32 {
     #[cfg(attentive_dsp)]
-    return dsp::smmulr(x, multiplier);
+    return instructions::smmulr(x, multiplier);
     #[cfg(not(attentive_dsp))]
     return ((i64::from(x) * i64::from(multiplier) + (1 << 31)) >> 32) as i32;
 }
@@ -49,7 +53,7 @@ pub fn scaled(x: i32, multiplier: i32) -> i32 {
 #[inline(always)]
 pub fn to_i8(x: i32) -> i8 {
     #[cfg(attentive_dsp)]
-    return dsp::ssat8(x) as i8;
+    return instructions::ssat8(x) as i8;
     #[cfg(not(attentive_dsp))]
     return x.clamp(i8::MIN.into(), i8::MAX.into()) as i8;
 }
@@ -58,7 +62,7 @@ pub fn to_i8(x: i32) -> i8 {
 #[inline(always)]
 pub fn to_i16(x: i32) -> i16 {
     #[cfg(attentive_dsp)]
-    return dsp::ssat16(x) as i16;
+    return instructions::ssat16(x) as i16;
     #[cfg(not(attentive_dsp))]
     return x.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
 }

@@ -121,6 +121,9 @@ pub fn product(
     #[cfg(attentive_dsp)]
     {
         let _ = backend;
+        #[cfg(attentive_helium)]
+        super::helium::product(rows);
+        #[cfg(not(attentive_helium))]
         super::dsp::product(rows);
     }
     #[cfg(not(attentive_dsp))]
@@ -151,8 +154,8 @@ pub(super) struct Rows<'a> {
     pub(super) multipliers: &'a [i32],
     pub(super) biases: &'a [i32],
     #[cfg_attr(
-        not(attentive_dsp),
-        allow(dead_code, reason = "Armv7E-M alone reads them")
+        any(not(attentive_dsp), attentive_helium),
+        allow(dead_code, reason = "the DSP extension's code alone reads them")
     )]
     pub(super) pairs: &'a [i32],
     pub(super) stride: usize,

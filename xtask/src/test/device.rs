@@ -109,6 +109,30 @@ const INTEGERS: [&str; 6] = [
     "translation-integer",
 ];
 
+/// The firmware's own checks on another processor, whose kernels have code of their own.
+pub(super) fn selftest_on(board: firmware::Board) -> Result<Outcome> {
+    let lines = says_the_same(board, "selftest")?;
+    Ok(Outcome::Held(format!("{lines} lines as expected")))
+}
+
+/// Runs a binary; its lines but for figures must be those that are expected of the Cortex-M4. Their number.
+fn says_the_same(board: firmware::Board, binary: &str) -> Result<usize> {
+    let elf = firmware::build_for(board, binary, &firmware::default_model())?;
+    let run = firmware::run_on(board, &elf, &[], |_| ())?;
+    let path = out_file(binary);
+    let wanted =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let texts = |line: &&str| report::figure(line).is_none();
+    let wanted: Vec<&str> = wanted.lines().filter(texts).collect();
+    let said: Vec<&str> = run.lines.iter().map(String::as_str).filter(texts).collect();
+    ensure!(
+        run.status == 0 && wanted == said,
+        "{binary}, status {}: expected {wanted:?}, got {said:?}",
+        run.status
+    );
+    Ok(said.len())
+}
+
 /// The integer profile says on another processor what it said on the Cortex-M4, but for figures; and no routine that
 /// emulates floats is linked.
 pub(super) fn integers_on(board: firmware::Board) -> Result<Outcome> {
@@ -128,19 +152,7 @@ pub(super) fn integers_on(board: firmware::Board) -> Result<Outcome> {
             "{binary} has {}",
             found.map_or("", String::as_str)
         );
-        let run = firmware::run_on(board, &elf, &[], |_| ())?;
-        let path = out_file(binary);
-        let wanted =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let texts = |line: &&str| report::figure(line).is_none();
-        let wanted: Vec<&str> = wanted.lines().filter(texts).collect();
-        let said: Vec<&str> = run.lines.iter().map(String::as_str).filter(texts).collect();
-        ensure!(
-            run.status == 0 && wanted == said,
-            "{binary}, status {}: expected {wanted:?}, got {said:?}",
-            run.status
-        );
-        lines += said.len();
+        lines += says_the_same(board, binary)?;
     }
     Ok(Outcome::Held(format!(
         "{lines} lines, the bits of the logits among them"

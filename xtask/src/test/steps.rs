@@ -82,9 +82,14 @@ fn on_the_device(suite: &mut Suite) {
 }
 
 fn on_other_processors(suite: &mut Suite) {
-    for board in [firmware::ARMV6M, firmware::AN505, firmware::AN505_PLAIN] {
+    for board in firmware::BOARDS.into_iter().skip(1) {
         let name = format!("integer firmware has the same bits on {}", board.name);
         suite.step(&name, || device::integers_on(board));
+    }
+    // Their kernels are their own.
+    for board in [firmware::AN505, firmware::AN547] {
+        let name = format!("firmware checks itself on {}", board.name);
+        suite.step(&name, || device::selftest_on(board));
     }
     for (name, machine) in [
         ("WebAssembly", Machine::Wasm("")),

@@ -44,6 +44,7 @@ pub(in crate::integer) fn attend(work: Attend<'_, '_>) {
         head_dim,
         multiplier: work.multiplier,
         keys,
+        n: to - from,
         values: work.tile.values().get(from..).unwrap_or_default(),
         first: from,
         columns,
@@ -62,6 +63,7 @@ struct Part<'a> {
     multiplier: i32,
     /// (n, head_dim).
     keys: &'a [i8],
+    n: usize,
     /// head_dim rows of `columns` bytes, with a gap between.
     values: &'a [i8],
     /// The first key's place in the tile.
@@ -145,7 +147,7 @@ impl Part<'_> {
                 self.keys.as_ptr(),
                 self.head_dim / 8,
                 scores,
-                self.keys.len() / self.head_dim,
+                self.n,
                 self.multiplier,
             );
             self.weigh(0, &query.visible, scores, weights, 4, running);
@@ -188,7 +190,7 @@ impl Part<'_> {
                 self.keys.as_ptr(),
                 self.head_dim / 8,
                 scores.cast(),
-                self.keys.len() / self.head_dim,
+                self.n,
                 self.multiplier,
             );
             for (lane, query) in queries.iter().enumerate() {

@@ -9,10 +9,10 @@ mod assembly;
 mod attention;
 mod product;
 
-use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use super::BATCH;
+use super::instructions::instructions;
 
 pub(super) use attention::{attend, can_attend};
 pub(super) use product::product;
@@ -102,22 +102,6 @@ fn word(bytes: [i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 
-/// Instructions of the DSP extension, as functions of their registers.
-macro_rules! instructions {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty = $text:literal;)*) => {$(
-        $(#[$doc])*
-        #[inline(always)]
-        pub(super) fn $name($($arg: $kind),*) -> $out {
-            let out;
-            // SAFETY: the instruction reads and writes registers only; it may set the Q flag, which nothing reads.
-            unsafe {
-                asm!($text, out = lateout(reg) out, $($arg = in(reg) $arg),*, options(pure, nomem, nostack));
-            }
-            out
-        }
-    )*};
-}
-
 instructions! {
     /// Bytes 0 and 2 as halves.
     sxtb16(x: u32) -> u32 = "sxtb16 {out}, {x}";
@@ -125,10 +109,4 @@ instructions! {
     sxtb16_high(x: u32) -> u32 = "sxtb16 {out}, {x}, ror #8";
     /// Both products of halves, and `sum`.
     smlad(a: u32, b: u32, sum: i32) -> i32 = "smlad {out}, {a}, {b}, {sum}";
-    /// The nearest number of 8 bits.
-    ssat8(x: i32) -> i32 = "ssat {out}, #8, {x}";
-    /// The nearest number of 16 bits.
-    ssat16(x: i32) -> i32 = "ssat {out}, #16, {x}";
-    /// The high half of a product, rounded.
-    smmulr(a: i32, b: i32) -> i32 = "smmulr {out}, {a}, {b}";
 }

@@ -19,8 +19,8 @@ const ROWS: usize = 32;
 
 /// See [`product`](crate::integer::product()).
 pub(in crate::integer) fn product(rows: Rows<'_>) {
-    let batches = rows.x.chunks(BATCH * rows.cols);
-    for (x, out) in batches.zip(rows.out.chunks_mut(BATCH * rows.rows)) {
+    let batches = rows.x.chunks((BATCH * rows.cols).max(1));
+    for (x, out) in batches.zip(rows.out.chunks_mut((BATCH * rows.rows).max(1))) {
         let rows = Rows { x, out, ..rows };
         // Three as four take less than three one by one.
         match x.len() > 2 * rows.cols {
@@ -31,8 +31,8 @@ pub(in crate::integer) fn product(rows: Rows<'_>) {
 }
 
 fn one_by_one(rows: Rows<'_>) {
-    let vectors = rows.x.chunks_exact(rows.cols);
-    for (x, out) in vectors.zip(rows.out.chunks_exact_mut(rows.rows)) {
+    let vectors = rows.x.chunks_exact(rows.cols.max(1));
+    for (x, out) in vectors.zip(rows.out.chunks_exact_mut(rows.rows.max(1))) {
         one(Rows { x, out, ..rows });
     }
 }
@@ -104,7 +104,7 @@ fn add_rows(wide: &[Wide], rows: &[i8], stride: usize, sums: &mut [[i32; 2]]) {
 /// Up to four vectors at once.
 #[inline(never)]
 fn four(rows: Rows<'_>) {
-    let vectors = rows.x.len() / rows.cols;
+    let vectors = rows.x.len().div_ceil(rows.cols.max(1));
     for from in (0..rows.rows).step_by(ROWS) {
         let mut sums = [const { MaybeUninit::<[i32; BATCH]>::uninit() }; ROWS];
         let (count, biases) = (rows.rows - from, rows.biases.iter().skip(from));
@@ -118,7 +118,7 @@ fn four(rows: Rows<'_>) {
             unsafe { core::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), len) };
         for first in (0..rows.cols).step_by(CHUNK_OF_FOUR) {
             let cols = (rows.cols - first).min(CHUNK_OF_FOUR);
-            let parts = rows.x.chunks_exact(rows.cols);
+            let parts = rows.x.chunks_exact(rows.cols.max(1));
             let parts = as_four(parts.filter_map(|x| x.get(first..first + cols)));
             let mut room = [const { MaybeUninit::uninit() }; CHUNK_OF_FOUR / 4];
             let wide = widen_four(parts, cols.div_ceil(STEP) * STEP / 4, &mut room);
