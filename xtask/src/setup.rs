@@ -48,14 +48,14 @@ pub(crate) fn for_firmware() -> Result<()> {
 
 /// What `test` needs.
 pub(crate) fn for_tests() -> Result<()> {
-    add_targets(&BARE_TARGETS)?;
     add_components()?;
-    add_packages(&[QEMU_SYSTEM])?;
     for_counts()
 }
 
 /// What `count` needs, and the tests on aarch64 too.
 pub(crate) fn for_counts() -> Result<()> {
+    add_targets(&BARE_TARGETS)?;
+    add_packages(&[QEMU_SYSTEM])?;
     // On an aarch64 PC QEMU emulates the same processor, and nothing is cross-compiled.
     if cfg!(target_arch = "aarch64") {
         return add_packages(&[QEMU_USER]);

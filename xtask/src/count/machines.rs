@@ -1,13 +1,13 @@
-//! The emulated machines and how each counts. A microcontroller's counts would come from its firmware, as one more
-//! entry.
+//! The emulated machines and how each counts: a program with marks, or what a microcontroller's firmware prints.
 
 use super::Counts;
 use crate::{
+    firmware::{self, Board},
     process::{self, cargo, command, run_quietly},
-    setup,
+    report, setup,
 };
 use anyhow::{Context, Result, ensure};
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 /// Callgrind and the program `count` (benches/count.rs) agree on this function, and on nothing more. Two patterns for
 /// the one name: Callgrind 3.19 obeys only one of two options that have the same pattern.
@@ -16,34 +16,60 @@ const CALLGRIND_OPTIONS: [&str; 2] = [
     "--dump-after=*::between_marks*",
 ];
 
-/// A processor with one of the kernels' backends.
+/// What counts.
 pub(super) struct Machine {
     /// The first part of the cases' names.
     name: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    Kernels(Emulator),
+    Firmware(Board),
+}
+
+/// A processor with one of the kernels' backends.
+struct Emulator {
     backend: &'static str,
     /// The architecture in Rust's terms.
     arch: &'static str,
-    count: fn(&Machine, &[&str]) -> Result<Vec<u64>>,
+    count: fn(&Emulator, &[&str]) -> Result<Vec<u64>>,
 }
 
 const X86: Machine = Machine {
     name: "x86",
-    backend: "avx2",
-    arch: "x86_64",
-    count: under_callgrind,
+    kind: Kind::Kernels(Emulator {
+        backend: "avx2",
+        arch: "x86_64",
+        count: under_callgrind,
+    }),
 };
 const AARCH64: Machine = Machine {
     name: "aarch64",
-    backend: "neon",
-    arch: "aarch64",
-    count: under_qemu,
+    kind: Kind::Kernels(Emulator {
+        backend: "neon",
+        arch: "aarch64",
+        count: under_qemu,
+    }),
 };
+
+const fn board(name: &'static str, board: Board) -> Machine {
+    Machine {
+        name,
+        kind: Kind::Firmware(board),
+    }
+}
+
+const M0: Machine = board("m0", firmware::ARMV6M);
+const M4: Machine = board("m4", firmware::AN386);
+const M33: Machine = board("m33", firmware::AN505);
+const M55: Machine = board("m55", firmware::AN547);
 
 /// The machines that this computer can count for: Callgrind counts for the processor that it runs on.
 pub(super) fn all() -> &'static [Machine] {
     match cfg!(target_arch = "x86_64") {
-        true => &[X86, AARCH64],
-        false => &[AARCH64],
+        true => &[X86, AARCH64, M0, M4, M33, M55],
+        false => &[AARCH64, M0, M4, M33, M55],
     }
 }
 
@@ -54,14 +80,18 @@ pub(super) fn counts(case: &str) -> bool {
 }
 
 impl Machine {
-    /// The names of its cases. The list is the same program's on every processor, so this PC is asked.
+    /// The names of its cases. The list of kernels is the same program's on every processor, so this PC is asked.
     pub(super) fn cases(&self) -> Result<Vec<String>> {
-        let output = run_quietly(command(program(std::env::consts::ARCH)?).arg("--list"))?;
-        let names = String::from_utf8_lossy(&output.stdout);
-        Ok(names
-            .lines()
-            .map(|name| format!("{}/{name}", self.name))
-            .collect())
+        let names: Vec<String> = match &self.kind {
+            Kind::Kernels(_) => {
+                let output = run_quietly(command(program(std::env::consts::ARCH)?).arg("--list"))?;
+                let names = String::from_utf8_lossy(&output.stdout);
+                names.lines().map(str::to_owned).collect()
+            }
+            Kind::Firmware(_) => firmware_cases().map(|case| case.name.to_owned()).collect(),
+        };
+        let prefixed = names.iter().map(|name| format!("{}/{name}", self.name));
+        Ok(prefixed.collect())
     }
 
     /// Counts those cases.
@@ -72,7 +102,10 @@ impl Machine {
             .filter_map(|case| case.strip_prefix(&prefix))
             .collect();
         eprintln!("counting {} cases on {} …", names.len(), self.name);
-        let values = (self.count)(self, &names)?;
+        let values = match &self.kind {
+            Kind::Kernels(emulator) => (emulator.count)(emulator, &names)?,
+            Kind::Firmware(board) => on_board(*board, &names)?,
+        };
         ensure!(
             values.len() == cases.len(),
             "{}: {} cases were run and {} counted",
@@ -87,6 +120,74 @@ impl Machine {
         );
         Ok(cases.iter().cloned().zip(values).collect())
     }
+}
+
+/// What the firmware prints, as a case.
+struct FirmwareCase {
+    name: &'static str,
+    binary: &'static str,
+    figure: &'static str,
+}
+
+/// Kernels, and whole models: of an encoder an input, of a decoder a token; and the longest that one call takes.
+fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
+    let kernels = [
+        "gemv/i8/256x256",
+        "gemm/i8/n4/64x256",
+        "attn/i8/t64h4d16",
+        "attn/i8/t64h4d32",
+        "rmsnorm/256",
+        "layernorm/256",
+        "gelu/256",
+    ];
+    let kernels = kernels.map(|name| (name, "counts", name));
+    let (each, token) = ("instructions_each", "instructions_per_token");
+    let piece = "instructions_of_longest_piece";
+    let models = [
+        ("model/digits", "digits-integer", each),
+        ("model/fashion", "fashion-integer", each),
+        ("model/keywords", "keywords-integer", each),
+        ("model/languages", "languages-integer", each),
+        ("model/stories", "stories-integer", each),
+        ("model/translation", "translation-integer", token),
+        ("model/austen-1m", "generate-integer", token),
+        ("piece/digits", "digits-integer", piece),
+        ("piece/fashion", "fashion-integer", piece),
+        ("piece/keywords", "keywords-integer", piece),
+        ("piece/languages", "languages-integer", piece),
+        ("piece/stories", "stories-integer", piece),
+    ];
+    let all = kernels.into_iter().chain(models);
+    all.map(|(name, binary, figure)| FirmwareCase {
+        name,
+        binary,
+        figure,
+    })
+}
+
+/// Each binary is run once for all of its cases.
+fn on_board(board: Board, names: &[&str]) -> Result<Vec<u64>> {
+    let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut values = Vec::new();
+    for name in names {
+        let case = firmware_cases().find(|case| case.name == *name);
+        let case = case.with_context(|| format!("no firmware counts {name}"))?;
+        if !said.contains_key(case.binary) {
+            let model = firmware::default_model();
+            let elf = firmware::build_for(board, case.binary, &model)?;
+            let run = firmware::run_on(board, &elf, &[], |_| ())?;
+            let text = run.lines.join("\n");
+            ensure!(run.status == 0, "{}, {}:\n{text}", case.binary, run.status);
+            said.insert(case.binary, run.lines);
+        }
+        let lines = said.get(case.binary).into_iter().flatten();
+        let mut figures = lines.filter_map(|line| report::figure(line));
+        let figure = figures.find(|(name, _)| *name == case.figure);
+        let (_, value) =
+            figure.with_context(|| format!("{} printed no `{}`", case.binary, case.figure))?;
+        values.push(value as u64);
+    }
+    Ok(values)
 }
 
 /// Builds `count` for that architecture.
@@ -106,7 +207,7 @@ fn program(arch: &str) -> Result<PathBuf> {
 
 /// The whole program runs under Callgrind, which collects inside the function only and writes a file after each call:
 /// `part.1`, `part.2` and so on, and a last one, `part`, at the program's end.
-fn under_callgrind(machine: &Machine, names: &[&str]) -> Result<Vec<u64>> {
+fn under_callgrind(machine: &Emulator, names: &[&str]) -> Result<Vec<u64>> {
     let directory = process::target_dir().join("callgrind");
     if directory.exists() {
         fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())?;
@@ -137,7 +238,7 @@ fn callgrind_total(text: &str) -> Result<u64> {
 }
 
 /// A plugin of QEMU counts between the marks and prints a line each time.
-fn under_qemu(machine: &Machine, names: &[&str]) -> Result<Vec<u64>> {
+fn under_qemu(machine: &Emulator, names: &[&str]) -> Result<Vec<u64>> {
     let plugin = qemu_plugin()?;
     let mut qemu = command("qemu-aarch64");
     qemu.args(["-cpu", "max", "-plugin"]).arg(plugin);
