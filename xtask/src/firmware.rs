@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 17] = [
+pub(crate) const BINARIES: [&str; 18] = [
     "generate",
     "selftest",
     "digits",
@@ -34,6 +34,7 @@ pub(crate) const BINARIES: [&str; 17] = [
     "languages-integer",
     "stories-integer",
     "translation-integer",
+    "timer",
     "counts",
     "no-panic",
 ];
@@ -66,6 +67,15 @@ pub(crate) const AN386: Board = Board {
     cpu: "cortex-m4",
     target: crate::setup::FIRMWARE_TARGET,
     flags: "",
+};
+
+/// The Cortex-M4's code on a Cortex-M7.
+const AN500: Board = Board {
+    id: "an500",
+    name: "Cortex-M7",
+    machine: "mps2-an500",
+    cpu: "cortex-m7",
+    ..AN386
 };
 
 /// The code of a Cortex-M0+, which has neither floats nor a product of more than 32 bits. QEMU has no board of that kind
@@ -108,7 +118,7 @@ pub(crate) const AN547: Board = Board {
 };
 
 /// All of them.
-pub(crate) const BOARDS: [Board; 5] = [AN386, ARMV6M, AN505, AN505_PLAIN, AN547];
+pub(crate) const BOARDS: [Board; 6] = [AN386, AN500, ARMV6M, AN505, AN505_PLAIN, AN547];
 
 /// The directory of the firmware's own workspace.
 pub(crate) fn directory() -> PathBuf {

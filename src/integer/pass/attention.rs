@@ -31,15 +31,14 @@ impl<'m> Pass<'m> {
         let batch = self.batch();
         let position = self.first.saturating_add(self.token);
         let qkv = self.parts(setting)?.qkv;
-        let mut cost = 0usize;
-        if self.index == 0 {
+        if !self.is_normed {
             let parameters = self.parts(setting)?.attn_norm;
-            cost = self.norm(&parameters, dim, memory)?;
             if config.rotates() {
                 for (lane, angles) in self.angles.iter_mut().enumerate().take(batch) {
                     *angles = model.angles(position.saturating_add(lane))?;
                 }
             }
+            return self.norm(&parameters, dim, memory);
         }
         let all = heads.saturating_add(kv_heads.saturating_mul(2));
         let some = self.some_heads(head_dim, all);
@@ -53,7 +52,7 @@ impl<'m> Pass<'m> {
             some.start.saturating_mul(head_dim),
             sums,
         )?;
-        cost = cost.saturating_add(sums.len().saturating_mul(dim));
+        let cost = sums.len().saturating_mul(dim);
         let own = Cache::own(setting, self.what);
         let style = style(config);
         let slot = self.own_slot();
@@ -109,12 +108,11 @@ impl<'m> Pass<'m> {
         let dim = setting.model.config().dim;
         let query = self.cross(setting)?.query;
         let batch = self.batch();
-        let mut cost = 0usize;
-        if self.index == 0 {
+        if !self.is_normed {
             let parameters = self.cross(setting)?.norm;
-            cost = self.norm(&parameters, dim, memory)?;
+            return self.norm(&parameters, dim, memory);
         }
-        let block = self.block(batch, query.rows());
+        let block = self.block(batch, query.rows(), dim);
         let n = block.len();
         let sums = part_mut(memory.sums, 0, batch.saturating_mul(n))?;
         let input = part(memory.y, 0, batch.saturating_mul(dim))?;
@@ -127,7 +125,7 @@ impl<'m> Pass<'m> {
         if self.index >= query.rows() {
             self.to(Stage::CrossAttend);
         }
-        Ok(cost.saturating_add(sums.len().saturating_mul(dim)) as u32)
+        Ok(sums.len().saturating_mul(dim) as u32)
     }
 
     /// A tile of a head's attention: to its own text, or to the source.
@@ -233,9 +231,8 @@ impl<'m> Pass<'m> {
         let (model, config) = (setting.model, setting.model.config());
         let (dim, head_dim) = (config.dim, config.head_dim);
         let batch = self.batch();
-        let mut cost = 0usize;
-        if self.index == 0 && self.layer == 0 {
-            cost = self.norm(&model.norm(Role::SourceNormGain, None)?, dim, memory)?;
+        if self.layer == 0 && !self.is_normed {
+            return self.norm(&model.norm(Role::SourceNormGain, None)?, dim, memory);
         }
         let matrix = self.matrix(setting, Role::CrossKvWeight, Some(self.layer))?;
         let all = config.kv_heads.saturating_mul(2);
@@ -250,7 +247,7 @@ impl<'m> Pass<'m> {
             some.start.saturating_mul(head_dim),
             sums,
         )?;
-        cost = cost.saturating_add(sums.len().saturating_mul(dim));
+        let cost = sums.len().saturating_mul(dim);
         let cache = Cache::cross(setting);
         for (lane, sums) in sums.chunks_exact(width.max(1)).enumerate() {
             let position = self.token.saturating_add(lane);

@@ -28,13 +28,16 @@ impl<'m> Pass<'m> {
                 What::Source => &*memory.source,
                 What::Next { .. } | What::Whole => &*memory.tokens,
             };
-            for token in self.token..self.token.saturating_add(batch) {
-                let x = row_mut(memory.x, token, dim)?;
-                x.fill(0);
-                if !is_patch {
+            let tokens = self.token..self.token.saturating_add(batch);
+            for token in tokens.clone() {
+                row_mut(memory.x, token, dim)?.fill(0);
+            }
+            if !is_patch {
+                let table = model.table(Role::TokenEmbedding)?;
+                for token in tokens {
                     let position = self.first.saturating_add(token);
                     let id = ids.get(position).copied().unwrap_or_default();
-                    embed(&model.table(Role::TokenEmbedding)?, id as usize, x)?;
+                    embed(&table, id as usize, row_mut(memory.x, token, dim)?)?;
                 }
             }
             cost = batch.saturating_mul(NORM_COST * dim);
@@ -76,7 +79,7 @@ impl<'m> Pass<'m> {
         x: &mut [i16],
     ) -> Result<u32, SessionError> {
         let batch = input.len().checked_div(matrix.cols()).unwrap_or(1);
-        let block = self.block(batch, matrix.rows());
+        let block = self.block(batch, matrix.rows(), matrix.cols());
         let n = block.len();
         let sums = part_mut(sums, 0, batch.saturating_mul(n))?;
         product(setting.backend, matrix, input, block.start, sums)?;
@@ -96,17 +99,16 @@ impl<'m> Pass<'m> {
         let config = setting.model.config();
         let (dim, hidden) = (config.dim, config.hidden_dim);
         let batch = self.batch();
-        let mut cost = 0usize;
-        if self.index == 0 {
+        if !self.is_normed {
             let parameters = self.parts(setting)?.ffn_norm;
-            cost = self.norm(&parameters, dim, memory)?;
+            return self.norm(&parameters, dim, memory);
         }
         let parts = self.parts(setting)?;
         let (matrix, multiplier) = (parts.up, parts.scalars.hidden);
         let is_gated = config.ffn.is_gated();
         // A gate is a row more for each.
         let rows = if is_gated { 2 } else { 1 };
-        let block = self.block(batch.saturating_mul(rows), hidden);
+        let block = self.block(batch.saturating_mul(rows), hidden, dim);
         let n = block.len();
         let function = config.function();
         let input = part(memory.y, 0, batch.saturating_mul(dim))?;
@@ -135,7 +137,7 @@ impl<'m> Pass<'m> {
             self.to(Stage::Down);
         }
         let results = results.saturating_mul(rows);
-        Ok(cost.saturating_add(results.saturating_mul(dim)) as u32)
+        Ok(results.saturating_mul(dim) as u32)
     }
 
     /// A block of a decoder's logits, after its last token.
@@ -157,7 +159,7 @@ impl<'m> Pass<'m> {
             false => Role::OutputWeight,
         };
         let matrix = self.matrix(setting, role, None)?;
-        let block = self.block(1, config.vocab_len);
+        let block = self.block(1, config.vocab_len, config.dim);
         let out = part_mut(memory.logits, block.start, block.len())?;
         product(setting.backend, &matrix, y, block.start, out)?;
         self.index = block.end;
@@ -215,7 +217,7 @@ impl<'m> Pass<'m> {
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let matrix = self.matrix(setting, Role::HeadWeight, None)?;
-        let block = self.block(1, matrix.rows());
+        let block = self.block(1, matrix.rows(), matrix.cols());
         let out = part_mut(memory.logits, block.start, block.len())?;
         let input = part(memory.y, 0, matrix.cols())?;
         product(setting.backend, &matrix, input, block.start, out)?;

@@ -22,6 +22,12 @@ use crate::tensors::Role;
 /// To norm or embed an element takes as long as so many multiply-adds.
 const NORM_COST: usize = 16;
 
+/// Multiply-adds of a product that are done at once, where that is eight rows and more.
+const PIECE: usize = 16_384;
+
+/// As much as so many multiply-adds is the looking up of what a layer is made of.
+const LOOKUP_COST: usize = 8000;
+
 /// Whether work is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -47,26 +53,47 @@ pub(crate) enum What {
 enum Stage {
     /// A piece: a batch of tokens, or some elements of it where they are patches.
     Embed,
-    /// Some heads' rows of a batch: queries, keys or values.
+    /// The norm of a batch, then some heads' rows of it: queries, keys or values.
     Qkv,
     /// A tile of keys for a batch.
     Attend,
     /// A block of rows for a batch, as where nothing else is said.
     Out,
+    /// The norm of a batch, then blocks of rows.
     CrossQuery,
     /// A tile of keys for a batch.
     CrossAttend,
     CrossOut,
+    /// The norm of a batch, then blocks of rows.
     Up,
     Down,
     /// The logits of a decoder's last token.
     Logits,
-    /// The norm of a source's tokens, and some heads' keys or values for a layer of the decoder.
+    /// The norm of a batch of a source's tokens, then some heads' keys or values for a layer of the decoder.
     CrossKv,
     /// An encoder's token: its norm, and what becomes of it.
     Final,
     Head,
     Done,
+}
+
+impl Stage {
+    /// Whether it is done with what a layer is made of.
+    const fn is_of_layer(self) -> bool {
+        match self {
+            Self::Qkv
+            | Self::Attend
+            | Self::Out
+            | Self::CrossQuery
+            | Self::CrossAttend
+            | Self::CrossOut
+            | Self::Up
+            | Self::Down => true,
+            Self::Embed | Self::Logits | Self::CrossKv | Self::Final | Self::Head | Self::Done => {
+                false
+            }
+        }
+    }
 }
 
 /// What does not change in a pass.
@@ -90,17 +117,17 @@ impl Model<'_> {
             hidden_dim,
             ..
         } = *config;
-        // Products of a block, with the norm of its batch before the first.
-        let block = BLOCK * dim + BATCH * NORM_COST * dim;
         let heads = BATCH * head_dim;
         let costs = [
-            BLOCK * config.patch() + BATCH * NORM_COST * dim,
-            block,
+            LOOKUP_COST,
+            BATCH * NORM_COST * dim,
+            block_cost(config.patch()) + BATCH * NORM_COST * dim,
+            block_cost(dim) + NORM_COST * dim,
             // At least one head, however wide.
-            heads * dim + BATCH * NORM_COST * dim,
+            heads * dim,
             2 * TILE * heads,
-            BLOCK * config.q_dim(),
-            BLOCK * hidden_dim,
+            block_cost(config.q_dim()),
+            block_cost(hidden_dim),
             config.head_rows() * dim + NORM_COST * dim,
         ];
         let mut most = 0;
@@ -113,6 +140,26 @@ impl Model<'_> {
         }
         most as u32
     }
+}
+
+/// Rows of so many columns that are multiplied with `tokens` at once.
+const fn rows_at_once(tokens: usize, cols: usize) -> usize {
+    let cheap = match PIECE.checked_div(tokens.saturating_mul(cols)) {
+        Some(rows) => rows,
+        None => PIECE,
+    };
+    let few = if cheap < 8 { 8 } else { cheap };
+    match BLOCK.checked_div(tokens) {
+        Some(most) if most < few => most,
+        _ => few,
+    }
+}
+
+/// Multiply-adds of a block, at most.
+const fn block_cost(cols: usize) -> usize {
+    let one = rows_at_once(1, cols) * cols;
+    let batch = rows_at_once(BATCH, cols) * BATCH * cols;
+    if one > batch { one } else { batch }
 }
 
 /// A cursor, and what it has looked up for the pieces to come.
@@ -131,6 +178,8 @@ pub(crate) struct Pass<'m> {
     index: usize,
     /// Of keys.
     tile: usize,
+    /// Whether the batch was normed for this stage.
+    is_normed: bool,
     /// Greatest scores and sums of a head's attention; the sums of the values lie in memory.
     max: [i16; BATCH],
     sum: [u32; BATCH],
@@ -152,6 +201,7 @@ impl<'m> Pass<'m> {
         token: 0,
         index: 0,
         tile: 0,
+        is_normed: false,
         max: [i16::MIN; BATCH],
         sum: [0; BATCH],
         matrix: None,
@@ -210,6 +260,10 @@ impl<'m> Pass<'m> {
     ) -> Result<u32, SessionError> {
         let config = setting.model.config();
         let (dim, q_dim) = (config.dim, config.q_dim());
+        if self.stage.is_of_layer() && self.parts.is_none() {
+            self.parts(setting)?;
+            return Ok(LOOKUP_COST as u32);
+        }
         match self.stage {
             Stage::Embed => self.embed(setting, memory),
             Stage::Qkv => self.qkv(setting, memory),
@@ -262,6 +316,7 @@ impl<'m> Pass<'m> {
         self.stage = stage;
         self.index = 0;
         self.tile = 0;
+        self.is_normed = false;
         self.matrix = None;
     }
 
@@ -308,8 +363,8 @@ impl<'m> Pass<'m> {
     }
 
     /// The next rows of a product for `tokens` at once: a block of results.
-    fn block(&self, tokens: usize, rows: usize) -> Range<usize> {
-        let some = BLOCK.checked_div(tokens).unwrap_or(1).max(1);
+    fn block(&self, tokens: usize, rows: usize, cols: usize) -> Range<usize> {
+        let some = rows_at_once(tokens, cols);
         self.index..self.index.saturating_add(some).min(rows)
     }
 
@@ -319,18 +374,19 @@ impl<'m> Pass<'m> {
         part(all, from, self.batch().saturating_mul(width))
     }
 
-    /// The batch's residual stream, normed.
+    /// The batch's residual stream, normed; what that costs.
     fn norm(
-        &self,
+        &mut self,
         parameters: &Norm<'_>,
         dim: usize,
         memory: &mut Memory<'_>,
-    ) -> Result<usize, SessionError> {
+    ) -> Result<u32, SessionError> {
         for lane in 0..self.batch() {
             let x = row(memory.x, self.token.saturating_add(lane), dim)?;
             norm(x, parameters, row_mut(memory.y, lane, dim)?)?;
         }
-        Ok(self.batch().saturating_mul(NORM_COST * dim))
+        self.is_normed = true;
+        Ok(self.batch().saturating_mul(NORM_COST * dim) as u32)
     }
 
     /// The matrix of this stage, looked up once.
