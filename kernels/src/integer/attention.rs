@@ -29,15 +29,23 @@ pub struct Tile<'a> {
 }
 
 impl<'a> Tile<'a> {
+    /// Dimensions of the widest head.
+    pub const HEAD_DIM_MAX: usize = 256;
+
     /// `keys` are (n, head_dim) and `values` (head_dim, width), with n of at most [`TILE`] and of at most the width, which is a
-    /// multiple of 8 as the head's dimensions are.
+    /// multiple of 8 as the head's dimensions are. Both begin at words: addresses that 4 divides.
     ///
     /// # Errors
-    /// When a length is another.
+    /// When a length or an address is another, or the head is wider than [`Tile::HEAD_DIM_MAX`].
     pub fn new(head_dim: usize, keys: &'a [i8], values: &'a [i8]) -> Result<Self, ShapeError> {
         let n = keys.len().checked_div(head_dim).unwrap_or(0);
         let width = values.len().checked_div(head_dim).unwrap_or(0);
         ShapeError::check_eq("head_dim", head_dim.next_multiple_of(LANES), head_dim)?;
+        ShapeError::check_at_most("head_dim", Self::HEAD_DIM_MAX, head_dim)?;
+        for bytes in [keys, values] {
+            let offset = bytes.as_ptr().addr() % 4;
+            ShapeError::check_eq("address of keys or values, modulo 4", 0, offset)?;
+        }
         ShapeError::check_at_most("keys", TILE, n)?;
         ShapeError::check_eq("keys", n.saturating_mul(head_dim), keys.len())?;
         ShapeError::check_eq("values", head_dim.saturating_mul(width), values.len())?;
@@ -92,25 +100,21 @@ pub fn attend(
         ShapeError::check_eq("query", head_dim, query.elements.len())?;
         ShapeError::check_at_most("visible keys", n, query.visible.end)?;
     }
-    #[cfg_attr(
-        not(attentive_helium),
-        allow(unused_mut, reason = "Helium's code borrows it")
-    )]
-    let mut work = Attend {
+    let work = Attend {
         queries,
         tile,
         multiplier,
         running,
     };
-    #[cfg(attentive_helium)]
-    if super::helium::attend(&mut work) {
-        return Ok(());
-    }
-    #[cfg(all(attentive_dsp, not(attentive_helium)))]
-    if super::dsp::can_attend(tile) {
+    #[cfg(attentive_dsp)]
+    {
+        let _ = backend;
+        #[cfg(attentive_helium)]
+        super::helium::attend(work);
+        #[cfg(not(attentive_helium))]
         super::dsp::attend(work);
-        return Ok(());
     }
+    #[cfg(not(attentive_dsp))]
     backend.run(work);
     Ok(())
 }
@@ -137,6 +141,7 @@ impl Tile<'_> {
     }
 }
 
+/// What [`attend`] does, checked.
 pub(super) struct Attend<'a, 'r> {
     pub(super) queries: &'a [Query<'a>],
     pub(super) tile: &'a Tile<'a>,

@@ -415,12 +415,18 @@ fn shapes_are_checked() {
     assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 4]).is_ok());
     assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 3]).is_err());
     assert!(product(backend, &matrix, &[0; 6], 1, &mut [0; 4]).is_err());
-    assert!(Tile::new(8, &[0; 520], &[0; 576]).is_err());
-    assert!(Tile::new(8, &[0; 9], &[0; 64]).is_err());
-    assert!(Tile::new(8, &[0; 72], &[0; 64]).is_err());
-    assert!(Tile::new(8, &[0; 8], &[0; 72]).is_err());
-    assert!(Tile::new(4, &[0; 4], &[0; 32]).is_err());
-    let tile = Tile::new(8, &[0; 8], &[0; 64]).unwrap();
+    #[repr(align(4))]
+    struct Words([i8; 264 * 8]);
+    let words = Words([0; 264 * 8]);
+    let is_tile = |head_dim: usize, keys: usize, values: usize| {
+        Tile::new(head_dim, &words.0[..keys], &words.0[..values]).is_ok()
+    };
+    assert!(is_tile(8, 8, 64) && is_tile(256, 256, 256 * 8));
+    assert!(!is_tile(8, 520, 576) && !is_tile(8, 9, 64) && !is_tile(8, 72, 64));
+    assert!(!is_tile(8, 8, 72) && !is_tile(4, 4, 32) && !is_tile(264, 264, 264 * 8));
+    assert!(Tile::new(8, &words.0[1..9], &words.0[..64]).is_err());
+    assert!(Tile::new(8, &words.0[..8], &words.0[2..66]).is_err());
+    let tile = Tile::new(8, &words.0[..8], &words.0[..64]).unwrap();
     let mut sums = [[0; BATCH]; 8];
     let mut running = Running {
         max: [0; BATCH],

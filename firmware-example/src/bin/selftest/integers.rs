@@ -6,7 +6,7 @@ use attentive::kernels::integer::{
     BATCH, Product, Query, Running, TILE, Tile, attend, pair_sums, power, product, scaled, stride,
     to_i16,
 };
-use attentive::{Block, SessionError, WeightsError, include_integer_weights};
+use attentive::{Aligned, Block, SessionError, WeightsError, include_integer_weights};
 
 use crate::{Bench, Fault, ensure};
 
@@ -100,12 +100,12 @@ fn as_signed(bytes: &[u8]) -> &[i8] {
 const KEYS_MAX: usize = 80;
 const DIM_MAX: usize = 72;
 
-/// Keys and values of a head, and what queries have seen of them: by the kernel, and by the text of the contract.
+/// Keys and values of a head, which begin at words, and what queries have seen of them: by the kernel, and by the text of the contract.
 struct Head {
-    queries: [[i8; DIM_MAX]; BATCH],
-    keys: [i8; KEYS_MAX * DIM_MAX],
+    keys: Aligned<[i8; KEYS_MAX * DIM_MAX]>,
     /// Tile by tile, (head_dim, width).
-    values: [i8; KEYS_MAX * DIM_MAX],
+    values: Aligned<[i8; KEYS_MAX * DIM_MAX]>,
+    queries: [[i8; DIM_MAX]; BATCH],
     sums: [[i32; BATCH]; DIM_MAX],
     plain: [Plain; BATCH],
 }
@@ -127,9 +127,9 @@ impl Plain {
 
 pub(crate) fn attention(_: &mut Bench) -> Result<(), Fault> {
     let head = cortex_m::singleton!(: Head = Head {
+        keys: Aligned([0; KEYS_MAX * DIM_MAX]),
+        values: Aligned([0; KEYS_MAX * DIM_MAX]),
         queries: [[0; DIM_MAX]; BATCH],
-        keys: [0; KEYS_MAX * DIM_MAX],
-        values: [0; KEYS_MAX * DIM_MAX],
         sums: [[0; BATCH]; DIM_MAX],
         plain: [Plain::NOTHING; BATCH],
     });
@@ -141,8 +141,8 @@ pub(crate) fn attention(_: &mut Bench) -> Result<(), Fault> {
         for n in (1..=9).chain([63, 64, 65, 79]) {
             for lanes in 1..=BATCH {
                 for all in [
-                    &mut head.keys[..],
-                    &mut head.values,
+                    &mut head.keys.0[..],
+                    &mut head.values.0,
                     head.queries.as_flattened_mut(),
                 ] {
                     all.fill_with(|| numbers.byte());
@@ -152,7 +152,7 @@ pub(crate) fn attention(_: &mut Bench) -> Result<(), Fault> {
                 compare(head, head_dim, n, lanes, true, 1 << 20)?;
                 // Every score is the least that there is, and so is that of what is hidden.
                 head.queries.as_flattened_mut().fill(127);
-                head.keys.fill(-128);
+                head.keys.0.fill(-128);
                 compare(head, head_dim, n, lanes, true, i32::MAX)?;
             }
         }
@@ -182,8 +182,8 @@ fn compare(
     };
     running.clear();
     plain.fill(Plain::NOTHING);
-    let tiles = keys[..n * head_dim].chunks(TILE * head_dim);
-    for (index, (keys, values)) in tiles.zip(values.chunks(TILE * head_dim)).enumerate() {
+    let tiles = keys.0[..n * head_dim].chunks(TILE * head_dim);
+    for (index, (keys, values)) in tiles.zip(values.0.chunks(TILE * head_dim)).enumerate() {
         let here = keys.len() / head_dim;
         let width = here.next_multiple_of(8);
         let values = &values[..head_dim * width];

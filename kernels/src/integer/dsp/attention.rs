@@ -12,21 +12,13 @@ use crate::integer::attention::{Attend, Query, Running, TILE, Tile};
 use crate::integer::power::POWERS;
 use crate::integer::{BATCH, power};
 
-/// Dimensions of the widest head.
-const HEAD_DIM_MAX: usize = 256;
-
 /// Dimensions of most heads.
 const HEAD_DIM_USUAL: usize = 64;
 
-/// Whether [`attend`] can take a tile: its rows must begin at words.
-pub(in crate::integer) fn can_attend(tile: &Tile<'_>) -> bool {
-    let is_word = |row: &[i8]| row.as_ptr().addr().is_multiple_of(4);
-    is_word(tile.keys()) && is_word(tile.values()) && (8..=HEAD_DIM_MAX).contains(&tile.head_dim())
-}
-
-/// See [`attend`](crate::integer::attend()); nothing for a tile that [`can_attend`] refuses.
+/// See [`attend`](crate::integer::attend()).
 pub(in crate::integer) fn attend(work: Attend<'_, '_>) {
-    // Shapes were checked: head_dim and width are multiples of 8, all visible keys are there and at most a tile.
+    // Shapes were checked: head_dim and width are multiples of 8, all visible keys are there and at most a tile, and rows
+    // begin at words.
     let visible = || work.queries.iter().map(|query| &query.visible);
     let seen = || visible().filter(|visible| !visible.is_empty());
     let from = seen().map(|visible| visible.start).min().unwrap_or(0) & !7;
@@ -34,10 +26,10 @@ pub(in crate::integer) fn attend(work: Attend<'_, '_>) {
     let head_dim = work.tile.head_dim();
     let columns = (to.saturating_sub(from)).next_multiple_of(8);
     let keys = work.tile.keys().get(from * head_dim..to * head_dim);
-    let (Some(keys), true) = (keys, can_attend(work.tile)) else {
+    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
         return;
     };
-    if keys.is_empty() || from + columns > work.tile.width() {
+    if from + columns > work.tile.width() {
         return;
     }
     let part = Part {
@@ -53,7 +45,7 @@ pub(in crate::integer) fn attend(work: Attend<'_, '_>) {
     match (work.queries, head_dim > HEAD_DIM_USUAL) {
         ([query], _) => part.one(query, work.running),
         (queries, false) => part.four::<{ HEAD_DIM_USUAL / 4 }>(queries, work.running),
-        (queries, true) => part.four::<{ HEAD_DIM_MAX / 4 }>(queries, work.running),
+        (queries, true) => part.four::<{ Tile::HEAD_DIM_MAX / 4 }>(queries, work.running),
     }
 }
 
@@ -132,7 +124,7 @@ impl Part<'_> {
     // Its buffers are on the stack, and so are those of `four`: not both at once.
     #[inline(never)]
     fn one(&self, query: &Query<'_>, running: &mut Running<'_>) {
-        let mut room = [const { MaybeUninit::uninit() }; HEAD_DIM_MAX / 4];
+        let mut room = [const { MaybeUninit::uninit() }; Tile::HEAD_DIM_MAX / 4];
         let (wide, _) = widen(query.elements, self.head_dim / 4, &mut room);
         let mut scores = MaybeUninit::<[u32; TILE / 2]>::uninit();
         let scores: *mut i16 = scores.as_mut_ptr().cast();

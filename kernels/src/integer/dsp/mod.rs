@@ -14,7 +14,7 @@ use core::mem::MaybeUninit;
 use super::BATCH;
 use super::instructions::instructions;
 
-pub(super) use attention::{attend, can_attend};
+pub(super) use attention::attend;
 pub(super) use product::product;
 
 /// Four columns of a vector, widened: the halves (0, 2) and (1, 3).

@@ -5,7 +5,7 @@ mod assembly;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::attention::{Attend, Running, TILE};
+use super::attention::{Attend, Running, TILE, Tile};
 use super::power::POWERS;
 use super::product::Rows;
 use super::{BATCH, power, scaled};
@@ -64,24 +64,20 @@ fn one(rows: Rows<'_>) {
     }
 }
 
-/// Dimensions of most heads, and of the widest.
-const HEAD_DIMS: [usize; 2] = [64, 256];
+/// Dimensions of most heads.
+const HEAD_DIM_USUAL: usize = 64;
 
-/// See [`attend`](super::attend()); whether the head is not too wide for it.
-pub(super) fn attend(work: &mut Attend<'_, '_>) -> bool {
-    let head_dim = work.tile.head_dim();
-    let [usual, most] = HEAD_DIMS;
-    if head_dim <= usual {
-        four::<{ HEAD_DIMS[0] }>(work);
-    } else if head_dim <= most {
-        four::<{ HEAD_DIMS[1] }>(work);
+/// See [`attend`](super::attend()).
+pub(super) fn attend(work: Attend<'_, '_>) {
+    match work.tile.head_dim() > HEAD_DIM_USUAL {
+        false => four::<HEAD_DIM_USUAL>(work),
+        true => four::<{ Tile::HEAD_DIM_MAX }>(work),
     }
-    head_dim <= most
 }
 
 #[inline(never)]
-fn four<const HEAD_DIM_MAX: usize>(work: &mut Attend<'_, '_>) {
-    let (tile, running) = (work.tile, &mut *work.running);
+fn four<const HEAD_DIM_MAX: usize>(work: Attend<'_, '_>) {
+    let (tile, running) = (work.tile, work.running);
     let (head_dim, width) = (tile.head_dim(), tile.width());
     // Shapes were checked: visible keys are there, and values have room for them in eights.
     let seen = || (work.queries.iter()).filter(|query| !query.visible.is_empty());
