@@ -298,6 +298,7 @@ fn texts_by_integers_are_those_of_the_firmware() {
             add(&mut hash, logits.iter().map(|x| x.cast_unsigned()));
             said.push(format!("token b\"{}\"", piece.escape_ascii()));
         };
+        Writing::begin(&mut session, 777).expect("a prompt");
         Writing::run(&mut session, 777, each).expect("a text");
         assert_said("generate-integer", said, hash);
     }

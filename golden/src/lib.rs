@@ -79,6 +79,7 @@ fn written() -> Result<u64, SessionError> {
     let memory = ARENA.take().map_err(|_| SessionError::NoPrompt)?;
     let mut session = Session::new(&MODEL, &Writing::OPTIONS, memory, Backend::detect())?;
     let mut hash = EMPTY;
+    Writing::begin(&mut session, 1000)?;
     Writing::run(&mut session, 1000, |_, logits| add(&mut hash, logits))?;
     Ok(hash)
 }

@@ -43,10 +43,15 @@ fn run() -> Result<(), Failure> {
         tokens += 1;
         defmt::println!("token {=[u8]:a}", piece);
     };
+    let (begun, reading) = clock.of(|| Writing::begin(&mut session, BUDGET));
+    begun?;
+    let read = session.tokens().len() as u64;
     let (run, instructions) = clock.of(|| Writing::run(&mut session, BUDGET, each));
     run?;
     defmt::println!("logits: {=u64:016x}", logits.0);
     defmt::println!("tokens = {=u32}", tokens);
+    let per_prompt_token = reading / read.max(1);
+    defmt::println!("instructions_per_prompt_token = {=u64}", per_prompt_token);
     let per_token = instructions / u64::from(tokens.max(1));
     defmt::println!("instructions_per_token = {=u64}", per_token);
     measure::print_sizes(MODEL.bytes(), Memory::Session(BYTES));

@@ -22,8 +22,17 @@ impl Writing {
         seed: 1813,
     };
 
-    /// Writes 32 tokens in pieces of `budget` multiply-adds, and hands each token's bytes and the logits that it was
-    /// drawn from to `each`.
+    /// Reads the prompt, in pieces of `budget` multiply-adds.
+    ///
+    /// # Errors
+    /// What the session refuses.
+    pub fn begin(session: &mut Session<'_>, budget: u32) -> Result<(), SessionError> {
+        session.prompt(Self::PROMPT)?;
+        while session.advance(budget)? == Progress::Busy {}
+        Ok(())
+    }
+
+    /// Writes 32 tokens behind it, and hands each token's bytes and the logits that it was drawn from to `each`.
     ///
     /// # Errors
     /// What the session refuses.
@@ -32,7 +41,6 @@ impl Writing {
         budget: u32,
         mut each: impl FnMut(&[u8], &[i32]),
     ) -> Result<(), SessionError> {
-        session.prompt(Self::PROMPT)?;
         let mut sampler = Sampler::new(Self::SAMPLER);
         for _ in 0..Self::TOKENS {
             while session.advance(budget)? == Progress::Busy {}

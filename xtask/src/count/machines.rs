@@ -151,6 +151,11 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
         ("model/stories", "stories-integer", each),
         ("model/translation", "translation-integer", token),
         ("model/austen-1m", "generate-integer", token),
+        (
+            "model/austen-1m/prompt",
+            "generate-integer",
+            "instructions_per_prompt_token",
+        ),
         ("piece/digits", "digits-integer", piece),
         ("piece/fashion", "fashion-integer", piece),
         ("piece/keywords", "keywords-integer", piece),
