@@ -259,6 +259,50 @@ impl fmt::Display for WeightsError {
 
 impl Error for WeightsError {}
 
+/// What is wrong with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SnapshotFault {
+    /// It is shorter than it says, or than any.
+    Torn {
+        /// Bytes that it says.
+        need: usize,
+        /// Bytes there.
+        have: usize,
+    },
+    /// It is none, or of another version.
+    Format,
+    /// Bytes have changed since it was written.
+    Checksum {
+        /// The checksum that was written.
+        need: u32,
+        /// That of the bytes.
+        have: u32,
+    },
+    /// It is of another model.
+    Model,
+}
+
+impl fmt::Display for SnapshotFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Torn { need, have } => write!(f, "has {have} bytes of {need}: read it whole"),
+            Self::Format => f.write_str("is none that this version wrote"),
+            Self::Checksum { need, have } => write!(
+                f,
+                "has the checksum {have:#010x} instead of {need:#010x}: bytes have changed"
+            ),
+            Self::Model => f.write_str("is of another model's text"),
+        }
+    }
+}
+
+impl From<SnapshotFault> for SessionError {
+    fn from(fault: SnapshotFault) -> Self {
+        Self::Snapshot(fault)
+    }
+}
+
 /// A session that cannot begin or go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -323,6 +367,8 @@ pub enum SessionError {
     },
     /// An encoder–decoder that has read nothing yet.
     NoSource,
+    /// What cannot be restored.
+    Snapshot(SnapshotFault),
     /// A table of learned positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
     /// A ring that has room for the first keys of the text, which the model's windows keep, and for no others.
@@ -424,6 +470,7 @@ impl fmt::Display for SessionError {
             Self::Patches { patch, have } => {
                 write!(f, "{have} elements are not patches of {patch}, one at least")
             }
+            Self::Snapshot(fault) => write!(f, "the snapshot {fault}"),
             Self::NoSource => f.write_str("nothing to attend to: read a source first"),
             Self::RingNeedsRelativePositions => {
                 f.write_str("learned positions end with their table: no ring")

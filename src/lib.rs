@@ -60,7 +60,9 @@ pub use config::{
     Position, Reading, RotaryStyle, Source, Window,
 };
 pub use encoder::{Answer, Encoder};
-pub use error::{ArenaTaken, ConfigError, SessionError, TensorFault, TokenizeError, WeightsError};
+pub use error::{
+    ArenaTaken, ConfigError, SessionError, SnapshotFault, TensorFault, TokenizeError, WeightsError,
+};
 #[cfg(feature = "rayon")]
 pub use executor::Rayon;
 pub use executor::{Executor, Sequential};

@@ -89,6 +89,10 @@ impl<'a> Parsed<'a> {
     }
 
     /// See [`Model::verify`](crate::Model::verify).
+    pub(crate) const fn payload_crc(&self) -> u32 {
+        self.payload_crc
+    }
+
     pub(crate) fn verify(&self) -> Result<(), WeightsError> {
         let have = CRC.checksum(self.payload);
         if have != self.payload_crc {

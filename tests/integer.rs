@@ -7,7 +7,7 @@ use attentive::kernels::integer::{pair_sums, stride};
 use attentive::pack::{PackError, TokenizerParts};
 use attentive::{
     Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace, Output,
-    Pooling, Position, Reading, RotaryStyle, SessionError, WeightsError, Window,
+    Pooling, Position, Reading, RotaryStyle, SessionError, SnapshotFault, WeightsError, Window,
 };
 
 const READING: Reading = Reading {
@@ -393,6 +393,88 @@ fn a_batch_of_tokens_is_its_tokens() {
             }
         }
     }
+}
+
+/// A text goes on from a snapshot as it would have; what is no whole snapshot of this model changes nothing.
+#[test]
+fn a_snapshot_is_where_it_was_taken() {
+    let blocks = file(&DECODER);
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let room = |model: &Model<'_>, options: &Options| {
+        vec![Block::ZERO; Block::len_for(model.session_bytes(options))]
+    };
+    let options = Options::new(100);
+    let mut memory = room(&model, &options);
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(&model, &options, memory, Backend::detect()).expect("a session");
+    let finish = |session: &mut Session<'_>| {
+        while session.advance(3000).expect("a piece") == Progress::Busy {}
+        session.logits().expect("logits").to_vec()
+    };
+    for len in [1, 5, 64, 77] {
+        let ids: Vec<u32> = (0..90).map(|i| i * 11 % 256).collect();
+        session.reset();
+        session.prompt_tokens(&ids[..len]).expect("room");
+        let first = finish(&mut session);
+        let mut snapshot = vec![0; model.snapshot_bytes(len, 0) + 9];
+        let written = session.snapshot(&mut snapshot).expect("room");
+        assert_eq!(written, model.snapshot_bytes(len, 0));
+        assert_eq!(written, session.snapshot_len());
+        let short = session.snapshot(&mut [0; 40]);
+        assert!(matches!(short, Err(SessionError::Memory { have: 40, .. })));
+        session.prompt_tokens(&ids[len..]).expect("room");
+        let wanted = finish(&mut session);
+
+        // In another session, of another length, in the middle of something else; what is behind is not read.
+        let options = Options::new(95);
+        let mut memory = room(&model, &options);
+        let memory = Block::bytes_mut(&mut memory);
+        let mut other = Session::new(&model, &options, memory, Backend::SCALAR).expect("a session");
+        other.prompt_tokens(&[3; 80]).expect("room");
+        assert_eq!(other.advance(100), Ok(Progress::Busy));
+        other.restore(&snapshot).expect("a snapshot");
+        assert_eq!(other.tokens(), &ids[..len]);
+        assert_eq!(finish(&mut other), first);
+        other.prompt_tokens(&ids[len..]).expect("room");
+        assert_eq!(finish(&mut other), wanted);
+
+        let tokens = other.tokens().to_vec();
+        for torn in (0..written).step_by(97) {
+            let refused = other.restore(&snapshot[..torn]);
+            assert!(matches!(
+                refused,
+                Err(SessionError::Snapshot(SnapshotFault::Torn { .. }))
+            ));
+        }
+        for at in (0..written).step_by(61) {
+            let mut changed = snapshot.clone();
+            changed[at] ^= 4;
+            assert!(
+                matches!(other.restore(&changed), Err(SessionError::Snapshot(_))),
+                "{at}"
+            );
+        }
+        assert_eq!((other.tokens(), other.logits()), (&*tokens, Some(&*wanted)));
+    }
+    // Another model's, and a longer text than there is room for.
+    let mut snapshot = vec![0; session.snapshot_len()];
+    session.snapshot(&mut snapshot).expect("room");
+    let blocks = file(&Config {
+        tied: false,
+        ..DECODER
+    });
+    let other = Model::parse(Block::bytes(&blocks)).expect("a model");
+    let mut memory = room(&other, &options);
+    let memory = Block::bytes_mut(&mut memory);
+    let mut other = Session::new(&other, &options, memory, Backend::SCALAR).expect("a session");
+    let refused = Err(SessionError::Snapshot(SnapshotFault::Model));
+    assert_eq!(other.restore(&snapshot), refused);
+    let options = Options::new(60);
+    let mut memory = room(&model, &options);
+    let memory = Block::bytes_mut(&mut memory);
+    let mut other = Session::new(&model, &options, memory, Backend::SCALAR).expect("a session");
+    let refused = Err(SessionError::ContextFull { need: 90, have: 60 });
+    assert_eq!(other.restore(&snapshot), refused);
 }
 
 /// Whatever the numbers in it are, a file that parses runs to its end.

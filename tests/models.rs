@@ -328,3 +328,34 @@ fn translations_by_integers_are_those_of_the_firmware() {
         assert_said("translation-integer", said, hash);
     }
 }
+
+/// A snapshot holds the source as well: another session goes on with the translation.
+#[test]
+fn a_translation_goes_on_from_a_snapshot() {
+    let blocks = one("translation-integer.attn");
+    let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+    let options = Translation::INTEGER_OPTIONS;
+    let room = || vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+    let (mut here, mut there) = (room(), room());
+    let open = |memory| integer::Session::new(&model, &options, memory, Backend::detect());
+    let mut session = open(Block::bytes_mut(&mut here)).expect("a session");
+    let mut other = open(Block::bytes_mut(&mut there)).expect("a session");
+    let mut greedy = integer::Sampler::new(integer::SamplerOptions::GREEDY);
+    session.read(Translation::SENTENCES[1]).expect("a source");
+    session.prompt("").expect("room");
+    for _ in 0..3 {
+        session.draw(&mut greedy).expect("a token").expect("no end");
+    }
+    let mut snapshot = vec![0; session.snapshot_len()];
+    session.snapshot(&mut snapshot).expect("room");
+    other.read("Something else.").expect("a source");
+    other.restore(&snapshot).expect("a snapshot");
+    let rest = |session: &mut integer::Session<'_>| {
+        let mut greedy = integer::Sampler::new(integer::SamplerOptions::GREEDY);
+        while session.draw(&mut greedy).expect("a token").is_some() {}
+        session.tokens().to_vec()
+    };
+    let wanted = rest(&mut session);
+    assert!(wanted.len() > 6, "{wanted:?}");
+    assert_eq!(rest(&mut other), wanted);
+}

@@ -1,5 +1,7 @@
 //! Where keys and values lie.
 
+use core::ops::Range;
+
 use crate::error::SessionError;
 use crate::integer::memory::{part, part_mut, short};
 use crate::integer::pass::{Setting, What};
@@ -84,6 +86,29 @@ impl Cache {
             part(all, keys, n.saturating_mul(head_dim))?,
             part(all, values, width.saturating_mul(head_dim))?,
         )?)
+    }
+
+    /// What the first `positions` have written, in the order of layers, heads, keys and values.
+    pub(crate) fn used(
+        &self,
+        layers: usize,
+        positions: usize,
+    ) -> impl Iterator<Item = Range<usize>> + '_ {
+        let heads = move |layer| (0..self.kv_heads).map(move |head| (layer, head));
+        (0..layers).flat_map(heads).flat_map(move |(layer, head)| {
+            let key = self.at(layer, false, head, 0);
+            let keys = key..key.saturating_add(positions.saturating_mul(self.head_dim));
+            let tiles = (0..positions).step_by(TILE);
+            let values = tiles.flat_map(move |first| {
+                let n = positions.saturating_sub(first).min(TILE);
+                (0..self.head_dim).map(move |element| {
+                    let row = element.saturating_mul(self.width(first));
+                    let at = self.at(layer, true, head, first).saturating_add(row);
+                    at..at.saturating_add(n)
+                })
+            });
+            core::iter::once(keys).chain(values)
+        })
     }
 
     /// The key of a position, for writing.

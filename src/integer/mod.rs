@@ -19,6 +19,7 @@ mod parts;
 mod pass;
 mod sampler;
 mod session;
+mod snapshot;
 mod tensors;
 
 pub use encoder::{Encoder, quantize_input};

@@ -132,6 +132,11 @@ impl<'a> Model<'a> {
         self.file.check_aligned()
     }
 
+    /// The checksum of the file's payload, as its header has it.
+    pub(crate) const fn checksum(&self) -> u32 {
+        self.file.payload_crc()
+    }
+
     pub(crate) const fn pooling(&self) -> u32 {
         self.pooling
     }

@@ -72,7 +72,7 @@ impl Model<'_> {
 /// Runs a decoder over a growing text; an encoder–decoder's, over what follows from a source ([`Session::read`]).
 ///
 /// A session owns no memory: it borrows [`Model::session_bytes`] bytes, at a multiple of 64, for its life. Tokens are
-/// run one by one, each in pieces that [`Session::advance`] counts; what is called between is never in the way:
+/// run in batches of four, each in pieces that [`Session::advance`] counts; what is called between is never in the way:
 ///
 /// ```
 /// use attentive::SessionError;
@@ -87,17 +87,17 @@ impl Model<'_> {
 /// ```
 #[derive(Debug)]
 pub struct Session<'m> {
-    setting: Setting<'m>,
-    memory: Memory<'m>,
+    pub(super) setting: Setting<'m>,
+    pub(super) memory: Memory<'m>,
     pass: Pass<'m>,
     /// What the pass does, until it is noted as done.
     doing: Option<What>,
     /// Tokens of the source that is read.
-    source_len: usize,
+    pub(super) source_len: usize,
     /// Tokens that were run.
-    position: usize,
+    pub(super) position: usize,
     /// Tokens of the text.
-    tokens_len: usize,
+    pub(super) tokens_len: usize,
     /// Whether the logits are those after the last token that was run.
     has_logits: bool,
 }

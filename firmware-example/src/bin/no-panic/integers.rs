@@ -51,6 +51,13 @@ fn write(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), S
     black_box(session.step(&mut sampler)?);
     black_box((session.tokens(), session.logits()));
     session.truncate(black_box(2));
+    let mut snapshot = [0; 64];
+    black_box(session.snapshot(black_box(&mut snapshot)).is_ok());
+    black_box(session.restore(black_box(&snapshot)).is_ok());
+    black_box((
+        session.snapshot_len(),
+        model.snapshot_bytes(black_box(2), 0),
+    ));
     session.reset();
     Ok(())
 }
