@@ -27,6 +27,7 @@ mod error;
 mod executor;
 mod ffn;
 mod file;
+mod fits;
 pub mod frontend;
 mod heads;
 pub mod integer;
@@ -66,6 +67,8 @@ pub use error::{
 #[cfg(feature = "rayon")]
 pub use executor::Rayon;
 pub use executor::{Executor, Sequential};
+#[doc(hidden)]
+pub use fits::Unfit;
 #[cfg(target_has_atomic = "ptr")]
 pub use memory::Arena;
 pub use memory::Block;
