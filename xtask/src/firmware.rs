@@ -159,6 +159,22 @@ pub(crate) fn build_for(board: Board, binary: &str, model: &Path) -> Result<Path
     Ok(kept)
 }
 
+/// Builds other people's kernels for the Cortex-M4, which print what `counts` prints.
+pub(crate) fn build_peers() -> Result<PathBuf> {
+    let directory = root().join("benches/peers/device");
+    let mut cargo = process::cargo("build --release");
+    cargo
+        .current_dir(&directory)
+        .env("ATTENTIVE_MODEL", default_model());
+    process::run_quietly(&mut cargo)?;
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => directory.join(target),
+        None => directory.join("target"),
+    };
+    let built = target.join(AN386.target).join("release");
+    Ok(built.join("attentive-peers-device"))
+}
+
 /// Where the firmware is built. Without `CARGO_TARGET_DIR` each workspace has its own directory.
 fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {

@@ -195,6 +195,17 @@ fn on_board(board: Board, names: &[&str]) -> Result<Vec<u64>> {
     Ok(values)
 }
 
+/// What other people's kernels take on the Cortex-M4, as `m4/<peer>/<case>`.
+pub(super) fn peers() -> Result<Counts> {
+    eprintln!("counting other people's kernels on {} …", M4.name);
+    let run = firmware::run(&firmware::build_peers()?, &[], |_| ())?;
+    ensure!(run.status == 0, "{}:\n{}", run.status, run.lines.join("\n"));
+    let figures = run.lines.iter().filter_map(|line| report::figure(line));
+    Ok(figures
+        .map(|(name, value)| (format!("{}/{name}", M4.name), value as u64))
+        .collect())
+}
+
 /// Builds `count` for that architecture.
 fn program(arch: &str) -> Result<PathBuf> {
     let mut build = cargo("build --release --package attentive-benches --bin count");

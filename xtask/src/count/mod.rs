@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// Other people's kernels for the Cortex-M4 as well, which are not recorded
+    #[arg(long)]
+    peers: bool,
     /// Make what is counted the recorded values
     #[arg(long)]
     bless: bool,
@@ -33,7 +36,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let counts = count(&options.filters)?;
     let mut record = Record::read()?;
-    for (case, &value) in &counts {
+    let peers = match options.peers {
+        true => machines::peers()?,
+        false => Counts::new(),
+    };
+    for (case, &value) in counts.iter().chain(&peers) {
         if options.json {
             println!(
                 "{}",
