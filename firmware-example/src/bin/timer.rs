@@ -146,7 +146,8 @@ fn run() -> Result<u32, Failure> {
     let waited = |what: &AtomicU32| what.load(Ordering::Relaxed);
     defmt::println!("interrupt_waited = {=u32}", waited(&INTERRUPT_WAITED));
     defmt::println!("task_waited = {=u32}", waited(&TASK_WAITED));
-    defmt::println!("filtered = {=i32}", filtered);
+    // How many samples it has seen depends on every instruction: nothing to expect.
+    core::hint::black_box(filtered);
     Ok(missed)
 }
 
