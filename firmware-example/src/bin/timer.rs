@@ -145,7 +145,9 @@ fn run() -> Result<u32, Failure> {
     defmt::println!("ticks_missed: {=u32}", missed);
     let waited = |what: &AtomicU32| what.load(Ordering::Relaxed);
     defmt::println!("interrupt_waited = {=u32}", waited(&INTERRUPT_WAITED));
-    defmt::println!("task_waited = {=u32}", waited(&TASK_WAITED));
+    // Where in a piece a tick falls is chance, so the figure is a round one.
+    let task_waited = waited(&TASK_WAITED).next_multiple_of(4000);
+    defmt::println!("task_waited_at_most = {=u32}", task_waited);
     // How many samples it has seen depends on every instruction: nothing to expect.
     core::hint::black_box(filtered);
     Ok(missed)
