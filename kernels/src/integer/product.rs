@@ -87,7 +87,8 @@ impl<'a> Product<'a> {
 /// `x` is (vectors, columns) and `out` (vectors, rows). Exact up to the one rounding of [`scaled`].
 ///
 /// # Errors
-/// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, or there are fewer rows.
+/// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, there are fewer rows, or the weights do
+/// not begin at a word: an address that 4 divides.
 pub fn product(
     backend: Backend,
     matrix: &Product<'_>,
@@ -101,6 +102,8 @@ pub fn product(
     ShapeError::check_eq("x", vectors.saturating_mul(cols), x.len())?;
     ShapeError::check_eq("out", vectors.saturating_mul(rows), out.len())?;
     ShapeError::check_at_most("rows", matrix.rows, first.saturating_add(rows))?;
+    let offset = matrix.weights.as_ptr().addr() % 4;
+    ShapeError::check_eq("address of the weights, modulo 4", 0, offset)?;
     if rows == 0 {
         return Ok(());
     }

@@ -407,17 +407,20 @@ fn shapes_are_checked() {
     assert!(Product::new(2, 3, &[0; 32], &[0; 1], &[0; 2], &[0; 2]).is_err());
     assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 3], &[0; 2]).is_err());
     assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 1]).is_err());
-    let matrix = Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 2]).unwrap();
+    #[repr(align(4))]
+    struct Words([i8; 264 * 8]);
+    let words = Words([0; 264 * 8]);
+    let matrix = |weights| Product::new(2, 3, weights, &[0; 2], &[0; 2], &[0; 2]).unwrap();
+    let askew = matrix(&words.0[1..33]);
+    let matrix = matrix(&words.0[..32]);
     let backend = Backend::SCALAR;
+    assert!(product(backend, &askew, &[0; 3], 0, &mut [0; 2]).is_err());
     assert!(product(backend, &matrix, &[0; 3], 0, &mut [0; 3]).is_err());
     assert!(product(backend, &matrix, &[0; 3], 2, &mut [0; 1]).is_err());
     assert!(product(backend, &matrix, &[0; 4], 0, &mut [0; 2]).is_err());
     assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 4]).is_ok());
     assert!(product(backend, &matrix, &[0; 6], 0, &mut [0; 3]).is_err());
     assert!(product(backend, &matrix, &[0; 6], 1, &mut [0; 4]).is_err());
-    #[repr(align(4))]
-    struct Words([i8; 264 * 8]);
-    let words = Words([0; 264 * 8]);
     let is_tile = |head_dim: usize, keys: usize, values: usize| {
         Tile::new(head_dim, &words.0[..keys], &words.0[..values]).is_ok()
     };

@@ -2,14 +2,12 @@
 
 use core::ops::Range;
 
-use super::{Pass, Setting, Stage, What};
+use super::{Pass, Setting, Stage, What, rows_at_once};
 use crate::config::{Config, Position, RotaryStyle};
 use crate::error::SessionError;
 use crate::integer::cache::Cache;
-use crate::integer::memory::{BLOCK, Memory, part, part_mut, row, row_mut};
-use crate::kernels::integer::{
-    BATCH, Query, Running, TILE, attend, finish, product, rotate, to_i8,
-};
+use crate::integer::memory::{Memory, part_mut, row, row_mut};
+use crate::kernels::integer::{BATCH, Query, Running, TILE, attend, finish, rotate, to_i8};
 use crate::kernels::ops::position::RotaryStyle as KernelStyle;
 use crate::tensors::Role;
 
@@ -41,17 +39,10 @@ impl<'m> Pass<'m> {
             return self.norm(&parameters, dim, memory);
         }
         let all = heads.saturating_add(kv_heads.saturating_mul(2));
-        let some = self.some_heads(head_dim, all);
-        let width = some.len().saturating_mul(head_dim);
-        let sums = part_mut(memory.sums, 0, batch.saturating_mul(width))?;
-        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
-        product(
-            setting.backend,
-            &qkv,
-            input,
-            some.start.saturating_mul(head_dim),
-            sums,
-        )?;
+        let some = self.some_heads(config, all);
+        let rows = some.start.saturating_mul(head_dim)..some.end.saturating_mul(head_dim);
+        let width = rows.len();
+        let sums = self.project(setting, &qkv, rows, memory.y, memory.sums)?;
         let cost = sums.len().saturating_mul(dim);
         let own = Cache::own(setting, self.what);
         let style = style(config);
@@ -86,9 +77,9 @@ impl<'m> Pass<'m> {
     }
 
     /// The heads of a piece: a block of results, but one head at least.
-    fn some_heads(&self, head_dim: usize, all: usize) -> Range<usize> {
-        let width = self.batch().saturating_mul(head_dim);
-        let count = BLOCK.checked_div(width).unwrap_or(1).max(1);
+    fn some_heads(&self, config: &Config, all: usize) -> Range<usize> {
+        let rows = rows_at_once(self.batch(), config.dim);
+        let count = rows.checked_div(config.head_dim).unwrap_or(1).max(1);
         self.index..self.index.saturating_add(count).min(all)
     }
 
@@ -107,16 +98,13 @@ impl<'m> Pass<'m> {
     ) -> Result<u32, SessionError> {
         let dim = setting.model.config().dim;
         let query = self.cross(setting)?.query;
-        let batch = self.batch();
         if !self.is_normed {
             let parameters = self.cross(setting)?.norm;
             return self.norm(&parameters, dim, memory);
         }
-        let block = self.block(batch, query.rows(), dim);
+        let block = self.block(self.batch(), query.rows(), dim);
         let n = block.len();
-        let sums = part_mut(memory.sums, 0, batch.saturating_mul(n))?;
-        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
-        product(setting.backend, &query, input, block.start, sums)?;
+        let sums = self.project(setting, &query, block.clone(), memory.y, memory.sums)?;
         for (lane, sums) in sums.chunks_exact(n.max(1)).enumerate() {
             let q = row_mut(memory.q, self.token.saturating_add(lane), query.rows())?;
             narrow(sums, part_mut(q, block.start, n)?);
@@ -230,23 +218,15 @@ impl<'m> Pass<'m> {
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
         let (dim, head_dim) = (config.dim, config.head_dim);
-        let batch = self.batch();
         if self.layer == 0 && !self.is_normed {
             return self.norm(&model.norm(Role::SourceNormGain, None)?, dim, memory);
         }
         let matrix = self.matrix(setting, Role::CrossKvWeight, Some(self.layer))?;
         let all = config.kv_heads.saturating_mul(2);
-        let some = self.some_heads(head_dim, all);
-        let width = some.len().saturating_mul(head_dim);
-        let sums = part_mut(memory.sums, 0, batch.saturating_mul(width))?;
-        let input = part(memory.y, 0, batch.saturating_mul(dim))?;
-        product(
-            setting.backend,
-            &matrix,
-            input,
-            some.start.saturating_mul(head_dim),
-            sums,
-        )?;
+        let some = self.some_heads(config, all);
+        let rows = some.start.saturating_mul(head_dim)..some.end.saturating_mul(head_dim);
+        let width = rows.len();
+        let sums = self.project(setting, &matrix, rows, memory.y, memory.sums)?;
         let cost = sums.len().saturating_mul(dim);
         let cache = Cache::cross(setting);
         for (lane, sums) in sums.chunks_exact(width.max(1)).enumerate() {

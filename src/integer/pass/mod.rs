@@ -12,11 +12,11 @@ use core::ops::Range;
 
 use crate::config::{Architecture, Config};
 use crate::error::SessionError;
-use crate::integer::memory::{BLOCK, Memory, Room, part, row, row_mut};
+use crate::integer::memory::{BLOCK, Memory, Room, part, part_mut, row, row_mut};
 use crate::integer::model::Model;
 use crate::integer::parts::{Cross, Layer};
 use crate::kernels::Backend;
-use crate::kernels::integer::{BATCH, Norm, Product, TILE, norm};
+use crate::kernels::integer::{BATCH, Norm, Product, TILE, norm, product};
 use crate::tensors::Role;
 
 /// To norm or embed an element takes as long as so many multiply-adds.
@@ -118,16 +118,19 @@ impl Model<'_> {
             ..
         } = *config;
         let heads = BATCH * head_dim;
+        // A gate's rows are multiplied with those that it is for.
+        let up = if config.ffn.is_gated() { 2 } else { 1 };
         let costs = [
             LOOKUP_COST,
             BATCH * NORM_COST * dim,
-            block_cost(config.patch()) + BATCH * NORM_COST * dim,
-            block_cost(dim) + NORM_COST * dim,
+            block_cost(BATCH, config.patch()) + BATCH * NORM_COST * dim,
+            block_cost(up * BATCH, dim),
+            block_cost(1, dim) + NORM_COST * dim,
             // At least one head, however wide.
             heads * dim,
             2 * TILE * heads,
-            block_cost(config.q_dim()),
-            block_cost(hidden_dim),
+            block_cost(BATCH, config.q_dim()),
+            block_cost(BATCH, hidden_dim),
             config.head_rows() * dim + NORM_COST * dim,
         ];
         let mut most = 0;
@@ -142,24 +145,31 @@ impl Model<'_> {
     }
 }
 
+/// Rows of a product that are always done at once, where there are as many.
+const ROWS_LEAST: usize = 8;
+
 /// Rows of so many columns that are multiplied with `tokens` at once.
 const fn rows_at_once(tokens: usize, cols: usize) -> usize {
     let cheap = match PIECE.checked_div(tokens.saturating_mul(cols)) {
         Some(rows) => rows,
         None => PIECE,
     };
-    let few = if cheap < 8 { 8 } else { cheap };
+    let few = if cheap < ROWS_LEAST {
+        ROWS_LEAST
+    } else {
+        cheap
+    };
     match BLOCK.checked_div(tokens) {
         Some(most) if most < few => most,
         _ => few,
     }
 }
 
-/// Multiply-adds of a block, at most.
-const fn block_cost(cols: usize) -> usize {
-    let one = rows_at_once(1, cols) * cols;
-    let batch = rows_at_once(BATCH, cols) * BATCH * cols;
-    if one > batch { one } else { batch }
+/// Multiply-adds of a block for up to `tokens`, at most.
+const fn block_cost(tokens: usize, cols: usize) -> usize {
+    let (least, most) = (ROWS_LEAST * tokens * cols, BLOCK * cols);
+    let cost = if least < PIECE { PIECE } else { least };
+    if cost < most { cost } else { most }
 }
 
 /// A cursor, and what it has looked up for the pieces to come.
@@ -368,6 +378,22 @@ impl<'m> Pass<'m> {
         self.index..self.index.saturating_add(some).min(rows)
     }
 
+    /// Some rows' products with the batch's inputs: (batch, rows).
+    fn project<'s>(
+        &self,
+        setting: Setting<'m>,
+        matrix: &Product<'m>,
+        rows: Range<usize>,
+        input: &[i8],
+        sums: &'s mut [i32],
+    ) -> Result<&'s mut [i32], SessionError> {
+        let batch = self.batch();
+        let sums = part_mut(sums, 0, batch.saturating_mul(rows.len()))?;
+        let input = part(input, 0, batch.saturating_mul(matrix.cols()))?;
+        product(setting.backend, matrix, input, rows.start, sums)?;
+        Ok(sums)
+    }
+
     /// The batch's rows of that width.
     fn rows<'a, T>(&self, all: &'a [T], width: usize) -> Result<&'a [T], SessionError> {
         let from = self.token.saturating_mul(width);
@@ -418,5 +444,26 @@ impl<'m> Pass<'m> {
     fn cross(&mut self, setting: Setting<'m>) -> Result<&Cross<'m>, SessionError> {
         let cross = self.parts(setting)?.cross.as_ref();
         cross.ok_or(SessionError::Family)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, BLOCK, block_cost, rows_at_once};
+
+    #[test]
+    fn no_block_costs_more_than_is_promised() {
+        for cols in (0..300).chain([512, 1000, 4096, 65_536]) {
+            for most in [1, BATCH, 2 * BATCH] {
+                for tokens in 1..=most {
+                    let rows = rows_at_once(tokens, cols);
+                    assert!(rows >= 8 && rows * tokens <= BLOCK, "{cols} {tokens}");
+                    assert!(
+                        rows * tokens * cols <= block_cost(most, cols),
+                        "{cols} {tokens}"
+                    );
+                }
+            }
+        }
     }
 }

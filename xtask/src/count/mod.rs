@@ -1,8 +1,9 @@
 //! `cargo xtask count`: instructions that the hot kernels execute, exactly, and held against what is recorded.
 //!
-//! Emulators count: Callgrind for x86-64, QEMU for aarch64 and for the boards of the firmware. The same program executes the same instructions each
-//! time, whatever else the machine does, so a count is a bar that a time cannot be: growth is the code's, not the
-//! neighbour's. A case is named `<machine>/<case of perf>`; a machine is one entry of [`machines::all`].
+//! Emulators count: Callgrind for x86-64, QEMU for aarch64 and for the boards of the firmware. The same program executes
+//! the same instructions each time, whatever else the machine does, so a count is a bar that a time cannot be: growth is
+//! the code's, not the neighbour's. A case is named `<machine>/<case of perf>`; a machine is one entry of
+//! [`machines::all`].
 
 mod machines;
 mod record;

@@ -82,6 +82,7 @@ fn on_the_device(suite: &mut Suite) {
 }
 
 fn on_other_processors(suite: &mut Suite) {
+    // The first is the one that everything else is run on.
     for board in firmware::BOARDS.into_iter().skip(1) {
         let name = format!("integer firmware has the same bits on {}", board.name);
         suite.step(&name, || device::integers_on(board));
