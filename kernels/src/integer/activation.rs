@@ -29,9 +29,10 @@ pub fn activate(function: Function, z: i32) -> i16 {
 
 /// The three functions are z − δ(z) for positive z and −δ(−z) for negative ones, δ being small and soon gone.
 #[inline(always)]
-fn bent(table: &[u16; LEN], z: i32) -> i16 {
+fn bent<T: Copy + Into<i32>>(table: &[T], z: i32) -> i16 {
     let z = i32::from(to_i16(z));
-    let delta = i32::from(table.get(z.unsigned_abs() as usize).copied().unwrap_or(0));
+    let delta = table.get(z.unsigned_abs() as usize);
+    let delta = delta.map_or(0, |delta| (*delta).into());
     to_i16((z.max(0) << 4) - delta)
 }
 
@@ -54,8 +55,28 @@ pub fn gated(function: Function, gate: &[i32], up: &[i32], multiplier: i32, out:
 const LEN: usize = 8 * 64;
 
 static SILU: [u16; LEN] = table(Function::Silu);
-static GELU_TANH: [u16; LEN] = table(Function::GeluTanh);
-static GELU_ERF: [u16; LEN] = table(Function::GeluErf);
+static GELU_TANH: [u8; SHORT] = short(&table(Function::GeluTanh));
+static GELU_ERF: [u8; SHORT] = short(&table(Function::GeluErf));
+
+/// δ of both forms of GELU is below 1/4, and rounds to nothing from 4 on.
+const SHORT: usize = 4 * 64;
+
+/// A table that fits bytes. One that does not would not compile.
+const fn short(table: &[u16; LEN]) -> [u8; SHORT] {
+    let mut out = [0; SHORT];
+    let mut index = 0;
+    while index < LEN {
+        let delta = table[index];
+        if index < SHORT {
+            assert!(delta < 256);
+            out[index] = delta as u8;
+        } else {
+            assert!(delta == 0);
+        }
+        index += 1;
+    }
+    out
+}
 
 /// z − f(z) at the multiples of 1/64, in 1/1024. Computed by the compiler: no float is left in the program.
 const fn table(function: Function) -> [u16; LEN] {
