@@ -6,7 +6,7 @@ use std::{env, fs, path::PathBuf};
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
 
 /// Those of the other binaries.
-const OTHERS: [&str; 13] = [
+const OTHERS: [&str; 14] = [
     "models/digits-int8.attn",
     "models/fashion-int8.attn",
     "models/keywords-int8.attn",
@@ -14,6 +14,7 @@ const OTHERS: [&str; 13] = [
     "models/stories-int8.attn",
     "models/translation-int8.attn",
     "models/austen-1m-integer.attn",
+    "models/austen-1m-integer-int4.attn",
     "models/digits-integer.attn",
     "models/fashion-integer.attn",
     "models/keywords-integer.attn",

@@ -1,9 +1,11 @@
 //! The integer profile: heads, sampling, sessions, and files that are not what they say.
 
 use attentive::integer::pack::{Recipe, Record, TensorMut};
-use attentive::integer::{Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session};
+use attentive::integer::{
+    Bits, Encoder, Kind, Model, Options, Progress, Sampler, SamplerOptions, Session, shapes,
+};
 use attentive::kernels::Backend;
-use attentive::kernels::integer::{pair_sums, stride};
+use attentive::kernels::integer::{pack_quads, pair_sums, quad_sums, stride};
 use attentive::pack::{PackError, TokenizerParts};
 use attentive::{
     Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace, Output,
@@ -67,10 +69,21 @@ fn fill(tensor: TensorMut<'_>, state: &mut u32) -> Result<(), PackError> {
     for row in tensor.bytes.chunks_exact_mut(stride(cols)) {
         row[..cols].fill_with(|| (next() / 256) as i8);
     }
-    if !tensor.pairs.is_empty() {
+    if tensor.shape.kind == Kind::Quads {
+        let mut levels = vec![0; tensor.shape.rows * cols];
+        levels.fill_with(|| (next() / 256) as i8 >> 4);
+        pack_quads(cols, &levels, tensor.quads).expect("quads");
+        quad_sums(cols, tensor.quads, tensor.pairs).expect("sums");
+    } else if !tensor.pairs.is_empty() {
         let sums = pair_sums(cols, tensor.bytes, tensor.pairs);
         sums.map_err(|_| PackError::Values { need: 0, have: 0 })?;
     }
+    fill_rest(tensor, &mut next);
+    Ok(())
+}
+
+/// What is no matrix.
+fn fill_rest(tensor: TensorMut<'_>, mut next: impl FnMut() -> i16) {
     tensor
         .multipliers
         .fill_with(|| (1 << 24) + i32::from(next()) * 64);
@@ -82,10 +95,22 @@ fn fill(tensor: TensorMut<'_>, state: &mut u32) -> Result<(), PackError> {
     if !tensor.scalars.is_empty() {
         tensor.scalars.copy_from_slice(&scalars);
     }
-    Ok(())
 }
 
 fn file(config: &Config) -> Vec<Block> {
+    file_of(config, Bits::Eight)
+}
+
+fn file_of(config: &Config, bits: Bits) -> Vec<Block> {
+    let mut state = 1;
+    file_with(config, bits, |to| fill(to, &mut state))
+}
+
+fn file_with(
+    config: &Config,
+    bits: Bits,
+    fill: impl FnMut(TensorMut<'_>) -> Result<(), PackError>,
+) -> Vec<Block> {
     let recipe = Recipe {
         config,
         tokenizer: TokenizerParts::Bytes { offset: 0 },
@@ -97,11 +122,11 @@ fn file(config: &Config) -> Vec<Block> {
             stream_scale: 0.01,
             input_scale: 0.0,
         },
+        bits,
     };
     let bytes = recipe.file_bytes().expect("a possible model");
     let mut blocks = vec![Block::ZERO; Block::len_for(bytes)];
-    let mut state = 1;
-    let written = recipe.write(Block::bytes_mut(&mut blocks), |to| fill(to, &mut state));
+    let written = recipe.write(Block::bytes_mut(&mut blocks), fill);
     written.expect("a file");
     blocks
 }
@@ -115,6 +140,66 @@ fn read<R>(blocks: &[Block], ids: &[u32], then: impl FnOnce(&Encoder<'_>) -> R) 
     encoder.begin_tokens(ids).expect("tokens");
     encoder.run().expect("a run");
     then(&encoder)
+}
+
+/// A file of bytes whose layers' matrices have nothing in their lower halves, and the same with four bits a number.
+#[test]
+fn four_bits_are_the_upper_halves_of_bytes() {
+    let classes = encoder(Output::Classes(5), Pooling::Mean);
+    let gated = Config {
+        hidden_dim: 37,
+        ..classes
+    };
+    let ids: Vec<u32> = (3..40).collect();
+    // Of each layer four, but for rows that are no fours; the head has eight bits.
+    for (config, quads) in [
+        (classes, 6),
+        (gated, 6),
+        (
+            Config {
+                hidden_dim: 72,
+                ..classes
+            },
+            8,
+        ),
+    ] {
+        let narrow = file_of(&config, Bits::Four);
+        let levels = |kind| {
+            let shapes = shapes(&config).map(|shape| shape.with_bits(Bits::Four));
+            shapes.filter(|shape| shape.kind == kind).count()
+        };
+        assert_eq!(
+            (levels(Kind::Quads), levels(Kind::Product)),
+            (quads, 9 - quads)
+        );
+        let mut state = 1;
+        let wide = file_with(&config, Bits::Eight, |mut to| {
+            let shape = to.shape;
+            if shape.with_bits(Bits::Four).kind != Kind::Quads {
+                return fill(to, &mut state);
+            }
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 16) as i16
+            };
+            for row in to.bytes.chunks_exact_mut(stride(shape.cols)) {
+                row[..shape.cols].fill_with(|| (next() / 256) as i8 & !15);
+            }
+            pair_sums(shape.cols, to.bytes, to.pairs).expect("sums");
+            to.bytes = &mut [];
+            to.pairs = &mut [];
+            fill_rest(to, &mut next);
+            Ok(())
+        });
+        let of = |file: &[Block]| read(file, &ids, |it| it.classes().expect("classes").to_vec());
+        assert_eq!(of(&wide), of(&narrow));
+        assert!(narrow.len() < wide.len());
+        let model = Model::parse(Block::bytes(&narrow)).expect("a model");
+        let kinds = model
+            .tensors()
+            .filter(|(shape, _)| shape.kind == Kind::Quads);
+        assert_eq!(kinds.count(), quads);
+    }
 }
 
 #[test]

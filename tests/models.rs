@@ -284,7 +284,12 @@ fn integers_are_those_of_the_firmware() {
 
 #[test]
 fn texts_by_integers_are_those_of_the_firmware() {
-    let blocks = one("austen-1m-integer.attn");
+    assert_same_text("austen-1m-integer.attn", "generate-integer");
+    assert_same_text("austen-1m-integer-int4.attn", "generate-integer-int4");
+}
+
+fn assert_same_text(file: &str, binary: &str) {
+    let blocks = one(file);
     let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
     for backend in Backend::available() {
         let options = Writing::OPTIONS;
@@ -300,7 +305,7 @@ fn texts_by_integers_are_those_of_the_firmware() {
         };
         Writing::begin(&mut session, 777).expect("a prompt");
         Writing::run(&mut session, 777, each).expect("a text");
-        assert_said("generate-integer", said, hash);
+        assert_said(binary, said, hash);
     }
 }
 

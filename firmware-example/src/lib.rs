@@ -11,6 +11,7 @@ mod failure;
 pub mod measure;
 pub mod request;
 pub mod tasks;
+pub mod writer;
 
 pub use failure::{Failure, panicked};
 

@@ -18,11 +18,12 @@ use attentive::{Arena, SessionError, include_integer_weights};
 use tasks::{Classifies, Digits, Languages, Stories, Writing};
 
 /// The binaries of the firmware that say the same.
-pub const NAMES: [&str; 4] = [
+pub const NAMES: [&str; 5] = [
     "digits-integer",
     "languages-integer",
     "stories-integer",
     "generate-integer",
+    "generate-integer-int4",
 ];
 
 /// The hash of `NAMES[index]`; 0 where something was refused, or was asked a second time.
@@ -44,11 +45,23 @@ pub extern "C" fn golden(index: u32) -> u64 {
             }
         }};
     }
+    macro_rules! writer {
+        ($file:literal) => {{
+            static MODEL: Model<'static> =
+                include_integer_weights!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file));
+            static ARENA: Arena<{ MODEL.session_bytes(&Writing::OPTIONS) }> = Arena::new();
+            match ARENA.take() {
+                Ok(memory) => written(&MODEL, memory),
+                Err(_) => Err(SessionError::NoPrompt),
+            }
+        }};
+    }
     let hash = match index {
         0 => classifier!("digits-integer.attn", Digits),
         1 => classifier!("languages-integer.attn", Languages),
         2 => classifier!("stories-integer.attn", Stories),
-        3 => written(),
+        3 => writer!("austen-1m-integer.attn"),
+        4 => writer!("austen-1m-integer-int4.attn"),
         _ => Err(SessionError::NoPrompt),
     };
     hash.unwrap_or(0)
@@ -70,14 +83,8 @@ fn classified<T: Classifies>(
     Ok(hash)
 }
 
-fn written() -> Result<u64, SessionError> {
-    static MODEL: Model<'static> = include_integer_weights!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../models/austen-1m-integer.attn"
-    ));
-    static ARENA: Arena<{ MODEL.session_bytes(&Writing::OPTIONS) }> = Arena::new();
-    let memory = ARENA.take().map_err(|_| SessionError::NoPrompt)?;
-    let mut session = Session::new(&MODEL, &Writing::OPTIONS, memory, Backend::detect())?;
+fn written(model: &'static Model<'static>, memory: &'static mut [u8]) -> Result<u64, SessionError> {
+    let mut session = Session::new(model, &Writing::OPTIONS, memory, Backend::detect())?;
     let mut hash = EMPTY;
     Writing::begin(&mut session, 1000)?;
     Writing::run(&mut session, 1000, |_, logits| add(&mut hash, logits))?;

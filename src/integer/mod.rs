@@ -27,7 +27,7 @@ pub use model::Model;
 pub use pass::Progress;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Options, Session};
-pub use tensors::{Kind, Shape, check, shapes};
+pub use tensors::{Bits, Kind, Shape, check, shapes};
 
 /// Embeds a weights file of the integer profile and parses it while compiling, as
 /// [`include_weights!`](crate::include_weights) does for floats: `include_integer_weights!("story.attn")` is an

@@ -4,7 +4,7 @@ use crate::config::{Config, Norm as NormKind};
 use crate::error::{TensorFault, WeightsError};
 use crate::file::{Entry, IntegerRecord};
 use crate::integer::tensors::{Kind, Parts, Scalars, Shape, check};
-use crate::kernels::integer::{Norm, OutScale, Product, Table};
+use crate::kernels::integer::{Norm, OutScale, Product, Table, Weights};
 use crate::parse::{Parsed, Wanted, part};
 use crate::tensors::{Profile, Role};
 use crate::tokenizer::Tokenizer;
@@ -119,8 +119,9 @@ impl<'a> Model<'a> {
             .iter()
             .enumerate()
             .filter_map(|(index, entry)| {
+                let entry = Entry::decode(*entry);
                 let shape = self.config().integer_tensor(index)?;
-                Some((shape, Entry::decode(*entry).len as usize))
+                Some((shape.of_code(entry.format)?, entry.len as usize))
             })
     }
 
@@ -148,9 +149,13 @@ impl<'a> Model<'a> {
     ) -> Result<Product<'a>, WeightsError> {
         let tensor = self.tensor(role, layer)?;
         let (rows, cols) = (tensor.shape.rows, tensor.shape.cols);
-        let parts = (self.view(&tensor, 0)?, self.view(&tensor, 1)?);
-        let (biases, pairs) = (self.view(&tensor, 2)?, self.view(&tensor, 3)?);
-        Product::new(rows, cols, parts.0, parts.1, biases, pairs)
+        let weights = match tensor.shape.kind {
+            Kind::Quads => Weights::I4(self.view(&tensor, 0)?),
+            _ => Weights::I8(self.view(&tensor, 0)?),
+        };
+        let (multipliers, biases) = (self.view(&tensor, 1)?, self.view(&tensor, 2)?);
+        let pairs = self.view(&tensor, 3)?;
+        Product::new(rows, cols, weights, multipliers, biases, pairs)
             .map_err(|_| WeightsError::Absent { role })
     }
 
@@ -259,10 +264,9 @@ const fn check_table(file: &Parsed<'_>) -> Result<(), WeightsError> {
                 fault: TensorFault::Role,
             });
         };
-        let len = if entry.format == shape.kind.code() {
-            Some(Parts::of(&shape).len())
-        } else {
-            None
+        let len = match shape.of_code(entry.format) {
+            Some(shape) => Some(Parts::of(&shape).len()),
+            None => None,
         };
         let wanted = Wanted {
             role: shape.role,

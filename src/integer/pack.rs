@@ -5,7 +5,7 @@
 
 use crate::config::Config;
 use crate::file::{Entry, FLAG_INTEGER, IntegerRecord, NO_LAYER, align_up};
-use crate::integer::tensors::{Parts, Shape, check};
+use crate::integer::tensors::{Bits, Parts, Shape, check};
 use crate::pack::{Head, PackError, Places, TokenizerParts, slice_mut, view};
 use crate::tensors::Profile;
 
@@ -35,6 +35,8 @@ pub struct Recipe<'a> {
     pub provenance: &'a str,
     /// Numbers of the whole model.
     pub record: Record,
+    /// Of a number of the layers' matrices.
+    pub bits: Bits,
 }
 
 /// One tensor of the file being written. Parts that its [`Kind`](super::Kind) has not are empty.
@@ -48,7 +50,10 @@ pub struct TensorMut<'o> {
     pub multipliers: &'o mut [i32],
     /// (rows) of a matrix.
     pub biases: &'o mut [i32],
-    /// (rows) of a matrix: [`pair_sums`](crate::kernels::integer::pair_sums) of the bytes.
+    /// [`quads_len`](crate::kernels::integer::quads_len) of a matrix of four bits a number.
+    pub quads: &'o mut [u16],
+    /// [`pair_sums`](crate::kernels::integer::pair_sums) of the bytes, (rows), or
+    /// [`quad_sums`](crate::kernels::integer::quad_sums), two for four rows.
     pub pairs: &'o mut [i32],
     /// (rows) of a table.
     pub steps: &'o mut [i32],
@@ -90,7 +95,7 @@ impl Recipe<'_> {
         check(self.config)?;
         let mut end = self.head().places()?.tensors;
         let mut index = 0;
-        while let Some(shape) = self.config.integer_tensor(index) {
+        while let Some(shape) = self.tensor(index) {
             end = align_up(end.saturating_add(Parts::of(&shape).len()));
             index += 1;
         }
@@ -113,6 +118,11 @@ impl Recipe<'_> {
         Ok(())
     }
 
+    fn tensor(&self, index: usize) -> Option<Shape> {
+        let shape = self.config.integer_tensor(index)?;
+        Some(shape.with_bits(self.bits))
+    }
+
     fn write_tensors<E: From<PackError>>(
         &self,
         out: &mut [u8],
@@ -122,7 +132,7 @@ impl Recipe<'_> {
     ) -> Result<(), E> {
         let mut offset = places.tensors;
         let mut index = 0;
-        while let Some(shape) = self.config.integer_tensor(index) {
+        while let Some(shape) = self.tensor(index) {
             let parts = Parts::of(&shape);
             let entry = Entry {
                 role: shape.role as u16,
@@ -170,6 +180,7 @@ fn tensor<'o>(
     let mut out = TensorMut {
         shape,
         bytes: &mut [],
+        quads: &mut [],
         multipliers: &mut [],
         biases: &mut [],
         pairs: &mut [],
@@ -185,6 +196,10 @@ fn tensor<'o>(
             if shape.kind == Kind::Tied {
                 out.steps = view(fifth)?;
             }
+        }
+        Kind::Quads => {
+            (out.quads, out.multipliers, out.biases) = (view(first)?, view(second)?, view(third)?);
+            out.pairs = view(fourth)?;
         }
         Kind::Table => (out.bytes, out.steps) = (view(first)?, view(second)?),
         Kind::Norm => (out.halves, out.half_biases) = (view(first)?, view(second)?),

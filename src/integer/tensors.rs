@@ -3,7 +3,7 @@
 use crate::config::{Config, Ffn, Input, NormPlace, Output, Position};
 use crate::error::ConfigError;
 use crate::file::align_up;
-use crate::kernels::integer::stride;
+use crate::kernels::integer::{QUAD, quads_len, stride};
 use crate::tensors::{Profile, Role};
 
 /// How a tensor of an integer file is read. Each of its parts begins at a multiple of 64.
@@ -22,6 +22,19 @@ pub enum Kind {
     Angles,
     /// Numbers of a layer.
     Scalars,
+    /// A matrix of four bits a number: fours of rows, multipliers, biases, pair sums.
+    Quads,
+}
+
+/// Bits of a number of the layers' matrices. Embeddings, outputs and heads have eight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Bits {
+    /// i8.
+    #[default]
+    Eight,
+    /// The upper half of an i8.
+    Four,
 }
 
 impl Kind {
@@ -34,6 +47,7 @@ impl Kind {
             Self::Norm => 19,
             Self::Angles => 20,
             Self::Scalars => 21,
+            Self::Quads => 22,
         }
     }
 
@@ -46,6 +60,7 @@ impl Kind {
             19 => Self::Norm,
             20 => Self::Angles,
             21 => Self::Scalars,
+            22 => Self::Quads,
             _ => return None,
         })
     }
@@ -65,6 +80,40 @@ pub struct Shape {
     pub rows: usize,
     /// Columns of a row, pairs of a position, numbers.
     pub cols: usize,
+}
+
+impl Shape {
+    /// Whether a file may have it with four bits a number: a matrix of the layers, or of patches, of whole fours of rows, the
+    /// gates' and the others'.
+    const fn may_be_narrow(&self) -> bool {
+        let is_last = matches!(self.role, Role::OutputWeight | Role::HeadWeight);
+        matches!(self.kind, Kind::Product) && !is_last && self.rows.is_multiple_of(2 * QUAD)
+    }
+
+    /// The same with numbers of so many bits, where it may be.
+    pub const fn with_bits(self, bits: Bits) -> Self {
+        match bits {
+            Bits::Four if self.may_be_narrow() => Self {
+                kind: Kind::Quads,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// The same as the file's table has it; `None` where that is of another kind.
+    pub(crate) const fn of_code(self, code: u8) -> Option<Self> {
+        let bits = match Kind::of(code) {
+            Some(Kind::Quads) => Bits::Four,
+            _ => Bits::Eight,
+        };
+        let shape = self.with_bits(bits);
+        if shape.kind.code() == code {
+            Some(shape)
+        } else {
+            None
+        }
+    }
 }
 
 /// Numbers of a layer: the multiplier of a product of query and key, mantissa and shift of a head's output, the
@@ -116,7 +165,7 @@ pub const fn check(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::Integer { field })
 }
 
-/// The tensors of a model of the integer profile in file order.
+/// The tensors of a model of the integer profile in file order, with eight bits a number.
 pub fn shapes(config: &Config) -> impl Iterator<Item = Shape> + '_ {
     (0..config.tensors_len_of(Profile::Integer)).filter_map(|index| config.integer_tensor(index))
 }
@@ -222,6 +271,11 @@ impl Parts {
             Kind::Norm => [cols * 2, cols * 2, 0, 0, 0],
             Kind::Angles => [rows.saturating_mul(cols * 4), 0, 0, 0, 0],
             Kind::Scalars => [cols * 4, 0, 0, 0, 0],
+            Kind::Quads => {
+                let numbers = quads_len(shape.rows, shape.cols) as u64;
+                let pairs = (shape.rows / QUAD) as u64 * 2;
+                [numbers.saturating_mul(2), words, words, pairs * 4, 0]
+            }
         })
     }
 

@@ -84,6 +84,42 @@ pub fn fake_quantized(params: &Params, formats: Formats, scales: &Scales) -> Par
     out
 }
 
+/// Numbers that weights are rounded to.
+pub trait Grid {
+    /// Scales of all tensors.
+    type Scales;
+
+    /// The best for these weights.
+    ///
+    /// # Errors
+    /// When a weight is not finite or too large.
+    fn scales(&self, params: &Params) -> Result<Self::Scales>;
+
+    /// The weights, rounded.
+    fn rounded(&self, params: &Params, scales: &Self::Scales) -> Params;
+}
+
+/// The numbers that a file with these formats can have.
+#[derive(Clone, Copy, Debug)]
+pub struct FileGrid<'a> {
+    /// Formats.
+    pub formats: Formats,
+    /// Of each column of each tensor, where it is known.
+    pub importance: &'a [Option<Vec<f32>>],
+}
+
+impl Grid for FileGrid<'_> {
+    type Scales = Scales;
+
+    fn scales(&self, params: &Params) -> Result<Scales> {
+        scales(params, self.formats, self.importance)
+    }
+
+    fn rounded(&self, params: &Params, scales: &Scales) -> Params {
+        fake_quantized(params, self.formats, scales)
+    }
+}
+
 /// How long and how fast weights are fine-tuned.
 #[derive(Clone, Copy, Debug)]
 pub struct FineTuning {
@@ -102,17 +138,16 @@ const RESCALE_EVERY: u64 = 50;
 ///
 /// # Errors
 /// Those of a training step.
-pub fn fine_tune(
+pub fn fine_tune<G: Grid>(
     mut params: Params,
-    formats: Formats,
-    importance: &[Option<Vec<f32>>],
+    grid: &G,
     samples: &mut dyn Samples,
     training: &Training,
     tuning: FineTuning,
-) -> Result<(Params, Scales)> {
+) -> Result<(Params, G::Scales)> {
     let threads = parallel::threads();
     let mut adam = Adam::new(params.zeros());
-    let mut chosen = scales(&params, formats, importance)?;
+    let mut chosen = grid.scales(&params)?;
     let progress = Progress::new();
     let start = Instant::now();
     let config = params.config;
@@ -122,9 +157,9 @@ pub fn fine_tune(
     };
     for step in 0..tuning.steps {
         if step > 0 && step.is_multiple_of(RESCALE_EVERY) && step < tuning.steps * 3 / 4 {
-            chosen = scales(&params, formats, importance)?;
+            chosen = grid.scales(&params)?;
         }
-        let rounded = fake_quantized(&params, formats, &chosen);
+        let rounded = grid.rounded(&params, &chosen);
         let micro = samples.step(step, training.batch, training.micro_batch)?;
         let targets: usize = micro.iter().map(|batch| batch.targets.len()).sum();
         let count = targets as f32;

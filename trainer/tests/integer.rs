@@ -1,6 +1,6 @@
 //! The integer profile against the floats that it was rounded from.
 
-use attentive::integer::{Encoder, Model, Options, Progress, Session};
+use attentive::integer::{Bits, Encoder, Model, Options, Progress, Session};
 use attentive::kernels::Backend;
 use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
@@ -8,10 +8,10 @@ use attentive::{
 };
 use attentive_trainer::batches::Batch;
 use attentive_trainer::integer::measure::{nats, quantized};
-use attentive_trainer::integer::{Calibration, round};
+use attentive_trainer::integer::{Calibration, RowGrid, round};
 use attentive_trainer::network::Network;
 use attentive_trainer::params::Params;
-use attentive_trainer::quantize::importance;
+use attentive_trainer::quantize::{Grid, importance};
 use attentive_trainer::random::Random;
 use std::path::Path;
 use std::process::Command;
@@ -256,35 +256,57 @@ fn logits_are_those_of_the_floats_within_a_few_percent() {
         let batches = [batch(&config, 1, 4), batch(&config, 2, 4)];
         let seen = Calibration::new(&params, &batches).expect("a calibration");
         let importance = importance(&params, &batches).expect("a calibration");
-        let rounded = round(&params, &seen, &importance).expect("integers");
-        let file = rounded.pack(None, "").expect("a file");
-        let model = Model::parse(Block::bytes(&file)).expect("a model");
-        model.verify().expect("right checksums");
-
+        let importance = &importance;
         let fresh = batch(&config, 3, 1);
-        let network = Network::new(&params, Backend::detect(), false);
-        let wanted = network.logits(&fresh).expect("logits").into_data();
-        let wanted = wanted.try_into_vec::<f32>().expect("floats");
-        let have = logits(&model, &fresh, Backend::SCALAR, u32::MAX);
-        assert_eq!(wanted.len(), have.len());
-        let mean = |x: &[f32]| x.iter().sum::<f32>() / x.len() as f32;
-        let (middle, middle_have) = (mean(&wanted), mean(&have));
-        let (mut error, mut square) = (0.0, 0.0);
-        for (want, have) in wanted.iter().zip(&have) {
-            error += f64::from(want - middle - (have - middle_have)).powi(2);
-            square += f64::from(want - middle).powi(2);
-        }
-        let relative = (error / square).sqrt();
-        println!("{name}: {:.2} % off", 100.0 * relative);
-        assert!(relative < 0.08, "{name}: {relative}");
+        let wanted = floats(&params, &fresh);
+        // What four bits leave of random weights, and eight.
+        for (bits, most) in [(Bits::Eight, 0.08), (Bits::Four, 0.4)] {
+            let scales = RowGrid { bits, importance }.scales(&params);
+            let scales = scales.expect("scales");
+            let rounded = round(&params, &seen, scales.clone(), bits).expect("integers");
+            let file = rounded.pack(None, "").expect("a file");
+            let model = Model::parse(Block::bytes(&file)).expect("a model");
+            model.verify().expect("right checksums");
+            let have = logits(&model, &fresh, Backend::SCALAR, u32::MAX);
+            let off = distance(&wanted, &have);
+            // Of floats that were rounded before, the integers lose what eight bits lose.
+            let grid = RowGrid { bits, importance };
+            let of_rounded = floats(&grid.rounded(&params, &scales), &fresh);
+            let more = distance(&of_rounded, &have);
+            println!(
+                "{name}: {:.2} % off, {:.2} % of the rounded",
+                100.0 * off,
+                100.0 * more
+            );
+            assert!(off < most && more < 0.08, "{name}: {off} {more}");
 
-        for backend in Backend::available() {
-            for budget in [1, 1000, 50_000] {
-                let other = logits(&model, &fresh, backend, budget);
-                assert_eq!(have, other, "{name}, {}, {budget}", backend.name());
+            for backend in Backend::available() {
+                for budget in [1, 1000, 50_000] {
+                    let other = logits(&model, &fresh, backend, budget);
+                    assert_eq!(have, other, "{name}, {}, {budget}", backend.name());
+                }
             }
         }
     }
+}
+
+fn floats(params: &Params, batch: &Batch) -> Vec<f32> {
+    let network = Network::new(params, Backend::detect(), false);
+    let logits = network.logits(batch).expect("logits").into_data();
+    logits.try_into_vec().expect("floats")
+}
+
+/// How far logits are from others, of what tells these apart.
+fn distance(wanted: &[f32], have: &[f32]) -> f64 {
+    assert_eq!(wanted.len(), have.len());
+    let mean = |x: &[f32]| x.iter().sum::<f32>() / x.len() as f32;
+    let (middle, middle_have) = (mean(wanted), mean(have));
+    let (mut error, mut square) = (0.0, 0.0);
+    for (want, have) in wanted.iter().zip(have) {
+        error += f64::from(want - middle - (have - middle_have)).powi(2);
+        square += f64::from(want - middle).powi(2);
+    }
+    (error / square).sqrt()
 }
 
 fn attentive(args: &[&str]) -> (Option<i32>, String) {
@@ -356,6 +378,8 @@ fn the_commands_take_such_files() {
     let austen = "models/austen-1m-integer.attn";
     let generate = ["generate", austen, "--prompt", "She was", "--tokens", "8"];
     works(&generate, "8 written");
+    let narrow = ["generate", "models/austen-1m-integer-int4.attn"];
+    works(&[&narrow[..], &generate[2..]].concat(), "8 written");
 
     let refused = |args: &[&str], word: &str| {
         let (status, text) = attentive(args);
@@ -367,6 +391,16 @@ fn the_commands_take_such_files() {
     refused(
         &["quantize", austen, "--profile", "integer"],
         "integer profile",
+    );
+    let halves = [
+        "quantize",
+        "models/digits-int8.attn",
+        "--profile",
+        "integer",
+    ];
+    refused(
+        &[&halves[..], &["--format", "f16"]].concat(),
+        "int8 or int4, not f16",
     );
     let penalty = [&generate[..], &["--repetition-penalty", "2"]].concat();
     refused(&penalty, "--repetition-penalty");

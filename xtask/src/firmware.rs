@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 18] = [
+pub(crate) const BINARIES: [&str; 19] = [
     "generate",
     "selftest",
     "digits",
@@ -28,6 +28,7 @@ pub(crate) const BINARIES: [&str; 18] = [
     "stories",
     "translation",
     "generate-integer",
+    "generate-integer-int4",
     "digits-integer",
     "fashion-integer",
     "keywords-integer",

@@ -6,8 +6,8 @@
 use core::hint::black_box;
 
 use attentive::kernels::integer::{
-    BATCH, Function, Norm, OutScale, Product, Query, Running, Tile, attend, finish, norm,
-    pair_sums, plain, product,
+    BATCH, Function, Norm, OutScale, Product, QUAD, Query, Running, Tile, Weights, attend, finish,
+    norm, pack_quads, pair_sums, plain, product, quad_sums,
 };
 use attentive::kernels::{Backend, ShapeError};
 use attentive::{Aligned, ArenaTaken};
@@ -26,6 +26,7 @@ const PLANE: usize = TOKENS * DIM_MAX;
 struct Room {
     weights: Aligned<[i8; SIDE * SIDE]>,
     pairs: [i32; SIDE],
+    quads: Aligned<[u16; SIDE * SIDE / QUAD]>,
     sums: [i32; SIDE],
     /// Queries, keys and transposed values of the heads, one after the other; queries become outputs.
     heads: Aligned<[[[i8; PLANE]; 3]; HEADS]>,
@@ -44,6 +45,7 @@ fn run() -> Result<(), Failure> {
     let room = cortex_m::singleton!(: Room = Room {
         weights: Aligned([0; SIDE * SIDE]),
         pairs: [0; SIDE],
+        quads: Aligned([0; SIDE * SIDE / QUAD]),
         sums: [0; SIDE],
         heads: Aligned([[[0; PLANE]; 3]; HEADS]),
     });
@@ -66,7 +68,7 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
     let backend = Backend::BASELINE;
     pair_sums(SIDE, &room.weights.0, &mut room.pairs)?;
     let (multipliers, biases) = ([1 << 24; SIDE], [0; SIDE]);
-    let weights = &room.weights.0;
+    let weights = Weights::I8(&room.weights.0);
     let matrix = Product::new(SIDE, SIDE, weights, &multipliers, &biases, &room.pairs)?;
     let (done, spent) = clock.of(|| product(backend, &matrix, x, 0, &mut room.sums));
     done?;
@@ -79,6 +81,18 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
         clock.of(|| product(backend, &matrix, four, 0, &mut room.sums[..BATCH * rows]));
     done?;
     defmt::println!("gemm/i8/n4/64x256 = {=u64}", spent);
+
+    for level in &mut room.weights.0 {
+        *level >>= 4;
+    }
+    pack_quads(SIDE, &room.weights.0, &mut room.quads.0)?;
+    let pairs = &mut room.pairs[..SIDE / 2];
+    quad_sums(SIDE, &room.quads.0, pairs)?;
+    let quads = Weights::I4(&room.quads.0);
+    let narrow = Product::new(SIDE, SIDE, quads, &multipliers, &biases, pairs)?;
+    let (done, spent) = clock.of(|| product(backend, &narrow, x, 0, &mut room.sums));
+    done?;
+    defmt::println!("gemv/i4/256x256 = {=u64}", spent);
 
     for head_dim in [16, DIM_MAX] {
         let (done, spent) = clock.of(|| attention(backend, &mut room.heads.0, head_dim));

@@ -7,7 +7,7 @@
 //!
 //! | quantity | type | unit |
 //! |---|---|---|
-//! | weights | i8 | a scale for each row, folded into multipliers |
+//! | weights | i8, or the upper four bits of one | a scale for each row, folded into multipliers |
 //! | residual stream | i16 | one scale for the model |
 //! | inputs of products, queries, keys, values | i8 | a calibrated scale each |
 //! | accumulators | i32 | exact |
@@ -28,6 +28,7 @@ mod instructions;
 mod norm;
 mod power;
 mod product;
+mod quads;
 mod rotary;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,8 @@ pub use attention::{BATCH, OutScale, Query, Running, TILE, Tile, attend, finish}
 pub use embed::{Table, embed};
 pub use norm::{Norm, norm};
 pub use power::{POWER_ONE, power};
-pub use product::{Product, ROW_ALIGN, pair_sums, product, stride};
+pub use product::{Product, ROW_ALIGN, Weights, pair_sums, product, stride};
+pub use quads::{QUAD, pack_quads, quad_sums, quads_len};
 pub use rotary::rotate;
 
 /// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply, which Armv7E-M has as an instruction.

@@ -1,5 +1,6 @@
-//! Products of a matrix of bytes with vectors of bytes.
+//! Products of a matrix of bytes, or of four bits a number, with vectors of bytes.
 
+use super::quads::{QUAD, quads_len};
 use super::scaled;
 use crate::Backend;
 use crate::error::ShapeError;
@@ -13,12 +14,55 @@ pub const fn stride(cols: usize) -> usize {
     cols.next_multiple_of(ROW_ALIGN)
 }
 
+/// Numbers of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// Bytes: (rows, [`stride`](stride)`(cols)`).
+    I8(&'a [i8]),
+    /// Four bits each, four rows together ([`pack_quads`](super::pack_quads)): [`quads_len`](super::quads_len) numbers. A
+    /// level is the upper half of a byte whose lower half is 0, so that it counts sixteen times.
+    I4(&'a [u16]),
+}
+
+impl Weights<'_> {
+    /// How many numbers, and how many there should be.
+    const fn lens(&self, rows: usize, cols: usize) -> (usize, usize) {
+        match self {
+            Self::I8(bytes) => (bytes.len(), rows.saturating_mul(stride(cols))),
+            Self::I4(quads) => (quads.len(), quads_len(rows, cols)),
+        }
+    }
+
+    /// How many pair sums.
+    const fn pairs(&self, rows: usize) -> usize {
+        match self {
+            Self::I8(_) => rows,
+            Self::I4(_) => rows / QUAD * 2,
+        }
+    }
+
+    /// Rows that do not fill a four.
+    const fn left_over(&self, rows: usize) -> usize {
+        match self {
+            Self::I8(_) => 0,
+            Self::I4(_) => rows % QUAD,
+        }
+    }
+
+    fn address(&self) -> usize {
+        match self {
+            Self::I8(bytes) => bytes.as_ptr().addr(),
+            Self::I4(quads) => quads.as_ptr().addr(),
+        }
+    }
+}
+
 /// A matrix whose product with a vector is scaled row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Product<'a> {
     rows: usize,
     cols: usize,
-    weights: &'a [i8],
+    weights: Weights<'a>,
     multipliers: &'a [i32],
     biases: &'a [i32],
     pairs: &'a [i32],
@@ -28,15 +72,17 @@ impl<'a> Product<'a> {
     /// Most columns: their products, of −128 with −128, stay below 2³¹ together with any bias below 2³⁰.
     pub const COLS_MAX: usize = 1 << 16;
 
-    /// `weights` are (rows, [`stride`](stride)`(cols)`), `multipliers`, `biases` and `pairs` (rows). A row's pair sum
-    /// ([`pair_sums`]) saves Armv7E-M half of its multiplications; wrong ones make wrong products there, and there only.
+    /// `multipliers` and `biases` are (rows), `pairs` the [`pair_sums`] of the bytes, one a row, or the
+    /// [`quad_sums`](super::quad_sums), two for four rows. They save Armv7E-M half of its multiplications; wrong ones make
+    /// wrong products there, and there only.
     ///
     /// # Errors
-    /// When a length is another, or there are no columns or more than [`Product::COLS_MAX`].
+    /// When a length is another, there are no columns or more than [`Product::COLS_MAX`], or rows of four bits are no
+    /// multiple of four.
     pub const fn new(
         rows: usize,
         cols: usize,
-        weights: &'a [i8],
+        weights: Weights<'a>,
         multipliers: &'a [i32],
         biases: &'a [i32],
         pairs: &'a [i32],
@@ -47,8 +93,11 @@ impl<'a> Product<'a> {
         if let Err(error) = ShapeError::check_at_least("columns", 1, cols) {
             return Err(error);
         }
-        let need = rows.saturating_mul(stride(cols));
-        if let Err(error) = ShapeError::check_eq("weights", need, weights.len()) {
+        if let Err(error) = ShapeError::check_eq("rows, modulo 4", 0, weights.left_over(rows)) {
+            return Err(error);
+        }
+        let (have, need) = weights.lens(rows, cols);
+        if let Err(error) = ShapeError::check_eq("weights", need, have) {
             return Err(error);
         }
         if let Err(error) = ShapeError::check_eq("multipliers", rows, multipliers.len()) {
@@ -57,7 +106,7 @@ impl<'a> Product<'a> {
         if let Err(error) = ShapeError::check_eq("biases", rows, biases.len()) {
             return Err(error);
         }
-        if let Err(error) = ShapeError::check_eq("pair sums", rows, pairs.len()) {
+        if let Err(error) = ShapeError::check_eq("pair sums", weights.pairs(rows), pairs.len()) {
             return Err(error);
         }
         Ok(Self {
@@ -87,8 +136,8 @@ impl<'a> Product<'a> {
 /// `x` is (vectors, columns) and `out` (vectors, rows). Exact up to the one rounding of [`scaled`].
 ///
 /// # Errors
-/// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, there are fewer rows, or the weights do
-/// not begin at a word: an address that 4 divides.
+/// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, there are fewer rows, rows of four
+/// bits are not whole fours, or the weights do not begin at a word: an address that 4 divides.
 pub fn product(
     backend: Backend,
     matrix: &Product<'_>,
@@ -102,35 +151,48 @@ pub fn product(
     ShapeError::check_eq("x", vectors.saturating_mul(cols), x.len())?;
     ShapeError::check_eq("out", vectors.saturating_mul(rows), out.len())?;
     ShapeError::check_at_most("rows", matrix.rows, first.saturating_add(rows))?;
-    let offset = matrix.weights.as_ptr().addr() % 4;
+    let left_over = matrix.weights.left_over(first | rows);
+    ShapeError::check_eq("rows, modulo 4", 0, left_over)?;
+    let offset = matrix.weights.address() % 4;
     ShapeError::check_eq("address of the weights, modulo 4", 0, offset)?;
     if rows == 0 {
         return Ok(());
     }
     let stride = stride(matrix.cols);
-    let rows = Rows {
-        weights: (matrix.weights)
-            .get(first.saturating_mul(stride)..)
-            .unwrap_or_default(),
+    let pairs = matrix.weights.pairs(first);
+    let work = Rows {
+        weights: &[(); 0],
         multipliers: matrix.multipliers.get(first..).unwrap_or_default(),
         biases: matrix.biases.get(first..).unwrap_or_default(),
-        pairs: matrix.pairs.get(first..).unwrap_or_default(),
+        pairs: matrix.pairs.get(pairs..).unwrap_or_default(),
         stride,
         cols,
         rows,
         x,
         out,
     };
-    #[cfg(attentive_dsp)]
-    {
-        let _ = backend;
-        #[cfg(attentive_helium)]
-        super::helium::product(rows);
-        #[cfg(not(attentive_helium))]
-        super::dsp::product(rows);
+    match matrix.weights {
+        Weights::I8(bytes) => {
+            let work = work.with(bytes.get(first * stride..).unwrap_or_default());
+            #[cfg(all(attentive_dsp, not(attentive_helium)))]
+            super::dsp::product(work);
+            #[cfg(attentive_helium)]
+            super::helium::product(work);
+            #[cfg(not(attentive_dsp))]
+            backend.run(work);
+        }
+        Weights::I4(quads) => {
+            let work = work.with(quads.get(first / QUAD * stride..).unwrap_or_default());
+            #[cfg(all(attentive_dsp, not(attentive_helium)))]
+            super::dsp::product_of_quads(work);
+            #[cfg(attentive_helium)]
+            super::helium::product_of_quads(work);
+            #[cfg(not(attentive_dsp))]
+            backend.run(work);
+        }
     }
-    #[cfg(not(attentive_dsp))]
-    backend.run(rows);
+    #[cfg(attentive_dsp)]
+    let _ = backend;
     Ok(())
 }
 
@@ -151,9 +213,9 @@ pub fn pair_sums(cols: usize, weights: &[i8], out: &mut [i32]) -> Result<(), Sha
     Ok(())
 }
 
-/// Rows of a product, from the first that is computed: one at least.
-pub(super) struct Rows<'a> {
-    pub(super) weights: &'a [i8],
+/// Rows of a product, from the first that is computed: one at least, of fours of rows a multiple of four.
+pub(super) struct Rows<'a, T> {
+    pub(super) weights: &'a [T],
     pub(super) multipliers: &'a [i32],
     pub(super) biases: &'a [i32],
     #[cfg_attr(
@@ -168,7 +230,35 @@ pub(super) struct Rows<'a> {
     pub(super) out: &'a mut [i32],
 }
 
-impl Kernel for Rows<'_> {
+impl<'a, T> Rows<'a, T> {
+    /// The same of other weights.
+    fn with<U>(self, weights: &'a [U]) -> Rows<'a, U> {
+        let Self {
+            multipliers,
+            biases,
+            pairs,
+            stride,
+            cols,
+            rows,
+            x,
+            out,
+            ..
+        } = self;
+        Rows {
+            weights,
+            multipliers,
+            biases,
+            pairs,
+            stride,
+            cols,
+            rows,
+            x,
+            out,
+        }
+    }
+}
+
+impl Kernel for Rows<'_, i8> {
     type Output = ();
 
     const PRODUCTS: bool = true;

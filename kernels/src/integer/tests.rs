@@ -40,7 +40,15 @@ fn products_are_exact_on_every_backend() {
         let biases = [0, -(1 << 29), 1 << 29, 77, -1];
         let mut pairs = [0; 5];
         pair_sums(cols, &weights, &mut pairs).unwrap();
-        let matrix = Product::new(n, cols, &weights, &multipliers, &biases, &pairs).unwrap();
+        let matrix = Product::new(
+            n,
+            cols,
+            Weights::I8(&weights),
+            &multipliers,
+            &biases,
+            &pairs,
+        )
+        .unwrap();
         for backend in backends() {
             for first in 0..n {
                 let mut out = vec![0; vectors * (n - first)];
@@ -58,6 +66,61 @@ fn products_are_exact_on_every_backend() {
             }
         }
     }
+}
+
+#[test]
+fn products_of_four_bits_are_those_of_bytes() {
+    let mut random = Rng(11);
+    for cols in (1..=100).chain([255, 256, 1000]).step_by(STRIDE) {
+        let (n, vectors) = (QUAD * (cols % 3 + 1), cols % 6 + 1);
+        let mut x = bytes(&mut random, vectors * cols);
+        let mut levels: Vec<i8> = bytes(&mut random, n * cols)
+            .iter()
+            .map(|w| w >> 4)
+            .collect();
+        if cols % 3 == 0 {
+            x.fill(-128);
+            levels.fill(if cols % 2 == 0 { -8 } else { 7 });
+        }
+        let multipliers: Vec<i32> = (0..n).map(|row| (row as i32) << 26).collect();
+        let biases: Vec<i32> = (0..n).map(|row| (row as i32 - 3) << 26).collect();
+        let mut weights = vec![0; n * stride(cols)];
+        for (row, levels) in (weights.chunks_exact_mut(stride(cols))).zip(levels.chunks(cols)) {
+            for (weight, level) in row.iter_mut().zip(levels) {
+                *weight = level << 4;
+            }
+        }
+        let mut pairs = vec![0; n];
+        pair_sums(cols, &weights, &mut pairs).unwrap();
+        let mut quads = vec![0; quads_len(n, cols)];
+        pack_quads(cols, &levels, &mut quads).unwrap();
+        let mut quad_pairs = vec![0; n / QUAD * 2];
+        quad_sums(cols, &quads, &mut quad_pairs).unwrap();
+        let of = |weights, pairs| Product::new(n, cols, weights, &multipliers, &biases, pairs);
+        let wide = of(Weights::I8(&weights), &pairs).unwrap();
+        let narrow = of(Weights::I4(&quads), &quad_pairs).unwrap();
+        for backend in backends() {
+            for first in (0..n).step_by(QUAD) {
+                for rows in (QUAD..=n - first).step_by(QUAD) {
+                    let mut wanted = vec![0; vectors * rows];
+                    product(backend, &wide, &x, first, &mut wanted).unwrap();
+                    let mut out = vec![1; vectors * rows];
+                    product(backend, &narrow, &x, first, &mut out).unwrap();
+                    assert_eq!(out, wanted, "{cols} columns, {first} {rows} of {n}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn levels_beyond_four_bits_are_cut() {
+    let mut quads = [0; 16];
+    pack_quads(2, &[-8, 7, 100, -100, 0, 1, -1, 3], &mut quads).unwrap();
+    assert_eq!(quads[..3], [0xf8f0, 0x390f, 0x0888]);
+    assert!(pack_quads(2, &[0; 3], &mut quads).is_err());
+    assert!(pack_quads(2, &[0; 6], &mut quads).is_err());
+    assert!(quad_sums(2, &quads, &mut [0; 3]).is_err());
 }
 
 #[test]
@@ -401,16 +464,28 @@ fn attention_survives_extremes() {
 
 #[test]
 fn shapes_are_checked() {
-    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 2]).is_ok());
-    assert!(Product::new(2, 0, &[], &[0; 2], &[0; 2], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 31], &[0; 2], &[0; 2], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 32], &[0; 1], &[0; 2], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 3], &[0; 2]).is_err());
-    assert!(Product::new(2, 3, &[0; 32], &[0; 2], &[0; 2], &[0; 1]).is_err());
+    assert!(Product::new(2, 3, Weights::I8(&[0; 32]), &[0; 2], &[0; 2], &[0; 2]).is_ok());
+    assert!(Product::new(2, 0, Weights::I8(&[]), &[0; 2], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, Weights::I8(&[0; 31]), &[0; 2], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, Weights::I8(&[0; 32]), &[0; 1], &[0; 2], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, Weights::I8(&[0; 32]), &[0; 2], &[0; 3], &[0; 2]).is_err());
+    assert!(Product::new(2, 3, Weights::I8(&[0; 32]), &[0; 2], &[0; 2], &[0; 1]).is_err());
+    #[repr(align(4))]
+    struct Halves([u16; 32]);
+    let quads = Weights::I4(&Halves([0; 32]).0);
+    let narrow = |pairs| Product::new(8, 3, quads, &[0; 8], &[0; 8], pairs);
+    assert!(narrow(&[0; 8]).is_err() && narrow(&[0; 2]).is_err());
+    assert!(Product::new(7, 3, quads, &[0; 7], &[0; 7], &[0; 4]).is_err());
+    assert!(Product::new(12, 3, quads, &[0; 12], &[0; 12], &[0; 6]).is_err());
+    let narrow = narrow(&[0; 4]).unwrap();
+    let four = |first, rows: &mut [i32]| product(Backend::SCALAR, &narrow, &[0; 3], first, rows);
+    assert!(four(4, &mut [0; 4]).is_ok() && four(2, &mut [0; 4]).is_err());
+    assert!(four(0, &mut [0; 3]).is_err());
     #[repr(align(4))]
     struct Words([i8; 264 * 8]);
     let words = Words([0; 264 * 8]);
-    let matrix = |weights| Product::new(2, 3, weights, &[0; 2], &[0; 2], &[0; 2]).unwrap();
+    let matrix =
+        |weights| Product::new(2, 3, Weights::I8(weights), &[0; 2], &[0; 2], &[0; 2]).unwrap();
     let askew = matrix(&words.0[1..33]);
     let matrix = matrix(&words.0[..32]);
     let backend = Backend::SCALAR;

@@ -16,7 +16,7 @@ use crate::integer::memory::{BLOCK, Memory, Room, part, part_mut, row, row_mut};
 use crate::integer::model::Model;
 use crate::integer::parts::{Cross, Layer};
 use crate::kernels::Backend;
-use crate::kernels::integer::{BATCH, Norm, Product, TILE, norm, product};
+use crate::kernels::integer::{BATCH, Norm, Product, QUAD, TILE, norm, product};
 use crate::tensors::Role;
 
 /// To norm or embed an element takes as long as so many multiply-adds.
@@ -148,7 +148,7 @@ impl Model<'_> {
 /// Rows of a product that are always done at once, where there are as many.
 const ROWS_LEAST: usize = 8;
 
-/// Rows of so many columns that are multiplied with `tokens` at once.
+/// Rows of so many columns that are multiplied with `tokens` at once: whole fours, as matrices of four bits have them.
 const fn rows_at_once(tokens: usize, cols: usize) -> usize {
     let cheap = match PIECE.checked_div(tokens.saturating_mul(cols)) {
         Some(rows) => rows,
@@ -159,10 +159,11 @@ const fn rows_at_once(tokens: usize, cols: usize) -> usize {
     } else {
         cheap
     };
-    match BLOCK.checked_div(tokens) {
+    let rows = match BLOCK.checked_div(tokens) {
         Some(most) if most < few => most,
         _ => few,
-    }
+    };
+    rows & !(QUAD - 1)
 }
 
 /// Multiply-adds of a block for up to `tokens`, at most.
@@ -449,7 +450,7 @@ impl<'m> Pass<'m> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH, BLOCK, block_cost, rows_at_once};
+    use super::{BATCH, BLOCK, QUAD, block_cost, rows_at_once};
 
     #[test]
     fn no_block_costs_more_than_is_promised() {
@@ -458,6 +459,7 @@ mod tests {
                 for tokens in 1..=most {
                     let rows = rows_at_once(tokens, cols);
                     assert!(rows >= 8 && rows * tokens <= BLOCK, "{cols} {tokens}");
+                    assert!(rows.is_multiple_of(QUAD), "{cols} {tokens}");
                     assert!(
                         rows * tokens * cols <= block_cost(most, cols),
                         "{cols} {tokens}"

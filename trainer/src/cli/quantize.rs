@@ -1,15 +1,16 @@
 //! `attentive quantize`.
 
 use super::{Format, task};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::integer::Bits;
 use attentive::{Block, Model};
-use attentive_trainer::integer::{Calibration, equalized, round};
+use attentive_trainer::integer::{Calibration, RowGrid, equalized, round};
 use attentive_trainer::package;
 use attentive_trainer::params::Params;
 use attentive_trainer::prepared::{Corpus, Prepared};
-use attentive_trainer::produce::{self, Source, file_name, memory_lines, record};
+use attentive_trainer::produce::{self, Product, Source, file_name, memory_lines, record};
 use attentive_trainer::provenance::{Provenance, Quantization};
-use attentive_trainer::quantize::{FineTuning, error_table, fake_quantized, fine_tune, importance};
+use attentive_trainer::quantize::{FileGrid, FineTuning, Grid, error_table, fine_tune, importance};
 use attentive_trainer::task::Task;
 use attentive_trainer::train::{Run, TOKENIZER};
 use attentive_trainer::vocabulary::Vocabulary;
@@ -32,11 +33,11 @@ enum Profile {
 pub(crate) struct Request {
     /// A run's directory (its best weights), or an .attn file that was trained here
     input: PathBuf,
-    /// Format of the matrices; what the integer profile has needs none
+    /// Format of the matrices; of the integer profile int8, unless int4 is asked for
     #[arg(long, value_enum, required_unless_present = "profile")]
     format: Option<Format>,
     /// The profile: with floats between products, or the same bits everywhere without any
-    #[arg(long, value_enum, conflicts_with_all = ["format", "embedding", "fine_tune", "context"])]
+    #[arg(long, value_enum, conflicts_with_all = ["embedding", "context"])]
     profile: Option<Profile>,
     /// Format of the embedding, if another
     #[arg(long, value_enum)]
@@ -59,41 +60,38 @@ pub(crate) struct Request {
 }
 
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
-    let source = source(&request)?;
-    let Some(format) = request.format else {
-        return integers(&request, &source);
-    };
+    match (request.profile, request.format) {
+        (Some(Profile::Integer), None | Some(Format::Int8)) => integers(&request, Bits::Eight),
+        (Some(Profile::Integer), Some(Format::Int4)) => integers(&request, Bits::Four),
+        (Some(Profile::Integer), Some(format)) => bail!(
+            "the integer profile has matrices of int8 or int4, not {}; give --format int8 or int4",
+            format.name()
+        ),
+        (None, Some(format)) => floats(&request, format),
+        (None, None) => bail!("nothing says what to round to; give --format or --profile"),
+    }
+}
+
+/// With floats between products.
+fn floats(request: &Request, format: Format) -> Result<ExitCode> {
+    let source = source(request)?;
     let formats = format.formats(request.embedding);
-    let steps = match (request.fine_tune, format) {
-        (Some(steps), _) => steps,
-        (None, Format::Int4) => 600,
-        (None, _) => 0,
-    };
-    let command = command(&request, format, steps);
+    let command = command(request, format);
     println!("measuring the floats on what was held out …");
     let before = source.f32()?.quality;
     println!("{before} before");
     let prepared = source.prepared()?;
     let importance = source.importance(&prepared)?;
-    let (params, scales) = if steps == 0 {
-        let scales = package::scales(&source.params, formats, &importance)?;
-        (source.params.clone(), scales)
-    } else {
-        let tuning = FineTuning {
-            steps,
-            learning_rate: request.learning_rate,
-        };
-        let (params, training) = (source.params.clone(), &source.task.training);
-        // Another order than the training's.
-        let mut samples = prepared.samples(training, !training.seed)?;
-        let samples = samples.as_mut();
-        fine_tune(params, formats, &importance, samples, training, tuning)?
+    let importance = &importance;
+    let grid = FileGrid {
+        formats,
+        importance,
     };
-    let rounded = fake_quantized(&params, formats, &scales);
-    for line in error_table(&params, &rounded, formats) {
+    let (params, scales) = tuned(request, &source, &prepared, source.params.clone(), &grid)?;
+    for line in error_table(&params, &grid.rounded(&params, &scales), formats) {
         println!("{line}");
     }
-    let quantization = record(&command, formats, steps);
+    let quantization = record(&command, formats, request.steps());
     let figure = before.figure();
     let product = source.product(&params, formats, &scales, Some(quantization), Some(figure))?;
     let context = request.context.unwrap_or(source.context());
@@ -103,14 +101,12 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     }
     let change = 100.0 * (product.quality.figure() / figure - 1.0);
     println!("{before} before, {} after: {change:+.2} %", product.quality);
-    let (directory, name) = (directory(&request.input), &source.provenance.name);
-    let default = || file_name(&directory, name, format.name());
-    produce::write(&product, &request.out.unwrap_or_else(default))?;
-    Ok(ExitCode::SUCCESS)
+    write(request, &source, &product, format.name())
 }
 
 /// The integer profile.
-fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
+fn integers(request: &Request, bits: Bits) -> Result<ExitCode> {
+    let source = source(request)?;
     let figure = match &source.provenance.test {
         // The file was rounded before: what counts is what the floats were.
         Some(test) if source.provenance.quantization.is_some() => test.f32_figure(),
@@ -122,30 +118,69 @@ fn integers(request: &Request, source: &Source) -> Result<ExitCode> {
     let prepared = source.prepared()?;
     let batches = source.calibration_batches(&prepared, CALIBRATION)?;
     let params = equalized(&source.params, &batches)?;
+    let importance = importance(&params, &batches)?;
+    let importance = &importance;
+    let grid = RowGrid { bits, importance };
+    let (params, scales) = tuned(request, &source, &prepared, params, &grid)?;
     let calibration = Calibration::new(&params, &batches)?;
-    let rounded = round(&params, &calibration, &importance(&params, &batches)?)?;
-    let command = format!(
-        "attentive quantize {} --profile integer",
-        request.input.display()
-    );
+    let rounded = round(&params, &calibration, scales, bits)?;
+    let (matrices, name) = match bits {
+        Bits::Eight => ("I8Integer", "integer"),
+        Bits::Four => ("I4Integer", "integer-int4"),
+    };
     let record = Quantization {
-        command,
-        matrices: "I8Integer".to_owned(),
+        command: command(request, request.format.unwrap_or(Format::Int8)),
+        matrices: matrices.to_owned(),
         embedding: "I8Integer".to_owned(),
-        fine_tuning_steps: 0,
+        fine_tuning_steps: request.steps(),
     };
     let product = source.integer_product(&rounded, record, figure)?;
     let change = 100.0 * (product.quality.figure() / figure - 1.0);
     println!("{change:+.2} % of the floats' {figure:.4}");
-    let default = || {
-        file_name(
-            &directory(&request.input),
-            &source.provenance.name,
-            "integer",
-        )
+    write(request, &source, &product, name)
+}
+
+/// The weights, fine-tuned against the rounding if that is asked for, and the scales they have then.
+fn tuned<G: Grid>(
+    request: &Request,
+    source: &Source,
+    prepared: &Prepared,
+    params: Params,
+    grid: &G,
+) -> Result<(Params, G::Scales)> {
+    let steps = request.steps();
+    if steps == 0 {
+        let scales = grid.scales(&params)?;
+        return Ok((params, scales));
+    }
+    let tuning = FineTuning {
+        steps,
+        learning_rate: request.learning_rate,
     };
-    produce::write(&product, &request.out.clone().unwrap_or_else(default))?;
+    let training = &source.task.training;
+    // Another order than the training's.
+    let mut samples = prepared.samples(training, !training.seed)?;
+    fine_tune(params, grid, samples.as_mut(), training, tuning)
+}
+
+fn write(request: &Request, source: &Source, product: &Product, format: &str) -> Result<ExitCode> {
+    let default = || {
+        let directory = directory(&request.input);
+        file_name(&directory, &source.provenance.name, format)
+    };
+    produce::write(product, &request.out.clone().unwrap_or_else(default))?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Request {
+    /// Steps of fine-tuning.
+    fn steps(&self) -> u64 {
+        match (self.fine_tune, self.format) {
+            (Some(steps), _) => steps,
+            (None, Some(Format::Int4)) => 600,
+            (None, _) => 0,
+        }
+    }
 }
 
 fn directory(input: &Path) -> PathBuf {
@@ -210,15 +245,19 @@ fn vocabulary(
 }
 
 /// The command, with what it was by default spelt out.
-fn command(request: &Request, format: Format, steps: u64) -> String {
-    let mut command = format!(
-        "attentive quantize {} --format {}",
-        request.input.display(),
-        format.name()
-    );
+fn command(request: &Request, format: Format) -> String {
+    let mut command = format!("attentive quantize {}", request.input.display());
+    match (request.profile, format) {
+        (Some(Profile::Integer), Format::Int8) => command += " --profile integer",
+        (Some(Profile::Integer), _) => {
+            command += &format!(" --profile integer --format {}", format.name());
+        }
+        (None, _) => command += &format!(" --format {}", format.name()),
+    }
     if let Some(embedding) = request.embedding {
         command += &format!(" --embedding {}", embedding.name());
     }
+    let steps = request.steps();
     if steps > 0 {
         let rate = request.learning_rate;
         command += &format!(" --fine-tune {steps} --learning-rate {rate}");

@@ -1,16 +1,14 @@
 //! The numbers of an integer weights file, from floats and their calibration.
 
 use super::calibrate::{Calibration, Site, angle};
-use crate::package;
+use super::grid::{RowScales, level};
 use crate::params::Params;
-use crate::produce::INT8;
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::integer::pack::{Recipe, Record, TensorMut};
-use attentive::integer::{Kind, Shape, check, shapes};
-use attentive::kernels::integer::{pair_sums, stride};
+use attentive::integer::{Bits, Kind, Shape, check, shapes};
+use attentive::kernels::integer::{pack_quads, pair_sums, quad_sums, stride};
 use attentive::kernels::ops::position::sinusoidal;
-use attentive::kernels::pack::scale_index;
 use attentive::pack::{PackError, TokenizerParts};
 use attentive::{Block, Config, Ffn, Pooling, Position, Role};
 use std::f64::consts::LOG2_E;
@@ -20,6 +18,7 @@ use std::f64::consts::LOG2_E;
 pub struct Rounded {
     config: Config,
     record: Record,
+    bits: Bits,
     tensors: Vec<Tensor>,
 }
 
@@ -36,30 +35,30 @@ struct Tensor {
     scalars: Vec<i32>,
 }
 
-/// Rounds a model.
+/// Rounds a model. `row_scales` are a [`RowGrid`](super::RowGrid)'s of as many bits.
 ///
 /// # Errors
 /// A model that the integer profile does not have, activations that were not seen, numbers that do not fit.
 pub fn round(
     params: &Params,
     calibration: &Calibration,
-    importance: &[Option<Vec<f32>>],
+    row_scales: RowScales,
+    bits: Bits,
 ) -> Result<Rounded> {
     let config = params.config;
     check(&config).map_err(|error| anyhow!("{error}"))?;
-    let scales = package::scales(params, INT8, importance)?;
     let mut rounding = Rounding {
         params,
         calibration,
         config,
-        row_scales: scales,
+        row_scales,
         stream: 0.0,
         logit_bits: 0,
     };
     rounding.stream = rounding.choose_stream()?;
     rounding.logit_bits = rounding.choose_logit_bits()?;
     let mut tensors = Vec::new();
-    for shape in shapes(&config) {
+    for shape in shapes(&config).map(|shape| shape.with_bits(bits)) {
         let tensor = rounding.tensor(&shape);
         tensors
             .push(tensor.with_context(|| format!("{:?} of layer {:?}", shape.role, shape.layer))?);
@@ -68,6 +67,7 @@ pub fn round(
     Ok(Rounded {
         config,
         record,
+        bits,
         tensors,
     })
 }
@@ -84,6 +84,7 @@ impl Rounded {
                 tokenizer,
                 provenance,
                 record: self.record,
+                bits: self.bits,
             };
             let bytes = recipe.file_bytes().map_err(|error| anyhow!("{error}"))?;
             let mut file = vec![Block::ZERO; Block::len_for(bytes)];
@@ -109,8 +110,13 @@ impl Tensor {
         for (row, levels) in rows.zip(self.levels.chunks_exact(cols)) {
             copy(&mut row[..cols], levels)?;
         }
-        // A table that is not multiplied has none.
-        if !to.pairs.is_empty() {
+        if to.shape.kind == Kind::Quads {
+            let (need, have) = (to.quads.len(), self.levels.len());
+            let packed = pack_quads(cols, &self.levels, to.quads);
+            let summed = packed.and_then(|()| quad_sums(cols, to.quads, to.pairs));
+            summed.map_err(|_| PackError::Values { need, have })?;
+        } else if !to.pairs.is_empty() {
+            // A table that is not multiplied has none.
             let (need, have) = (to.pairs.len() * stride(cols), to.bytes.len());
             let sums = pair_sums(cols, to.bytes, to.pairs);
             sums.map_err(|_| PackError::Values { need, have })?;
@@ -143,8 +149,8 @@ struct Rounding<'a> {
     params: &'a Params,
     calibration: &'a Calibration,
     config: Config,
-    /// Of each tensor's rows, as int8 files have them.
-    row_scales: package::Scales,
+    /// Of each of the floats' tensors: what a level of a byte is worth.
+    row_scales: RowScales,
     /// What a unit of the residual stream is worth.
     stream: f64,
     logit_bits: u8,
@@ -168,23 +174,17 @@ fn bias_of(role: Role) -> Option<Role> {
 }
 
 impl Rounding<'_> {
-    fn row_scales(&self, role: Role, layer: Option<usize>) -> Result<Vec<f64>> {
+    fn row_scales(&self, role: Role, layer: Option<usize>) -> Result<&[f64]> {
         let index = self.config.tensor_index(role, layer);
-        let scales = index.and_then(|index| Some((index, self.row_scales.get(index)?)));
-        let (index, scales) = scales.with_context(|| format!("no scales of {role:?}"))?;
-        let shape = self.config.tensor(index).context("a tensor")?;
-        // The packer's may be negative, with the levels turned over.
-        let of_row = |row| {
-            let scale = scales[scale_index(INT8.matrices, row, 0, shape.cols)];
-            scale.to_f64().abs()
-        };
-        Ok((0..shape.rows).map(of_row).collect())
+        let scales = index.and_then(|index| self.row_scales.get(index));
+        let scales = scales.with_context(|| format!("no scales of {role:?}"))?;
+        Ok(scales)
     }
 
     /// The largest scale of a row.
     fn coarsest(&self, role: Role, layer: Option<usize>) -> Result<f64> {
         let scales = self.row_scales(role, layer)?;
-        Ok(scales.into_iter().fold(0.0, f64::max))
+        Ok(scales.iter().copied().fold(0.0, f64::max))
     }
 
     /// A step of `unit`, or one so large that no row's product has a factor of 1/2 or more: an accumulator's unit is
@@ -360,12 +360,12 @@ impl Rounding<'_> {
 
     fn tensor(&self, shape: &Shape) -> Result<Tensor> {
         match shape.kind {
-            Kind::Product => self.product(shape),
+            Kind::Product | Kind::Quads => self.product(shape),
             Kind::Tied => {
                 let product = self.product(shape)?;
                 let scales = self.row_scales(shape.role, shape.layer)?;
                 Ok(Tensor {
-                    steps: self.steps(&scales, f64::from(self.config.embedding_scale))?,
+                    steps: self.steps(scales, f64::from(self.config.embedding_scale))?,
                     ..product
                 })
             }
@@ -386,6 +386,10 @@ impl Rounding<'_> {
             Some(bias) if self.config.has(bias) => Some(self.params.tensor(bias, layer)?),
             _ => None,
         };
+        let bits = match shape.kind {
+            Kind::Quads => Bits::Four,
+            _ => Bits::Eight,
+        };
         let mut tensor = Tensor::default();
         let rows = weights.chunks_exact(shape.cols).zip(scales).zip(units);
         for (index, ((row, scale), unit)) in rows.enumerate() {
@@ -393,7 +397,7 @@ impl Rounding<'_> {
             // A row that hardly is there must leave room for its bias in the sum.
             let least = (bias.abs() / 2f64.powi(29)).max(unit / 2f64.powi(24)) / input;
             let scale = scale.max(least);
-            let level = |w: &f32| (f64::from(*w) / scale).round().clamp(-127.0, 127.0) as i8;
+            let level = |w: &f32| level(bits, *w, scale);
             tensor.levels.extend(row.iter().map(level));
             tensor.multipliers.push(factor(scale * input / unit)?);
             tensor.biases.push((bias / (scale * input)).round() as i32);

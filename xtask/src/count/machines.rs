@@ -134,6 +134,7 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
     let kernels = [
         "gemv/i8/256x256",
         "gemm/i8/n4/64x256",
+        "gemv/i4/256x256",
         "attn/i8/t64h4d16",
         "attn/i8/t64h4d32",
         "rmsnorm/256",
@@ -154,6 +155,12 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
         (
             "model/austen-1m/prompt",
             "generate-integer",
+            "instructions_per_prompt_token",
+        ),
+        ("model/austen-1m-int4", "generate-integer-int4", token),
+        (
+            "model/austen-1m-int4/prompt",
+            "generate-integer-int4",
             "instructions_per_prompt_token",
         ),
         ("piece/digits", "digits-integer", piece),

@@ -100,8 +100,9 @@ pub(super) fn expected(binary: &str) -> Result<Outcome> {
 }
 
 /// Binaries of the integer profile that have no float anywhere (the spectrum of `keywords` is of floats).
-const INTEGERS: [&str; 6] = [
+const INTEGERS: [&str; 7] = [
     "generate-integer",
+    "generate-integer-int4",
     "digits-integer",
     "fashion-integer",
     "languages-integer",

@@ -10,11 +10,12 @@ use std::fs;
 use std::process::Command;
 
 /// The firmware's binaries whose hashes `golden/` computes, in its order.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "digits-integer",
     "languages-integer",
     "stories-integer",
     "generate-integer",
+    "generate-integer-int4",
 ];
 
 /// A way to run `golden/`.

@@ -3,8 +3,8 @@
 use attentive::integer::{Model, Options, Progress, Session};
 use attentive::kernels::Backend;
 use attentive::kernels::integer::{
-    BATCH, Product, Query, Running, TILE, Tile, attend, pair_sums, power, product, scaled, stride,
-    to_i16,
+    BATCH, Product, QUAD, Query, Running, TILE, Tile, Weights, attend, pack_quads, pair_sums,
+    power, product, quad_sums, quads_len, scaled, stride, to_i16,
 };
 use attentive::{Aligned, Block, SessionError, WeightsError, include_integer_weights};
 
@@ -40,6 +40,7 @@ impl Numbers {
 const ROWS_MAX: usize = 40;
 const VECTORS_MAX: usize = 6;
 const COLS_MAX: usize = 608;
+const QUADS_MAX: usize = 3;
 
 pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
     let mut numbers = Numbers(1);
@@ -74,7 +75,7 @@ pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
             let out = &mut out[..vectors * rows];
             let done = pair_sums(cols, all, &mut pairs[..rows]).and_then(|()| {
                 let (m, b, p) = (&multipliers[..rows], &biases[..rows], &pairs[..rows]);
-                let matrix = Product::new(rows, cols, all, m, b, p)?;
+                let matrix = Product::new(rows, cols, Weights::I8(all), m, b, p)?;
                 product(Backend::BASELINE, &matrix, x, 0, out)
             });
             ensure(done.is_ok(), "a product was refused")?;
@@ -89,6 +90,57 @@ pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Products of four bits are those of bytes whose lower halves are 0.
+pub(crate) fn quads(_: &mut Bench) -> Result<(), Fault> {
+    const WORDS: usize = QUADS_MAX * stride(COLS_MAX) / 2;
+    let mut numbers = Numbers(3);
+    let room = cortex_m::singleton!(: ([u32; WORDS], [i8; QUAD * QUADS_MAX * COLS_MAX]) = ([0; WORDS], [0; QUAD * QUADS_MAX * COLS_MAX]));
+    let Some((words, levels)) = room else {
+        return ensure(false, "the check was run twice");
+    };
+    for cols in (1..=70).chain([127, 128, 129, 255, 256, 257, 511, 512, 513, COLS_MAX]) {
+        for (rows, vectors, first) in [(4, 3, 0), (8, 1, 4), (12, 2, 0)] {
+            let quads = as_halves(words);
+            let quads = &mut quads[..quads_len(rows, cols)];
+            let mut x = [0; 3 * COLS_MAX];
+            let x = &mut x[..vectors * cols];
+            x.fill_with(|| numbers.byte());
+            let levels = &mut levels[..rows * cols];
+            levels.fill_with(|| numbers.byte() >> 4);
+            let biases: [i32; QUAD * QUADS_MAX] = core::array::from_fn(|row| row as i32);
+            let multiplier = 1 << 30;
+            let (multipliers, mut pairs) = ([multiplier; QUAD * QUADS_MAX], [0; 2 * QUADS_MAX]);
+            let mut out = [0; 3 * QUAD * QUADS_MAX];
+            let out = &mut out[..vectors * (rows - first)];
+            let pairs = &mut pairs[..rows / QUAD * 2];
+            let done = pack_quads(cols, levels, quads)
+                .and_then(|()| quad_sums(cols, quads, pairs))
+                .and_then(|()| {
+                    let (multipliers, biases) = (&multipliers[..rows], &biases[..rows]);
+                    let quads = Weights::I4(quads);
+                    let matrix = Product::new(rows, cols, quads, multipliers, biases, pairs)?;
+                    product(Backend::BASELINE, &matrix, x, first, out)
+                });
+            ensure(done.is_ok(), "a product of four bits was refused")?;
+            for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(rows - first)) {
+                let weights = levels.chunks_exact(cols).zip(biases).skip(first);
+                for ((weights, bias), out) in weights.zip(out) {
+                    let pairs = weights.iter().zip(x);
+                    let sum: i32 = pairs.map(|(w, x)| 16 * i32::from(*w) * i32::from(*x)).sum();
+                    ensure(*out == scaled(sum + bias, multiplier), "another product")?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same words.
+fn as_halves(words: &mut [u32]) -> &mut [u16] {
+    // SAFETY: a word is two halves, whose alignment is less, and every word is a value of both.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 2 * words.len()) }
 }
 
 /// The same bytes.

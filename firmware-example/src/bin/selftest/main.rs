@@ -37,7 +37,7 @@ enum Fault {
 /// What is promised, and the check.
 type Check = (&'static str, fn(&mut Bench) -> Result<(), Fault>);
 
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     ("the arena is given once", arena_once),
     ("the weights in flash are whole", files::verified),
     ("a torn file is an error", files::torn),
@@ -70,6 +70,10 @@ const CHECKS: [Check; 18] = [
     (
         "integer products have the bits of plain code at every length",
         integers::products,
+    ),
+    (
+        "products of four bits have the bits of plain code",
+        integers::quads,
     ),
     (
         "integer attention has the bits of plain code",

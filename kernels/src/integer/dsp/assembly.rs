@@ -11,6 +11,16 @@ unsafe extern "C" {
         sums: *mut i32,
         pairs: usize,
     );
+    /// Adds the products of fours of rows with widened inputs, up to their `wide_end`, to sums, up to `end`; a step has 16
+    /// columns, and `gap` bytes are left out between fours of rows.
+    pub(super) fn attentive_dsp_quads(
+        wide: *const u32,
+        quads: *const u16,
+        wide_end: *const u32,
+        gap: usize,
+        sums: *mut [i32; 4],
+        end: *const [i32; 4],
+    );
     /// Adds the products of rows with four vectors to sums, up to `end`; of a row, `steps` times 16 bytes are read and
     /// `gap` left out.
     pub(super) fn attentive_dsp_four_rows(
@@ -181,6 +191,57 @@ core::arch::global_asm!(
     "add sp, sp, #16",
     "bx lr",
     ".size attentive_dsp_rows, . - attentive_dsp_rows",
+    // Four rows of four bits: r0 inputs, r1 numbers, r4 the products of whole numbers, r5 of the first and third row, r6 of
+    // the third and fourth (Winograd's), r7 of the third (Winograd's), r8, r9, r12, lr inputs, r10 and r11 numbers, r2 and
+    // r3 the same without the second and fourth row; on the stack inputs, their end, gap.
+    ".macro attentive_quads one, other",
+    "ldm r1!, {r10, r11}",
+    "smlad r4, r10, \\one, r4",
+    "smlad r4, r11, \\other, r4",
+    "and r2, r10, #0x0f0f0f0f",
+    "and r3, r11, #0x0f0f0f0f",
+    "sxtab16 r10, \\other, r10, ror #8",
+    "sxtab16 r11, \\one, r11, ror #8",
+    "smlad r6, r10, r11, r6",
+    "smlad r5, r2, \\one, r5",
+    "smlad r5, r3, \\other, r5",
+    "sxtab16 r2, \\other, r2, ror #8",
+    "sxtab16 r3, \\one, r3, ror #8",
+    "smlad r7, r2, r3, r7",
+    ".endm",
+    ".section .text.attentive_dsp_quads,\"ax\",%progbits",
+    ".global attentive_dsp_quads",
+    ".type attentive_dsp_quads,%function",
+    ".thumb_func",
+    ".p2align 2",
+    "attentive_dsp_quads:",
+    "push {r4-r11, lr}",
+    "push {r0, r2, r3}",
+    "1:",
+    "ldr r0, [sp]",
+    "ldr r12, [sp, #48]",
+    "ldm r12, {r4-r7}",
+    "2:",
+    "ldm r0!, {r8, r9, r12, lr}",
+    "attentive_quads r8, r9",
+    "attentive_quads r12, lr",
+    "ldm r0!, {r8, r9, r12, lr}",
+    "attentive_quads r8, r9",
+    "attentive_quads r12, lr",
+    "ldr r2, [sp, #4]",
+    "cmp r0, r2",
+    "bne 2b",
+    "ldr r12, [sp, #48]",
+    "stm r12!, {r4-r7}",
+    "str r12, [sp, #48]",
+    "ldr r2, [sp, #8]",
+    "add r1, r1, r2",
+    "ldr r2, [sp, #52]",
+    "cmp r12, r2",
+    "bne 1b",
+    "add sp, sp, #12",
+    "pop {r4-r11, pc}",
+    ".size attentive_dsp_quads, . - attentive_dsp_quads",
     // Four vectors: r0 inputs, r1 bytes, r2 and r3 eight of them, r4–r7 sums, r8–r11 inputs, r12 two bytes widened, lr
     // eights left; on the stack inputs, eights, gap.
     ".section .text.attentive_dsp_four_rows,\"ax\",%progbits",

@@ -3,11 +3,12 @@
 //! Weights, keys and values stay bytes. For four vectors at once, two bytes are widened by one instruction and then
 //! multiplied eight times (25 instructions for 32 products). For one, `sxtab16` widens two bytes and adds two inputs at once,
 //! so by Winograd's inner product ([`pair_sums`](super::pair_sums)) four columns of a row take three instructions and a
-//! share of the loads.
+//! share of the loads. Four rows of four bits share a word for two columns: twelve instructions for sixteen products.
 
 mod assembly;
 mod attention;
 mod product;
+mod quads;
 
 use core::mem::MaybeUninit;
 
@@ -16,6 +17,7 @@ use super::instructions::instructions;
 
 pub(super) use attention::attend;
 pub(super) use product::product;
+pub(super) use quads::product_of_quads;
 
 /// Four columns of a vector, widened: the halves (0, 2) and (1, 3).
 type Wide = [u32; 2];

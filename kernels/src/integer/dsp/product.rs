@@ -18,7 +18,7 @@ const STEP: usize = 16;
 const ROWS: usize = 32;
 
 /// See [`product`](crate::integer::product()).
-pub(in crate::integer) fn product(rows: Rows<'_>) {
+pub(in crate::integer) fn product(rows: Rows<'_, i8>) {
     let batches = rows.x.chunks((BATCH * rows.cols).max(1));
     for (x, out) in batches.zip(rows.out.chunks_mut((BATCH * rows.rows).max(1))) {
         let rows = Rows { x, out, ..rows };
@@ -30,7 +30,7 @@ pub(in crate::integer) fn product(rows: Rows<'_>) {
     }
 }
 
-fn one_by_one(rows: Rows<'_>) {
+fn one_by_one(rows: Rows<'_, i8>) {
     let vectors = rows.x.chunks_exact(rows.cols.max(1));
     for (x, out) in vectors.zip(rows.out.chunks_exact_mut(rows.rows.max(1))) {
         one(Rows { x, out, ..rows });
@@ -39,7 +39,7 @@ fn one_by_one(rows: Rows<'_>) {
 
 // Its inputs are on the stack, and so are those of `four`: not both at once.
 #[inline(never)]
-fn one(rows: Rows<'_>) {
+fn one(rows: Rows<'_, i8>) {
     let Rows {
         weights,
         multipliers,
@@ -103,7 +103,7 @@ fn add_rows(wide: &[Wide], rows: &[i8], stride: usize, sums: &mut [[i32; 2]]) {
 
 /// Up to four vectors at once.
 #[inline(never)]
-fn four(rows: Rows<'_>) {
+fn four(rows: Rows<'_, i8>) {
     let vectors = rows.x.len().div_ceil(rows.cols.max(1));
     for from in (0..rows.rows).step_by(ROWS) {
         let mut sums = [const { MaybeUninit::<[i32; BATCH]>::uninit() }; ROWS];

@@ -8,23 +8,24 @@ use core::ops::Range;
 use super::attention::{Attend, Running, TILE, Tile};
 use super::power::POWERS;
 use super::product::Rows;
+use super::quads::QUAD;
 use super::{BATCH, power, scaled};
 use assembly::{
     attentive_helium_add, attentive_helium_dot, attentive_helium_finish, attentive_helium_greatest,
-    attentive_helium_more_scores, attentive_helium_more_values, attentive_helium_rows,
-    attentive_helium_scale, attentive_helium_scores, attentive_helium_values,
-    attentive_helium_weigh,
+    attentive_helium_more_scores, attentive_helium_more_values, attentive_helium_quads,
+    attentive_helium_rows, attentive_helium_scale, attentive_helium_scores, attentive_helium_sum,
+    attentive_helium_values, attentive_helium_weigh,
 };
 
 /// See [`product`](super::product()).
-pub(super) fn product(rows: Rows<'_>) {
+pub(super) fn product(rows: Rows<'_, i8>) {
     let vectors = rows.x.chunks_exact(rows.cols.max(1));
     for (x, out) in vectors.zip(rows.out.chunks_exact_mut(rows.rows.max(1))) {
         one(Rows { x, out, ..rows });
     }
 }
 
-fn one(rows: Rows<'_>) {
+fn one(rows: Rows<'_, i8>) {
     let Rows {
         weights,
         multipliers,
@@ -61,6 +62,34 @@ fn one(rows: Rows<'_>) {
         // SAFETY: a row has as many columns as the vector, and more.
         let sum = unsafe { attentive_helium_dot(x.as_ptr(), row.as_ptr(), x.len()) };
         *out = scaled(sum.wrapping_add(bias), multiplier);
+    }
+}
+
+/// See [`product`](super::product()).
+pub(super) fn product_of_quads(work: Rows<'_, u16>) {
+    let (n, stride) = (work.rows / QUAD, work.stride);
+    let have = work.weights.len() >= n * stride && stride == super::stride(work.cols);
+    let scales = work.multipliers.len().min(work.biases.len());
+    if n == 0 || !have || work.cols == 0 || scales < QUAD * n {
+        return;
+    }
+    let vectors = work.x.chunks_exact(work.cols);
+    for (x, out) in vectors.zip(work.out.chunks_exact_mut(work.rows)) {
+        // SAFETY: there are so many elements; so many fours of rows of `stride` numbers, the columns rounded up to 16, and
+        // as many results, multipliers and biases.
+        unsafe {
+            let sum = attentive_helium_sum(x.as_ptr(), x.len());
+            attentive_helium_quads(
+                x.as_ptr(),
+                work.weights.as_ptr(),
+                x.len(),
+                sum.wrapping_mul(-8),
+                out.as_mut_ptr(),
+                work.multipliers.as_ptr(),
+                work.biases.as_ptr(),
+                n,
+            );
+        }
     }
 }
 

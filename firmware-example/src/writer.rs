@@ -1,0 +1,49 @@
+//! A decoder of the integer profile writes, and what it costs is printed.
+
+use attentive::integer::{Model, Session};
+use attentive::kernels::Backend;
+
+use crate::Failure;
+use crate::classifier::BUDGET;
+use crate::measure::{self, Instructions, Memory};
+use crate::request::LogitsHash;
+use crate::tasks::Writing;
+
+/// Memory of the model's session.
+pub const fn bytes(model: &Model<'_>) -> usize {
+    model.session_bytes(&Writing::OPTIONS)
+}
+
+/// Writes behind the prompt.
+///
+/// # Errors
+/// What the session refuses.
+// Where it is inlined, the compiler knows the model.
+#[inline(always)]
+pub fn run(model: &'static Model<'static>, memory: &'static mut [u8]) -> Result<(), Failure> {
+    let clock = Instructions::start()?;
+    let options = &Writing::OPTIONS;
+    let bytes = memory.len();
+    let mut session = Session::new(model, options, memory, Backend::BASELINE)?;
+    let mut logits = LogitsHash::EMPTY;
+    let mut tokens = 0u32;
+    defmt::println!("prompt: {=str}", Writing::PROMPT);
+    let each = |piece: &[u8], row: &[i32]| {
+        logits.add_words(row.iter().map(|x| x.cast_unsigned()));
+        tokens += 1;
+        defmt::println!("token {=[u8]:a}", piece);
+    };
+    let (begun, reading) = clock.of(|| Writing::begin(&mut session, BUDGET));
+    begun?;
+    let read = session.tokens().len() as u64;
+    let (run, instructions) = clock.of(|| Writing::run(&mut session, BUDGET, each));
+    run?;
+    defmt::println!("logits: {=u64:016x}", logits.0);
+    defmt::println!("tokens = {=u32}", tokens);
+    let per_prompt_token = reading / read.max(1);
+    defmt::println!("instructions_per_prompt_token = {=u64}", per_prompt_token);
+    let per_token = instructions / u64::from(tokens.max(1));
+    defmt::println!("instructions_per_token = {=u64}", per_token);
+    measure::print_sizes(model.bytes(), Memory::Session(bytes));
+    Ok(())
+}
