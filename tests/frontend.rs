@@ -1,6 +1,8 @@
 //! Log-mel frames against f64 from the definition, and against a reference implementation's; patches of pictures.
 
-use attentive::frontend::{Listener, Mel, MelError, MelSpec, PatchSpec};
+use attentive::frontend::{
+    IntegerListener, Levels, Listener, Mel, MelError, MelSpec, MelTables, PatchSpec,
+};
 use std::f64::consts::TAU;
 
 /// Signal of `tests/reference/make_mel.py`.
@@ -88,6 +90,129 @@ fn energies_equal_the_oracle() {
             );
         }
     }
+}
+
+const LEVELS: Levels = Levels {
+    mean: -0.2,
+    deviation: 0.6,
+    scale: 0.03,
+};
+
+/// Levels of samples without a float, in parts of uneven lengths.
+fn integer_levels(spec: &MelSpec, samples: &[i16]) -> Vec<i8> {
+    let mut words = vec![0; spec.table_words()];
+    MelTables::fill(spec, &LEVELS, &mut words).expect("a possible specification");
+    let tables = MelTables::new(spec, &words).expect("its tables");
+    let mut memory = vec![i32::MIN; spec.integer_listener_words()];
+    let mut listener = IntegerListener::new(&tables, &mut memory).expect("its memory");
+    let mut levels = Vec::new();
+    let mut rest = samples;
+    for len in (0..).map(|part| 1 + part * 37 % 501) {
+        let (part, behind) = rest.split_at(len.min(rest.len()));
+        listener.hear(part, |level| levels.push(level));
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    levels
+}
+
+/// How far levels are from those of the floats: in how many, and at most among energies at most 60 dB below a frame's
+/// loudest.
+fn compare_levels(spec: &MelSpec, samples: &[i16]) -> (usize, f32, usize) {
+    let mut memory = vec![0.0; spec.listener_floats()];
+    let mut listener = Listener::new(*spec, &mut memory).expect("a possible specification");
+    let mut frames = Vec::new();
+    listener.hear_i16(samples, |frame| frames.push(frame.to_vec()));
+    let levels = integer_levels(spec, samples);
+    assert_eq!(levels.len(), frames.len() * spec.bins);
+    let (mut others, mut most) = (0, 0.0f32);
+    for (frame, levels) in frames.iter().zip(levels.chunks(spec.bins)) {
+        let loudest = frame.iter().copied().fold(f32::MIN, f32::max);
+        for (x, level) in frame.iter().zip(levels) {
+            let exact = (x - LEVELS.mean) / LEVELS.deviation / LEVELS.scale;
+            let off = (exact.clamp(-128.0, 127.0) - f32::from(*level)).abs();
+            others += usize::from(off > 0.6);
+            // A unit is 40 dB.
+            if *x > loudest - 1.5 {
+                most = most.max(off);
+            }
+        }
+    }
+    (others, most, levels.len())
+}
+
+#[test]
+fn integer_levels_are_those_of_the_floats() {
+    let to_i16 = |x: &f32| (x * 32_768.0) as i16;
+    let mut all = (0, 0);
+    for spec in specs() {
+        let samples: Vec<i16> = signal(4 * spec.window + 9000).iter().map(to_i16).collect();
+        let (others, most, count) = compare_levels(&spec, &samples);
+        all = (all.0 + others, all.1 + count);
+        assert!(most < 0.8, "{spec:?}: {most} off");
+    }
+    assert!(all.0 * 100 < all.1, "{} of {} levels", all.0, all.1);
+}
+
+#[test]
+fn integer_levels_of_speech_are_those_of_the_floats() {
+    let spec = MelSpec {
+        bins: 40,
+        ..MelSpec::WHISPER
+    };
+    for word in ["stop", "seven", "left", "yes", "other"] {
+        let path = format!("firmware-example/inputs/keyword-{word}.wav");
+        let bytes = std::fs::read(path).expect("a clip");
+        let samples: Vec<i16> = bytes[44..]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|two| i16::from_le_bytes(*two))
+            .collect();
+        for shift in [0, 6, 12] {
+            let quiet: Vec<i16> = samples.iter().map(|x| x >> shift).collect();
+            let (others, most, count) = compare_levels(&spec, &quiet);
+            println!("{word} {shift}: {others} of {count}, {most}");
+            assert!(
+                others * 50 < count && most < 0.8,
+                "{word} {shift}: {others} {most}"
+            );
+        }
+    }
+}
+
+#[test]
+fn extremes_stay_in_their_numbers() {
+    let spec = MelSpec {
+        bins: 40,
+        ..MelSpec::WHISPER
+    };
+    let silence = ((-10.0_f32 + 4.0) / 4.0 - LEVELS.mean) / LEVELS.deviation / LEVELS.scale;
+    assert!(
+        integer_levels(&spec, &[0; 1000])
+            .iter()
+            .all(|level| f32::from(*level) == silence.round())
+    );
+    for (name, samples) in [
+        ("the lowest", vec![i16::MIN; 3000]),
+        ("as fast as can be", [i16::MIN, i16::MAX].repeat(1500)),
+        ("one sample", [vec![0; 599], vec![1], vec![0; 900]].concat()),
+    ] {
+        let (_, most, _) = compare_levels(&spec, &samples);
+        assert!(most < 0.8, "{name}: {most}");
+    }
+    let mut words = vec![0; spec.table_words()];
+    let impossible = MelSpec { hop: 0, ..spec };
+    assert!(MelTables::fill(&impossible, &LEVELS, &mut words).is_err());
+    words.pop();
+    assert!(MelTables::fill(&spec, &LEVELS, &mut words).is_err());
+    assert!(MelTables::new(&spec, &words).is_err());
+    words.push(0);
+    let tables = MelTables::new(&spec, &words).expect("as many words");
+    let mut memory = vec![0; spec.integer_listener_words() - 1];
+    assert!(IntegerListener::new(&tables, &mut memory).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use attentive::kernels::layout::WeightFormat;
 use attentive::{
     Block, Encoder, Model, Sampler, SamplerOptions, Session, SessionOptions, WeightsError, integer,
 };
-use tasks::{Classifies, Translation, Writing, label};
+use tasks::{Classifies, Inputs, Translation, Writing, label};
 
 /// What the firmware asks its models.
 #[allow(unreachable_pub, reason = "public in the firmware")]
@@ -246,9 +246,12 @@ fn assert_same_integers<T: Classifies>(binary: &str) {
     let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
     let labels = format!("labels = {:?}", T::LABELS);
     assert!(model.provenance().contains(&labels), "{binary}: {labels}");
-    let levels = match T::PICTURE {
-        Some(picture) => picture.levels(0, model.input_scale()),
-        None => [0; 256],
+    let pixels = tasks::pixels::<T>(model.input_scale());
+    let mut mel = vec![0; tasks::mel_len::<T>()];
+    tasks::fill_mel::<T>(model.input_scale(), &mut mel);
+    let inputs = Inputs {
+        pixels: &pixels,
+        mel: &mel,
     };
     let len = T::OPTIONS.len;
     for backend in Backend::available() {
@@ -260,7 +263,7 @@ fn assert_same_integers<T: Classifies>(binary: &str) {
             let mut said = Vec::new();
             let mut hash = 0xcbf2_9ce4_8422_2325;
             for index in 0..T::COUNT {
-                T::begin(index, &levels, &mut encoder).expect("a beginning");
+                T::begin(index, inputs, &mut encoder).expect("a beginning");
                 while encoder.advance(budget).expect("a piece") == integer::Progress::Busy {}
                 let classes = encoder.classes().expect("classes");
                 add(&mut hash, classes.iter().map(|x| x.cast_unsigned()));

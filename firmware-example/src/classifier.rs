@@ -6,7 +6,7 @@ use attentive::{Encoder, Fit, Sequential, SessionError, integer};
 use crate::Failure;
 use crate::measure::{self, Instructions, Memory};
 use crate::request::LogitsHash;
-use crate::tasks::{Classifies, label};
+use crate::tasks::{Classifies, Inputs, label};
 
 /// Asks everything and prints answers, logits and costs.
 ///
@@ -48,7 +48,7 @@ pub const BUDGET: u32 = 2000;
 pub fn ask_integers<T: Classifies>(
     encoder: &mut integer::Encoder<'_>,
     encoder_bytes: usize,
-    levels: &[i8; 256],
+    inputs: Inputs<'_>,
 ) -> Result<(), Failure> {
     let clock = Instructions::start()?;
     let mut logits = LogitsHash::EMPTY;
@@ -56,7 +56,7 @@ pub fn ask_integers<T: Classifies>(
     let mut instructions = 0;
     let mut longest = 0;
     for index in 0..T::COUNT {
-        let (begun, spent) = clock.of(|| T::begin(index, levels, encoder));
+        let (begun, spent) = clock.of(|| T::begin(index, inputs, encoder));
         begun?;
         instructions += spent;
         loop {
@@ -94,10 +94,16 @@ macro_rules! integer_classifier {
         const LEN: usize = <$task as $crate::tasks::Classifies>::OPTIONS.len;
         const BYTES: usize = MODEL.encoder_bytes(LEN);
 
-        /// The levels of a pixel.
-        const LEVELS: [i8; 256] = match <$task as $crate::tasks::Classifies>::PICTURE {
-            Some(picture) => picture.levels(0, MODEL.input_scale()),
-            None => [0; 256],
+        static PIXELS: [i8; 256] = $crate::tasks::pixels::<$task>(MODEL.input_scale());
+        static MEL: [i32; $crate::tasks::mel_len::<$task>()] = {
+            let mut words = [0; $crate::tasks::mel_len::<$task>()];
+            $crate::tasks::fill_mel::<$task>(MODEL.input_scale(), &mut words);
+            words
+        };
+
+        const INPUTS: $crate::tasks::Inputs<'static> = $crate::tasks::Inputs {
+            pixels: &PIXELS,
+            mel: &MEL,
         };
 
         fn run() -> Result<(), $crate::Failure> {
@@ -110,7 +116,7 @@ macro_rules! integer_classifier {
                 &mut memory.0,
                 attentive::kernels::Backend::BASELINE,
             )?;
-            $crate::classifier::ask_integers::<$task>(&mut encoder, BYTES, &LEVELS)
+            $crate::classifier::ask_integers::<$task>(&mut encoder, BYTES, INPUTS)
         }
 
         #[cortex_m_rt::entry]

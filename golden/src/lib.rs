@@ -15,7 +15,7 @@ pub mod tasks;
 use attentive::integer::{Encoder, Model, Session};
 use attentive::kernels::Backend;
 use attentive::{Arena, SessionError, include_integer_weights};
-use tasks::{Classifies, Digits, Languages, Stories, Writing};
+use tasks::{Classifies, Digits, Inputs, Languages, Stories, Writing};
 
 /// The binaries of the firmware that say the same.
 pub const NAMES: [&str; 5] = [
@@ -35,12 +35,18 @@ pub extern "C" fn golden(index: u32) -> u64 {
                 include_integer_weights!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file));
             const LEN: usize = <$task>::OPTIONS.len;
             static ARENA: Arena<{ MODEL.encoder_bytes(LEN) }> = Arena::new();
-            let levels = match <$task>::PICTURE {
-                Some(picture) => picture.levels(0, MODEL.input_scale()),
-                None => [0; 256],
+            static PIXELS: [i8; 256] = tasks::pixels::<$task>(MODEL.input_scale());
+            static MEL: [i32; tasks::mel_len::<$task>()] = {
+                let mut words = [0; tasks::mel_len::<$task>()];
+                tasks::fill_mel::<$task>(MODEL.input_scale(), &mut words);
+                words
+            };
+            let inputs = Inputs {
+                pixels: &PIXELS,
+                mel: &MEL,
             };
             match ARENA.take() {
-                Ok(memory) => classified::<$task>(&MODEL, LEN, memory, &levels),
+                Ok(memory) => classified::<$task>(&MODEL, LEN, memory, inputs),
                 Err(_) => Err(SessionError::NoPrompt),
             }
         }};
@@ -71,12 +77,12 @@ fn classified<T: Classifies>(
     model: &'static Model<'static>,
     len: usize,
     memory: &'static mut [u8],
-    levels: &[i8; 256],
+    inputs: Inputs<'_>,
 ) -> Result<u64, SessionError> {
     let mut encoder = Encoder::new(model, len, memory, Backend::detect())?;
     let mut hash = EMPTY;
     for index in 0..T::COUNT {
-        T::begin(index, levels, &mut encoder)?;
+        T::begin(index, inputs, &mut encoder)?;
         encoder.run()?;
         add(&mut hash, encoder.classes()?);
     }

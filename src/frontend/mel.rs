@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::constants::{exp, ln};
 use super::spectrum::{hann_power, is_length, set_cosines};
 
 /// How sound becomes frames of energies in mel bands.
@@ -53,22 +54,22 @@ impl MelSpec {
         }
     }
 
-    fn check(&self) -> Result<(), MelError> {
-        let wrong = |field| Err(MelError::Spec { field });
-        // (A NaN is not below.)
-        let below = |a: f32, b: f32| a.partial_cmp(&b) == Some(core::cmp::Ordering::Less);
-        match *self {
-            Self { sample_rate: 0, .. } => wrong("sample_rate (at least 1)"),
-            Self { window, .. } if !is_length(window) => wrong("window (a multiple of 8)"),
-            Self { hop: 0, .. } => wrong("hop (at least 1)"),
-            Self { bins: 0, .. } => wrong("bins (at least 1)"),
-            Self { low, .. } if below(low, 0.0) => wrong("low (at least 0)"),
-            Self { low, high, .. } if !below(low, high) => wrong("high (above low)"),
+    pub(super) const fn check(&self) -> Result<(), MelError> {
+        let is_above = self.high > self.low;
+        let field = match *self {
+            Self { sample_rate: 0, .. } => "sample_rate (at least 1)",
+            Self { window, .. } if !is_length(window) => "window (a multiple of 8)",
+            Self { hop: 0, .. } => "hop (at least 1)",
+            Self { bins: 0, .. } => "bins (at least 1)",
+            Self { low, .. } if low < 0.0 => "low (at least 0)",
+            // (A NaN is not above.)
+            _ if !is_above => "high (above low)",
             Self { high, .. } if high > self.sample_rate as f32 / 2.0 => {
-                wrong("high (at most half the sample rate)")
+                "high (at most half the sample rate)"
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(MelError::Spec { field })
     }
 }
 
@@ -117,18 +118,25 @@ const LINEAR_HZ: f64 = 200.0 / 3.0;
 const LINEAR_MELS: f64 = 15.0;
 const LOG_STEP: f64 = 0.068_751_777_420_949_12;
 
-fn mel_of(hz: f64) -> f64 {
+const fn mel_of(hz: f64) -> f64 {
     match hz < LINEAR_MELS * LINEAR_HZ {
         true => hz / LINEAR_HZ,
-        false => LINEAR_MELS + libm::log(hz / (LINEAR_MELS * LINEAR_HZ)) / LOG_STEP,
+        false => LINEAR_MELS + ln(hz / (LINEAR_MELS * LINEAR_HZ)) / LOG_STEP,
     }
 }
 
-fn hz_of(mel: f64) -> f64 {
+const fn hz_of(mel: f64) -> f64 {
     match mel < LINEAR_MELS {
         true => mel * LINEAR_HZ,
-        false => LINEAR_MELS * LINEAR_HZ * libm::exp((mel - LINEAR_MELS) * LOG_STEP),
+        false => LINEAR_MELS * LINEAR_HZ * exp((mel - LINEAR_MELS) * LOG_STEP),
     }
+}
+
+/// A corner of the bands, in steps of the spectrum: band b rises from b to b + 1 and falls to b + 2.
+pub(super) const fn corner(spec: &MelSpec, index: usize) -> f64 {
+    let (low, high) = (mel_of(spec.low as f64), mel_of(spec.high as f64));
+    let mel = low + (high - low) * index as f64 / (spec.bins + 1) as f64;
+    hz_of(mel) * spec.window as f64 / spec.sample_rate as f64
 }
 
 /// Mel bands of windows of sound, in borrowed memory.
@@ -189,11 +197,8 @@ impl<'a> Mel<'a> {
         };
         let this = cut().ok_or(short)?;
         set_cosines(this.cosines);
-        let (low, high) = (mel_of(spec.low.into()), mel_of(spec.high.into()));
-        let to_steps = spec.window as f64 / f64::from(spec.sample_rate);
-        for (index, corner) in this.corners.iter_mut().enumerate() {
-            let mel = low + (high - low) * index as f64 / (spec.bins + 1) as f64;
-            *corner = (hz_of(mel) * to_steps) as f32;
+        for (index, to) in this.corners.iter_mut().enumerate() {
+            *to = corner(&spec, index) as f32;
         }
         Ok(this)
     }

@@ -2,9 +2,12 @@
 //!
 //! Everything works in memory that the caller lends, whose size is a constant.
 
+mod constants;
+mod integer;
 mod mel;
 mod patches;
 mod spectrum;
 
+pub use integer::{IntegerListener, Levels, MelTables};
 pub use mel::{Listener, Mel, MelError, MelSpec};
 pub use patches::{PatchError, PatchSpec};

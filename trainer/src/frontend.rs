@@ -6,6 +6,7 @@ use crate::sounds::{Sound, to_f32, to_i16};
 use crate::speech::read_wav;
 use crate::task::Task;
 use anyhow::{Context, Result, bail};
+use attentive::integer::quantize_input;
 use image::codecs::png::PngEncoder;
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageEncoder};
@@ -148,6 +149,20 @@ impl Frontend {
             (Self::Picture(picture), Thing::Picture(pixels)) => picture.cut(pixels),
             (Self::Sound(sound), Thing::Sound(samples)) => sound.cut(&to_f32(samples)),
             _ => bail!("a model of pictures reads pictures, one of sounds reads sounds"),
+        }
+    }
+
+    /// The same as levels of an integer model's input, as a device makes them.
+    ///
+    /// # Errors
+    /// As [`Frontend::cut`].
+    pub fn levels(&self, thing: &Thing, scale: f32) -> Result<Vec<i8>> {
+        match (self, thing) {
+            (Self::Sound(sound), Thing::Sound(samples)) => sound.levels(samples, scale),
+            _ => {
+                let patches = self.cut(thing)?;
+                Ok(patches.iter().map(|&x| quantize_input(x, scale)).collect())
+            }
         }
     }
 }

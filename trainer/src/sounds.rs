@@ -4,7 +4,7 @@ use crate::random::Random;
 use crate::speech::{RATE, read_wav};
 use crate::task::Data;
 use anyhow::{Context, Result, anyhow, ensure};
-use attentive::frontend::{Listener, MelSpec};
+use attentive::frontend::{IntegerListener, Levels, Listener, MelSpec, MelTables};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -112,12 +112,7 @@ impl Sound {
     /// # Errors
     /// When it has another length.
     pub fn cut(&self, samples: &[f32]) -> Result<Vec<f32>> {
-        ensure!(
-            samples.len() == self.samples,
-            "a clip has {} samples, {} came",
-            self.samples,
-            samples.len()
-        );
+        self.check_len(samples.len())?;
         let spec = self.spec();
         let mut memory = vec![0.0; spec.listener_floats()];
         let listener = Listener::new(spec, &mut memory);
@@ -129,6 +124,43 @@ impl Sound {
         });
         patches.truncate(self.patches() * self.patch_len());
         Ok(patches)
+    }
+
+    /// The same as levels of an integer model's input of that scale.
+    ///
+    /// # Errors
+    /// As [`Sound::cut`].
+    pub fn levels(&self, samples: &[i16], scale: f32) -> Result<Vec<i8>> {
+        self.check_len(samples.len())?;
+        let (spec, levels) = (self.spec(), self.scale(scale));
+        let mut words = vec![0; spec.table_words()];
+        let tables = MelTables::fill(&spec, &levels, &mut words)
+            .and_then(|()| MelTables::new(&spec, &words))
+            .map_err(|error| anyhow!("{error}"))?;
+        let mut memory = vec![0; spec.integer_listener_words()];
+        let listener = IntegerListener::new(&tables, &mut memory);
+        let mut listener = listener.map_err(|error| anyhow!("{error}"))?;
+        let mut levels = Vec::new();
+        listener.hear(samples, |level| levels.push(level));
+        levels.truncate(self.patches() * self.patch_len());
+        Ok(levels)
+    }
+
+    fn scale(&self, scale: f32) -> Levels {
+        Levels {
+            mean: self.mean,
+            deviation: self.deviation,
+            scale,
+        }
+    }
+
+    fn check_len(&self, have: usize) -> Result<()> {
+        ensure!(
+            have == self.samples,
+            "a clip has {} samples, {have} came",
+            self.samples
+        );
+        Ok(())
     }
 
     /// A recording as a clip: the part with the most energy in its middle of what is longer, zeros around what is

@@ -1,13 +1,13 @@
 //! The integer profile against the floats that it was rounded from.
 
-use attentive::integer::{Bits, Encoder, Model, Options, Progress, Session};
+use attentive::integer::{Bits, Encoder, Model, Options, Progress, Session, quantize_input};
 use attentive::kernels::Backend;
 use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
     Position, Reading, RotaryStyle, Source, Window,
 };
 use attentive_trainer::batches::Batch;
-use attentive_trainer::integer::measure::{nats, quantized};
+use attentive_trainer::integer::measure::nats;
 use attentive_trainer::integer::{Calibration, RowGrid, round};
 use attentive_trainer::network::Network;
 use attentive_trainer::params::Params;
@@ -223,7 +223,8 @@ fn logits(model: &Model<'_>, batch: &Batch, backend: Backend, budget: u32) -> Ve
         match batch.patches.is_empty() {
             true => encoder.begin_tokens(&batch.inputs).expect("tokens"),
             false => {
-                let patches = quantized(&batch.patches, model.input_scale());
+                let level = |x: &f32| quantize_input(*x, model.input_scale());
+                let patches: Vec<i8> = batch.patches.iter().map(level).collect();
                 encoder.begin_patches(&patches).expect("patches");
             }
         }
@@ -343,6 +344,28 @@ fn shipped_files_are_made_again() {
         let bytes = |path: &Path| std::fs::metadata(path).expect("a file").len();
         assert_eq!(bytes(Path::new(&to)), bytes(&shipped));
     }
+    // Of four bits, fine-tuned for a moment.
+    let to = directory.join("four.attn").display().to_string();
+    let from = "models/digits-int8.attn";
+    let args = [
+        "quantize",
+        from,
+        "--profile",
+        "integer",
+        "--format",
+        "int4",
+        "--fine-tune",
+        "3",
+        "--out",
+        &to,
+    ];
+    let (status, text) = attentive(&args);
+    assert_eq!(status, Some(0), "{text}");
+    let (status, text) = attentive(&["eval", &to]);
+    assert!(status == Some(0) && text.contains("accuracy 9"), "{text}");
+    let bytes = |path: &Path| std::fs::metadata(path).expect("a file").len();
+    let shipped = common::root().join("models/digits-integer.attn");
+    assert!(3 * bytes(Path::new(&to)) < 2 * bytes(&shipped));
 }
 
 #[test]

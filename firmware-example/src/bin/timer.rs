@@ -17,7 +17,7 @@ use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::classifier::BUDGET;
 use firmware_example::measure::Instructions;
-use firmware_example::tasks::{Classifies, Digits};
+use firmware_example::tasks::{Classifies, Digits, Inputs, pixels};
 use semihosting::process;
 
 static MODEL: Model<'static> = include_integer_weights!(concat!(
@@ -27,9 +27,10 @@ static MODEL: Model<'static> = include_integer_weights!(concat!(
 
 const LEN: usize = Digits::OPTIONS.len;
 const BYTES: usize = MODEL.encoder_bytes(LEN);
-const LEVELS: [i8; 256] = match Digits::PICTURE {
-    Some(picture) => picture.levels(0, MODEL.input_scale()),
-    None => [0; 256],
+static PIXELS: [i8; 256] = pixels::<Digits>(MODEL.input_scale());
+const INPUTS: Inputs<'static> = Inputs {
+    pixels: &PIXELS,
+    mel: &[],
 };
 
 /// A timer of mps2-an386 (CMSDK APB timer 0), which counts down at 25 MHz.
@@ -126,7 +127,7 @@ fn run() -> Result<u32, Failure> {
     unsafe { NVIC::unmask(Timer) };
     let (answers, spent) = clock.of(|| -> Result<(), Failure> {
         for index in 0..Digits::COUNT {
-            Digits::begin(index, &LEVELS, &mut encoder)?;
+            Digits::begin(index, INPUTS, &mut encoder)?;
             task(&mut filtered);
             while encoder.advance(BUDGET)? == Progress::Busy {
                 task(&mut filtered);

@@ -3,7 +3,7 @@
 use attentive::frontend::PatchSpec;
 use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
-use super::Classifies;
+use super::{Classifies, Inputs};
 
 /// As `trainer/tasks/digits.toml` has it.
 const PICTURE: PatchSpec = PatchSpec {
@@ -46,13 +46,13 @@ impl Classifies for Digits {
 
     fn begin(
         index: usize,
-        levels: &[i8; 256],
+        inputs: Inputs<'_>,
         encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError> {
         let pixels = pixels(index);
         let mut patches = [0; PICTURE.patches() * PICTURE.patch_len()];
         // The sizes are those of the specification.
-        let _ = PICTURE.cut_levels(core::slice::from_ref(levels), &pixels, &mut patches);
+        let _ = PICTURE.cut_levels(core::slice::from_ref(inputs.pixels), &pixels, &mut patches);
         encoder.begin_patches(&patches)
     }
 }

@@ -1,9 +1,9 @@
 //! Spoken words, a hop of samples at a time as from a microphone.
 
-use attentive::frontend::{Listener, MelSpec};
+use attentive::frontend::{IntegerListener, Listener, MelSpec, MelTables};
 use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
-use super::Classifies;
+use super::{Classifies, Inputs, Sound};
 
 /// As `trainer/tasks/keywords.toml` has it.
 const SOUND: MelSpec = MelSpec {
@@ -62,6 +62,11 @@ impl Classifies for Keywords {
         "zero",
     ];
     const COUNT: usize = CLIPS.len();
+    const SOUND: Option<Sound> = Some(Sound {
+        spec: SOUND,
+        mean: MEAN,
+        deviation: DEVIATION,
+    });
 
     fn name(_: usize) -> &'static str {
         "clip"
@@ -80,27 +85,22 @@ impl Classifies for Keywords {
 
     fn begin(
         index: usize,
-        _: &[i8; 256],
+        inputs: Inputs<'_>,
         encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError> {
-        let scale = encoder.model().input_scale();
-        encoder.begin_patches(&patches(index).map(|x| integer::quantize_input(x, scale)))
+        encoder.begin_patches(&levels(index, inputs.mel))
     }
 }
 
-/// What the model reads of a clip. The spectrum is of floats in either profile.
+/// What the model reads of a clip.
 fn patches(index: usize) -> [f32; PATCHES * PATCH] {
     let mut memory = [0.0; SOUND.listener_floats()];
     let mut patches = [0.0; PATCHES * PATCH];
     let mut free = patches.iter_mut();
     // The specification is possible and the memory its own.
     if let Ok(mut listener) = Listener::new(SOUND, &mut memory) {
-        for hop in CLIPS[index].0[HEADER..].chunks(2 * SOUND.hop) {
-            let mut samples = [0; SOUND.hop];
-            for (sample, bytes) in samples.iter_mut().zip(hop.as_chunks().0) {
-                *sample = i16::from_le_bytes(*bytes);
-            }
-            listener.hear_i16(&samples, |frame| {
+        for hop in hops(index) {
+            listener.hear_i16(&hop, |frame| {
                 for (x, to) in frame.iter().zip(free.by_ref()) {
                     *to = (x - MEAN) / DEVIATION;
                 }
@@ -108,4 +108,35 @@ fn patches(index: usize) -> [f32; PATCHES * PATCH] {
         }
     }
     patches
+}
+
+/// The same as levels of an integer model's input, without a float.
+fn levels(index: usize, words: &[i32]) -> [i8; PATCHES * PATCH] {
+    let mut memory = [0; SOUND.integer_listener_words()];
+    let mut levels = [0; PATCHES * PATCH];
+    let mut free = levels.iter_mut();
+    // The words are the specification's and the memory its own.
+    if let Ok(tables) = MelTables::new(&SOUND, words)
+        && let Ok(mut listener) = IntegerListener::new(&tables, &mut memory)
+    {
+        for hop in hops(index) {
+            listener.hear(&hop, |level| {
+                if let Some(to) = free.next() {
+                    *to = level;
+                }
+            });
+        }
+    }
+    levels
+}
+
+/// The samples of a clip.
+fn hops(index: usize) -> impl Iterator<Item = [i16; SOUND.hop]> {
+    CLIPS[index].0[HEADER..].chunks(2 * SOUND.hop).map(|hop| {
+        let mut samples = [0; SOUND.hop];
+        for (sample, bytes) in samples.iter_mut().zip(hop.as_chunks().0) {
+            *sample = i16::from_le_bytes(*bytes);
+        }
+        samples
+    })
 }

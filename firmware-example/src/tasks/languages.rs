@@ -2,7 +2,7 @@
 
 use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
-use super::Classifies;
+use super::{Classifies, Inputs};
 
 /// Which of twenty languages a sentence is in.
 pub struct Languages;
@@ -61,7 +61,7 @@ impl Classifies for Languages {
 
     fn begin(
         index: usize,
-        _: &[i8; 256],
+        _: Inputs<'_>,
         encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError> {
         encoder.begin_text(SENTENCES[index].0).map(|_| ())

@@ -17,8 +17,56 @@ pub use stories::Stories;
 pub use translation::Translation;
 pub use writing::Writing;
 
-use attentive::frontend::PatchSpec;
+use attentive::frontend::{Levels, MelSpec, MelTables, PatchSpec};
 use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
+
+/// How sounds become patches, of a model of sounds.
+#[derive(Clone, Copy)]
+pub struct Sound {
+    /// The frames.
+    pub spec: MelSpec,
+    /// Subtracted from their values.
+    pub mean: f32,
+    /// What these are then divided by.
+    pub deviation: f32,
+}
+
+/// What inputs of an integer model are made with, computed by the compiler.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The levels of a pixel ([`PatchSpec::levels`]).
+    pub pixels: &'a [i8; 256],
+    /// Of sounds ([`MelTables::words`]).
+    pub mel: &'a [i32],
+}
+
+/// The levels of a pixel of a model of pictures whose input has that scale.
+pub const fn pixels<T: Classifies>(scale: f32) -> [i8; 256] {
+    match T::PICTURE {
+        Some(picture) => picture.levels(0, scale),
+        None => [0; 256],
+    }
+}
+
+/// The number of words of its tables, of a model of sounds.
+pub const fn mel_len<T: Classifies>() -> usize {
+    match T::SOUND {
+        Some(sound) => sound.spec.table_words(),
+        None => 0,
+    }
+}
+
+/// Fills them, for an input of that scale.
+pub const fn fill_mel<T: Classifies>(scale: f32, words: &mut [i32]) {
+    if let Some(sound) = T::SOUND {
+        let levels = Levels {
+            mean: sound.mean,
+            deviation: sound.deviation,
+            scale,
+        };
+        assert!(MelTables::fill(&sound.spec, &levels, words).is_ok());
+    }
+}
 
 /// What a classifier is asked.
 pub trait Classifies {
@@ -33,6 +81,9 @@ pub trait Classifies {
 
     /// How pictures are cut, of a model of pictures.
     const PICTURE: Option<PatchSpec> = None;
+
+    /// How sounds are heard, of a model of sounds.
+    const SOUND: Option<Sound> = None;
 
     /// What the question is, in a word.
     fn name(index: usize) -> &'static str;
@@ -49,14 +100,13 @@ pub trait Classifies {
         encoder: &mut Encoder<'_, Sequential, F>,
     ) -> Result<(), SessionError>;
 
-    /// Hands it to a model of the integer profile, which is then run in pieces. `levels` are those of the pixels
-    /// ([`PatchSpec::levels`]).
+    /// Hands it to a model of the integer profile, which is then run in pieces.
     ///
     /// # Errors
     /// What the encoder refuses.
     fn begin(
         index: usize,
-        levels: &[i8; 256],
+        inputs: Inputs<'_>,
         encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError>;
 }

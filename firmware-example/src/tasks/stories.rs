@@ -2,7 +2,7 @@
 
 use attentive::{Encoder, EncoderOptions, Fit, Sequential, SessionError, integer};
 
-use super::Classifies;
+use super::{Classifies, Inputs};
 
 /// The word that answers a question.
 pub struct Stories;
@@ -59,7 +59,7 @@ impl Classifies for Stories {
 
     fn begin(
         index: usize,
-        _: &[i8; 256],
+        _: Inputs<'_>,
         encoder: &mut integer::Encoder<'_>,
     ) -> Result<(), SessionError> {
         encoder.begin_text(STORIES[index].0).map(|_| ())

@@ -4,8 +4,9 @@ use super::reader::{self, Lines, shortened};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::kernels::Backend;
 use attentive::{Block, Config, Model, Output, Role, integer};
+use attentive_trainer::examples::Thing;
 use attentive_trainer::frontend::Frontend;
-use attentive_trainer::integer::measure::{nats, quantized};
+use attentive_trainer::integer::measure::nats;
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
 use attentive_trainer::texts::{Wrapped, labels, softmax};
@@ -49,8 +50,8 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let count = names.len();
     let mut encoder = reader::encoder(&model, &options, &mut memory, backend)?;
     if model.config().has(Role::PatchWeight) {
-        let lines = things(&request, model.provenance(), &names, |patches| {
-            let run = encoder.run_patches(patches);
+        let lines = things(&request, model.provenance(), &names, |frontend, thing| {
+            let run = encoder.run_patches(&frontend.cut(thing)?);
             run.map_err(|error| anyhow!("{error}"))?;
             let logits = encoder.classes().map_err(|error| anyhow!("{error}"))?;
             Ok(logits.to_vec())
@@ -104,8 +105,9 @@ fn integers(request: Request, model: &integer::Model<'_>, backend: Backend) -> R
         Ok(nats(logits, bits))
     };
     if config.has(Role::PatchWeight) {
-        let lines = things(&request, model.provenance(), &names, |patches| {
-            let begun = encoder.begin_patches(&quantized(patches, model.input_scale()));
+        let lines = things(&request, model.provenance(), &names, |frontend, thing| {
+            let levels = frontend.levels(thing, model.input_scale())?;
+            let begun = encoder.begin_patches(&levels);
             begun.map_err(|error| anyhow!("{error}"))?;
             classes(&mut encoder)
         })?;
@@ -144,7 +146,7 @@ fn things(
     request: &Request,
     provenance: &str,
     names: &[String],
-    mut logits: impl FnMut(&[f32]) -> Result<Vec<f32>>,
+    mut logits: impl FnMut(&Frontend, &Thing) -> Result<Vec<f32>>,
 ) -> Result<Vec<Value>> {
     let frontend = Frontend::recorded(provenance);
     let frontend = frontend.context("the model's record does not say how patches are cut")?;
@@ -162,8 +164,8 @@ fn things(
     );
     let mut lines = Vec::new();
     for path in paths {
-        let patches = frontend.cut(&frontend.read(path)?)?;
-        let logits = logits(&patches).with_context(|| path.display().to_string())?;
+        let thing = frontend.read(path)?;
+        let logits = logits(&frontend, &thing).with_context(|| path.display().to_string())?;
         lines.push(line(kind, &path.display().to_string(), names, &logits));
     }
     Ok(lines)

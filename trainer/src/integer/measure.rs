@@ -7,9 +7,7 @@ use crate::pairs::Pair;
 use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::Block;
-use attentive::integer::{
-    Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session, quantize_input,
-};
+use attentive::integer::{Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session};
 use attentive::kernels::Backend;
 
 /// Options of a session with the longest source that the model reads, and memory for it.
@@ -117,8 +115,7 @@ pub fn classes(
                     encoder.begin_tokens(&tokens)
                 }
                 (thing, Some(frontend)) => {
-                    let patches = frontend.cut(thing)?;
-                    encoder.begin_patches(&quantized(&patches, model.input_scale()))
+                    encoder.begin_patches(&frontend.levels(thing, model.input_scale())?)
                 }
                 (_, None) => bail!("pictures and sounds need to be cut"),
             };
@@ -129,11 +126,6 @@ pub fn classes(
         }
         Ok(found)
     })
-}
-
-/// Patches as the model reads them.
-pub fn quantized(patches: &[f32], scale: f32) -> Vec<i8> {
-    patches.iter().map(|&x| quantize_input(x, scale)).collect()
 }
 
 /// Translates every source by the likeliest next token. A source that is too long is cut.

@@ -99,12 +99,13 @@ pub(super) fn expected(binary: &str) -> Result<Outcome> {
     )))
 }
 
-/// Binaries of the integer profile that have no float anywhere (the spectrum of `keywords` is of floats).
-const INTEGERS: [&str; 7] = [
+/// Binaries of the integer profile, which have no float anywhere.
+const INTEGERS: [&str; 8] = [
     "generate-integer",
     "generate-integer-int4",
     "digits-integer",
     "fashion-integer",
+    "keywords-integer",
     "languages-integer",
     "stories-integer",
     "translation-integer",

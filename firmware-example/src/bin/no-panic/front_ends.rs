@@ -29,6 +29,7 @@ pub(crate) fn all() {
             .is_ok(),
     );
     crate::integers::patches(&spec);
+    crate::integers::listen(black_box(&[1; 600]), black_box(&mut [0; 900]));
 }
 
 fn sound() -> Result<(), MelError> {

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use attentive::frontend::PatchSpec;
+use attentive::frontend::{IntegerListener, MelSpec, MelTables, PatchSpec};
 use attentive::integer::{
     Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session, quantize_input,
 };
@@ -77,6 +77,23 @@ fn read(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), Se
     black_box(encoder.span(black_box(0..9), black_box(5)).is_ok());
     black_box((encoder.len(), encoder.is_empty()));
     Ok(())
+}
+
+/// Sound without a float.
+pub(crate) fn listen(words: &[i32], memory: &mut [i32]) {
+    let spec = MelSpec {
+        bins: black_box(40),
+        ..MelSpec::WHISPER
+    };
+    let Ok(tables) = MelTables::new(&spec, words) else {
+        return;
+    };
+    if let Ok(mut listener) = IntegerListener::new(&tables, memory) {
+        listener.hear(black_box(&[7; 16]), |level| {
+            black_box(level);
+        });
+        listener.forget();
+    }
 }
 
 /// Pictures by levels.
