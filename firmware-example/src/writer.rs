@@ -47,3 +47,35 @@ pub fn run(model: &'static Model<'static>, memory: &'static mut [u8]) -> Result<
     measure::print_sizes(model.bytes(), Memory::Session(bytes));
     Ok(())
 }
+
+/// A binary that writes with a model of the integer profile.
+#[macro_export]
+macro_rules! integer_writer {
+    ($file:literal) => {
+        static MODEL: attentive::integer::Model<'static> = attentive::include_integer_weights!(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file)
+        );
+
+        const BYTES: usize = $crate::writer::bytes(&MODEL);
+
+        fn run() -> Result<(), $crate::Failure> {
+            let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
+                attentive::Aligned([0; BYTES]));
+            let memory = memory.ok_or(attentive::ArenaTaken)?;
+            $crate::writer::run(&MODEL, &mut memory.0)
+        }
+
+        #[cortex_m_rt::entry]
+        fn main() -> ! {
+            match run() {
+                Ok(()) => semihosting::process::exit(0),
+                Err(failure) => failure.exit(),
+            }
+        }
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::panicked(info)
+        }
+    };
+}

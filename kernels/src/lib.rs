@@ -11,6 +11,7 @@
 extern crate std;
 
 mod backend;
+pub mod constants;
 mod error;
 pub mod integer;
 pub mod isa;

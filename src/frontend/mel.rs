@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use super::constants::{exp, ln};
 use super::spectrum::{hann_power, is_length, set_cosines};
+use super::window::Window;
+use crate::kernels::constants::{exp, ln};
 
 /// How sound becomes frames of energies in mel bands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -334,13 +335,8 @@ fn triangle(power: &[f32], [from, top, to]: [f32; 3]) -> f32 {
 #[derive(Debug)]
 pub struct Listener<'a> {
     mel: Mel<'a>,
-    /// The last samples.
-    window: &'a mut [f32],
+    window: Window<'a, f32>,
     frame: &'a mut [f32],
-    /// Samples that are there.
-    filled: usize,
-    /// Samples to pass over first, where a hop is longer than a window.
-    skip: usize,
 }
 
 impl<'a> Listener<'a> {
@@ -360,10 +356,8 @@ impl<'a> Listener<'a> {
         let (frame, rest) = rest.split_at_mut_checked(spec.bins).ok_or(short)?;
         Ok(Self {
             mel: Mel::new(spec, rest).map_err(|_| short)?,
-            window,
+            window: Window::new(window, spec.hop),
             frame,
-            filled: 0,
-            skip: 0,
         })
     }
 
@@ -380,32 +374,18 @@ impl<'a> Listener<'a> {
 
     /// Forgets what was heard.
     pub fn forget(&mut self) {
-        (self.filled, self.skip) = (0, 0);
+        self.window.forget();
     }
 
     fn hear_all(&mut self, samples: impl Iterator<Item = f32>, mut each: impl FnMut(&[f32])) {
-        let MelSpec { window, hop, .. } = self.mel.spec;
-        for sample in samples {
-            if self.skip > 0 {
-                self.skip -= 1;
-                continue;
-            }
-            if let Some(to) = self.window.get_mut(self.filled) {
-                *to = sample;
-            }
-            self.filled += 1;
-            if self.filled < window {
-                continue;
-            }
+        let (mel, frame) = (&mut self.mel, &mut *self.frame);
+        self.window.hear(samples, |window| {
             // The lengths are right by construction.
-            let _ = self.mel.energies(self.window, self.frame);
-            for energy in &mut *self.frame {
+            let _ = mel.energies(window, frame);
+            for energy in &mut *frame {
                 *energy = scaled(log10(*energy));
             }
-            each(self.frame);
-            let from = hop.min(self.window.len());
-            self.window.copy_within(from.., 0);
-            (self.filled, self.skip) = (window - from, hop - from);
-        }
+            each(frame);
+        });
     }
 }

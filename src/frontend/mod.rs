@@ -2,11 +2,11 @@
 //!
 //! Everything works in memory that the caller lends, whose size is a constant.
 
-mod constants;
 mod integer;
 mod mel;
 mod patches;
 mod spectrum;
+mod window;
 
 pub use integer::{IntegerListener, Levels, MelTables};
 pub use mel::{Listener, Mel, MelError, MelSpec};

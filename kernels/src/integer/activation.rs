@@ -1,6 +1,7 @@
 //! The functions of the feed-forward block by tables, which the compiler fills.
 
 use super::{scaled, to_i8, to_i16};
+use crate::constants::exp;
 
 /// A function of the feed-forward block. Inputs are in 1/64, results in 1/1024, but for [`Function::Relu`], whose
 /// input's unit is its result's.
@@ -98,23 +99,6 @@ const fn table(function: Function) -> [u16; LEN] {
         index += 1;
     }
     table
-}
-
-/// e^x for x ≥ 0: the series of x / 2¹⁰, squared ten times.
-const fn exp(x: f64) -> f64 {
-    let small = x / 1024.0;
-    let (mut term, mut sum, mut k) = (1.0, 1.0, 1.0);
-    while k < 20.0 {
-        term *= small / k;
-        sum += term;
-        k += 1.0;
-    }
-    let mut squarings = 0;
-    while squarings < 10 {
-        sum *= sum;
-        squarings += 1;
-    }
-    sum
 }
 
 /// 1 − Φ(z): Φ(z) − 1/2 = φ(z) · (z + z³/3 + z⁵/(3·5) + …) (Abramowitz and Stegun, 26.2.11).

@@ -10,6 +10,7 @@ mod tables;
 pub use tables::{Levels, MelTables};
 
 use super::mel::{MelError, MelSpec};
+use super::window::Window;
 use spectrum::Spectrum;
 
 impl MelSpec {
@@ -44,13 +45,8 @@ impl MelSpec {
 #[derive(Debug)]
 pub struct IntegerListener<'a> {
     tables: &'a MelTables<'a>,
-    /// The last samples.
-    window: &'a mut [i32],
+    window: Window<'a, i32>,
     spectrum: Spectrum<'a>,
-    /// Samples that are there.
-    filled: usize,
-    /// Samples to pass over first, where a hop is longer than a window.
-    skip: usize,
 }
 
 impl<'a> IntegerListener<'a> {
@@ -69,76 +65,64 @@ impl<'a> IntegerListener<'a> {
         let spectrum = Spectrum::new(tables.turns, rest).ok_or(short)?;
         Ok(Self {
             tables,
-            window,
+            window: Window::new(window, tables.hop),
             spectrum,
-            filled: 0,
-            skip: 0,
         })
     }
 
     /// Takes samples, as many as there are, and gives the levels of each frame that they complete to `each`, the lowest
     /// band's first.
     pub fn hear(&mut self, samples: &[i16], mut each: impl FnMut(i8)) {
-        let (len, hop) = (self.tables.window, self.tables.hop);
-        for sample in samples {
-            if self.skip > 0 {
-                self.skip -= 1;
-                continue;
-            }
-            if let Some(to) = self.window.get_mut(self.filled) {
-                *to = i32::from(*sample);
-            }
-            self.filled += 1;
-            if self.filled < len {
-                continue;
-            }
-            self.frame(&mut each);
-            let from = hop.min(self.window.len());
-            self.window.copy_within(from.., 0);
-            (self.filled, self.skip) = (len - from, hop - from);
-        }
+        let (tables, spectrum) = (self.tables, &mut self.spectrum);
+        let samples = samples.iter().copied().map(i32::from);
+        self.window
+            .hear(samples, |window| frame(tables, spectrum, window, &mut each));
     }
 
     /// Forgets what was heard.
     pub fn forget(&mut self) {
-        (self.filled, self.skip) = (0, 0);
-    }
-
-    fn frame(&mut self, each: &mut impl FnMut(i8)) {
-        let tables = self.tables;
-        let exponent = self.spectrum.transform(self.window);
-        let mut powers = self.spectrum.powers();
-        // What the band that ends with a segment has, and the one that begins with it.
-        let (mut falling, mut rising) = (0u64, 0u64);
-        let segments = tables.corners.windows(2).zip(tables.slopes);
-        let mut next = powers.next();
-        for (index, (corners, slope)) in segments.enumerate() {
-            let &[from, to] = corners else {
-                return;
-            };
-            while let Some((k, power)) = next {
-                if k >= to {
-                    break;
-                }
-                // In 2⁻¹⁵; what lies before the first corner is in no band.
-                let above = k.wrapping_sub(from);
-                if above >= 0 {
-                    let product = above.cast_unsigned().wrapping_mul(slope.cast_unsigned());
-                    let up = u64::from((product >> 16).min(1 << 15));
-                    rising = rising.saturating_add(weighed(power, up));
-                    falling = falling.saturating_add(weighed(power, (1 << 15) - up));
-                }
-                next = powers.next();
-            }
-            if let Some(band) = index.checked_sub(1) {
-                let offset = tables.offsets.get(band).copied().unwrap_or(0);
-                each(level(tables, offset, falling, exponent));
-            }
-            (falling, rising) = (rising, 0);
-        }
+        self.window.forget();
     }
 }
 
+/// The levels of a window.
+fn frame(
+    tables: &MelTables<'_>,
+    spectrum: &mut Spectrum<'_>,
+    samples: &[i32],
+    each: &mut impl FnMut(i8),
+) {
+    let exponent = spectrum.transform(samples);
+    let mut powers = spectrum.powers();
+    // What the band that ends with a segment has, and the one that begins with it.
+    let (mut falling, mut rising) = (0u64, 0u64);
+    let segments = tables.corners.windows(2).zip(tables.slopes);
+    let mut next = powers.next();
+    for (index, (corners, slope)) in segments.enumerate() {
+        let &[from, to] = corners else {
+            return;
+        };
+        while let Some((k, power)) = next {
+            if k >= to {
+                break;
+            }
+            // In 2⁻¹⁵; what lies before the first corner is in no band.
+            let above = k.wrapping_sub(from);
+            if above >= 0 {
+                let product = above.cast_unsigned().wrapping_mul(slope.cast_unsigned());
+                let up = u64::from((product >> 16).min(1 << 15));
+                rising = rising.saturating_add(weighed(power, up));
+                falling = falling.saturating_add(weighed(power, (1 << 15) - up));
+            }
+            next = powers.next();
+        }
+        if let Some(band) = index.checked_sub(1) {
+            let offset = tables.offsets.get(band).copied().unwrap_or(0);
+            each(level(tables, offset, falling, exponent));
+        }
+        (falling, rising) = (rising, 0);
+    }
+}
 /// power · weight / 2¹⁵, without leaving 64 bits.
 fn weighed(power: u64, weight: u64) -> u64 {
     let high = (power >> 15).wrapping_mul(weight);

@@ -1,7 +1,7 @@
 //! What a listener without floats knows beforehand, computed by the compiler.
 
-use crate::frontend::constants::{cosine, ln, round};
 use crate::frontend::mel::{MelError, MelSpec, corner};
+use crate::kernels::constants::{cosine, ln, round};
 
 /// What a frame's values become before a model reads them: `(x − mean) / deviation`, in steps of `scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]

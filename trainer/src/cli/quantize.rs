@@ -24,7 +24,7 @@ const CALIBRATION: usize = 256;
 /// A profile of numbers.
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq)]
 enum Profile {
-    /// i8 weights and activations with calibrated scales
+    /// Integers throughout: weights of eight or four bits, i8 activations with calibrated scales
     Integer,
 }
 

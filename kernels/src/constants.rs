@@ -3,7 +3,7 @@
 use core::f64::consts::{LN_2, TAU};
 
 /// cos(2π·m/len).
-pub(crate) const fn cosine(m: usize, len: usize) -> f64 {
+pub const fn cosine(m: usize, len: usize) -> f64 {
     let turn = m as f64 / len as f64;
     // Within half a turn of 0.
     let x = TAU * if turn > 0.5 { turn - 1.0 } else { turn };
@@ -17,7 +17,7 @@ pub(crate) const fn cosine(m: usize, len: usize) -> f64 {
 }
 
 /// e^x.
-pub(crate) const fn exp(x: f64) -> f64 {
+pub const fn exp(x: f64) -> f64 {
     let small = x / 1024.0;
     let (mut term, mut sum, mut k) = (1.0, 1.0, 1.0);
     while k < 20.0 {
@@ -34,7 +34,7 @@ pub(crate) const fn exp(x: f64) -> f64 {
 }
 
 /// ln x of a number above 0: ln m + e·ln 2 for x = m·2^e with m from 1 to 2, and ln m = 2·artanh((m − 1) / (m + 1)).
-pub(crate) const fn ln(x: f64) -> f64 {
+pub const fn ln(x: f64) -> f64 {
     let (mut m, mut e) = (x, 0.0);
     while m >= 2.0 {
         (m, e) = (m / 2.0, e + 1.0);
@@ -53,7 +53,7 @@ pub(crate) const fn ln(x: f64) -> f64 {
 }
 
 /// The nearest integer.
-pub(crate) const fn round(x: f64) -> i32 {
+pub const fn round(x: f64) -> i32 {
     // A cast saturates.
     (if x < 0.0 { x - 0.5 } else { x + 0.5 }) as i32
 }
