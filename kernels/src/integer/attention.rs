@@ -69,6 +69,12 @@ pub struct Query<'a> {
     pub visible: Range<usize>,
 }
 
+/// Scores of up to [`BATCH`] queries with a tile's keys, in 1/16 of a power of two; those of hidden keys are the least that
+/// an i16 can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(4))]
+pub struct Scores(pub [[i16; TILE]; BATCH]);
+
 /// What softmax has seen so far (Milakov and Gimelshein 2018), for each of up to [`BATCH`] queries.
 #[derive(Debug)]
 pub struct Running<'a> {
@@ -92,14 +98,8 @@ pub fn attend(
     multiplier: i32,
     running: &mut Running<'_>,
 ) -> Result<(), ShapeError> {
-    let head_dim = tile.head_dim;
-    let n = tile.keys.len().checked_div(head_dim).unwrap_or(0);
-    ShapeError::check_at_most("queries", BATCH, queries.len())?;
-    ShapeError::check_eq("running values", head_dim, running.values.len())?;
-    for query in queries {
-        ShapeError::check_eq("query", head_dim, query.elements.len())?;
-        ShapeError::check_at_most("visible keys", n, query.visible.end)?;
-    }
+    tile.check(queries)?;
+    ShapeError::check_eq("running values", tile.head_dim, running.values.len())?;
     let work = Attend {
         queries,
         tile,
@@ -119,7 +119,55 @@ pub fn attend(
     Ok(())
 }
 
+/// Scores of up to [`BATCH`] queries with a tile's keys: the first half of [`attend`], for those who want to look at what
+/// attends to what. Places of `out` beyond the queries are what they were.
+///
+/// # Errors
+/// When a length is another, or a query sees keys that are not there.
+pub fn scores(
+    backend: Backend,
+    queries: &[Query<'_>],
+    tile: &Tile<'_>,
+    multiplier: i32,
+    out: &mut Scores,
+) -> Result<(), ShapeError> {
+    tile.check(queries)?;
+    let work = Score {
+        queries,
+        tile,
+        multiplier,
+        out,
+    };
+    #[cfg(attentive_dsp)]
+    {
+        let _ = backend;
+        #[cfg(attentive_helium)]
+        super::helium::scores(work);
+        #[cfg(not(attentive_helium))]
+        super::dsp::scores(work);
+    }
+    #[cfg(not(attentive_dsp))]
+    backend.run(work);
+    for (scores, query) in out.0.iter_mut().zip(queries) {
+        let before = scores.iter_mut().take(query.visible.start);
+        before.for_each(|score| *score = i16::MIN);
+        let behind = scores.iter_mut().skip(query.visible.end);
+        behind.for_each(|score| *score = i16::MIN);
+    }
+    Ok(())
+}
+
 impl Tile<'_> {
+    fn check(&self, queries: &[Query<'_>]) -> Result<(), ShapeError> {
+        let n = self.keys.len().checked_div(self.head_dim).unwrap_or(0);
+        ShapeError::check_at_most("queries", BATCH, queries.len())?;
+        for query in queries {
+            ShapeError::check_eq("query", self.head_dim, query.elements.len())?;
+            ShapeError::check_at_most("visible keys", n, query.visible.end)?;
+        }
+        Ok(())
+    }
+
     #[cfg(attentive_dsp)]
     pub(super) const fn head_dim(&self) -> usize {
         self.head_dim
@@ -147,6 +195,30 @@ pub(super) struct Attend<'a, 'r> {
     pub(super) tile: &'a Tile<'a>,
     pub(super) multiplier: i32,
     pub(super) running: &'a mut Running<'r>,
+}
+
+/// What [`scores`] does, checked.
+pub(super) struct Score<'a> {
+    pub(super) queries: &'a [Query<'a>],
+    pub(super) tile: &'a Tile<'a>,
+    pub(super) multiplier: i32,
+    pub(super) out: &'a mut Scores,
+}
+
+impl Kernel for Score<'_> {
+    type Output = ();
+
+    const PRODUCTS: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let keys = self.tile.keys.chunks_exact(self.tile.head_dim.max(1));
+        for (query, scores) in self.queries.iter().zip(&mut self.out.0) {
+            for (key, score) in keys.clone().zip(scores) {
+                *score = to_i16(scaled(dot(query.elements, key), self.multiplier));
+            }
+        }
+    }
 }
 
 impl Kernel for Attend<'_, '_> {

@@ -25,6 +25,7 @@ mod embed;
 mod helium;
 #[cfg(attentive_dsp)]
 mod instructions;
+mod nibbles;
 mod norm;
 mod power;
 mod product;
@@ -34,13 +35,16 @@ mod rotary;
 mod tests;
 
 pub use activation::{Function, activate, gated, plain};
-pub use attention::{BATCH, OutScale, Query, Running, TILE, Tile, attend, finish};
+pub use attention::{BATCH, OutScale, Query, Running, Scores, TILE, Tile, attend, finish, scores};
 pub use embed::{Table, embed};
+pub use nibbles::{nibbles_len, put_nibble, unpack_nibbles};
 pub use norm::{Norm, norm};
 pub use power::{POWER_ONE, power};
-pub use product::{Product, ROW_ALIGN, Weights, pair_sums, product, stride};
+pub use product::{
+    Linked, Product, ROW_ALIGN, Weights, pair_sums, product, product_linked, stride,
+};
 pub use quads::{QUAD, pack_quads, quad_sums, quads_len};
-pub use rotary::rotate;
+pub use rotary::{angles, rotate};
 
 /// `round(x · multiplier / 2³²)`, halves upwards: one rounding high multiply, which Armv7E-M has as an instruction.
 #[inline(always)]

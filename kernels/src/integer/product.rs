@@ -5,6 +5,7 @@ use super::scaled;
 use crate::Backend;
 use crate::error::ShapeError;
 use crate::isa::{Isa, Kernel};
+use crate::kinds::{Everything, not_linked};
 
 /// Rows of weights begin at multiples of so many bytes, and are filled up with zeros.
 pub const ROW_ALIGN: usize = 16;
@@ -130,6 +131,16 @@ impl<'a> Product<'a> {
     }
 }
 
+/// What a program's products are of, as a type that stands for it: the code for other matrices is not linked.
+pub trait Linked {
+    /// Whether some have four bits a number.
+    const QUADS: bool;
+}
+
+impl Linked for Everything {
+    const QUADS: bool = true;
+}
+
 /// `out[v][i] = scaled(bias + Σ w·x[v], multiplier)` for some vectors and the rows from `first` on, as many as `out` has
 /// places for each.
 ///
@@ -139,6 +150,20 @@ impl<'a> Product<'a> {
 /// When `x` has not vectors of the matrix's columns, `out` has not the same room for each, there are fewer rows, rows of four
 /// bits are not whole fours, or the weights do not begin at a word: an address that 4 divides.
 pub fn product(
+    backend: Backend,
+    matrix: &Product<'_>,
+    x: &[i8],
+    first: usize,
+    out: &mut [i32],
+) -> Result<(), ShapeError> {
+    product_linked::<Everything>(backend, matrix, x, first, out)
+}
+
+/// As [`product`], for the matrices of `L` alone.
+///
+/// # Errors
+/// Those of [`product`], and a matrix that is not one of `L`'s.
+pub fn product_linked<L: Linked>(
     backend: Backend,
     matrix: &Product<'_>,
     x: &[i8],
@@ -181,6 +206,7 @@ pub fn product(
             #[cfg(not(attentive_dsp))]
             backend.run(work);
         }
+        Weights::I4(_) if !L::QUADS => return Err(not_linked()),
         Weights::I4(quads) => {
             let work = work.with(quads.get(first / QUAD * stride..).unwrap_or_default());
             #[cfg(all(attentive_dsp, not(attentive_helium)))]

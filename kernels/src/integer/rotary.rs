@@ -1,8 +1,42 @@
-//! Rotary positions by a table of sines.
+//! Rotary positions: angles of any position, and the rotation by them.
 
-use super::to_i8;
+use super::{scaled, to_i8};
 use crate::error::ShapeError;
 use crate::ops::position::RotaryStyle;
+
+/// Sine and cosine of x quarter turns, |x| ≤ ½, as x·S(x²) and C(x²), ascending, in 2⁻²⁹: Taylor's series, whose last
+/// cosine term has a part of what follows it.
+const SINE: [i32; 4] = [843_314_857, -346_799_334, 42_784_653, -2_513_498];
+const COSINE: [i32; 4] = [536_870_912, -662_337_939, 136_187_780, -11_102_291];
+
+/// Cosine and sine, in 2⁻¹⁴, of the angles that a position has: each advances by its step, in 2⁻³² of a turn, from one
+/// position to the next. At most 0.52 units off, whatever the position.
+pub fn angles(position: u32, steps: &[u32], out: &mut [[i16; 2]]) {
+    for (out, step) in out.iter_mut().zip(steps) {
+        *out = cosine_and_sine(step.wrapping_mul(position));
+    }
+}
+
+/// Of a phase in 2⁻³² of a turn.
+fn cosine_and_sine(phase: u32) -> [i16; 2] {
+    let quarter = phase.wrapping_add(1 << 29) >> 30;
+    // From the nearest quarter, in 2⁻³¹ of one, and its square in 2⁻³².
+    let x = (phase.wrapping_sub(quarter << 30) << 1).cast_signed();
+    let square = scaled(x, x) << 2;
+    let series = |terms: &[i32; 4]| {
+        let [rest @ .., last] = terms;
+        let add = |sum: i32, term: &i32| scaled(sum, square).wrapping_add(*term);
+        rest.iter().rev().fold(*last, add)
+    };
+    let cos = (series(&COSINE).wrapping_add(1 << 14) >> 15) as i16;
+    let sin = (scaled(series(&SINE), x).wrapping_add(1 << 13) >> 14) as i16;
+    match quarter {
+        0 => [cos, sin],
+        1 => [-sin, cos],
+        2 => [-cos, -sin],
+        _ => [sin, -cos],
+    }
+}
 
 /// Rotates a query or key from 1/64 of its step into bytes.
 ///

@@ -270,6 +270,53 @@ fn rotations_are_right_to_a_step() {
 }
 
 #[test]
+fn four_bits_are_the_nearest_upper_halves() {
+    let mut random = Rng(11);
+    for n in [8, 16, 40, 64] {
+        let numbers: Vec<i8> = (0..n).map(|_| (random.bits() >> 40) as i8).collect();
+        let mut bytes: Vec<i8> = (0..nibbles_len(n)).map(|_| random.bits() as i8).collect();
+        // In any order, and over what was there.
+        for index in (0..n).rev().chain(0..n) {
+            put_nibble(&mut bytes, index, numbers[index]);
+        }
+        let mut out = vec![0; n];
+        unpack_nibbles(&bytes, &mut out);
+        for (have, number) in out.iter().zip(&numbers) {
+            let nearest = (f64::from(*number) / 16.0 + 0.5).floor() * 16.0;
+            assert_eq!(f64::from(*have), nearest.min(112.0), "{number}");
+        }
+    }
+    put_nibble(&mut [0; 4], 8, 100);
+}
+
+#[test]
+fn angles_are_right_at_any_position() {
+    let check = |position: u32, step: u32| {
+        let [cos, sin] = {
+            let mut out = [[0; 2]];
+            angles(position, &[step], &mut out);
+            out[0]
+        };
+        let turn = f64::from(step.wrapping_mul(position)) / 4_294_967_296.0;
+        let (wanted_sin, wanted_cos) = (turn * core::f64::consts::TAU).sin_cos();
+        for (have, wanted) in [(cos, wanted_cos), (sin, wanted_sin)] {
+            let error = f64::from(have) - 16_384.0 * wanted;
+            assert!(error.abs() <= 0.52, "{position} {step}: {have} {wanted}");
+        }
+    };
+    let mut random = Rng(9);
+    for eighth in 0..8u32 {
+        for beside in [0, 1, 2, u32::MAX, u32::MAX - 1] {
+            check(1, (eighth << 29).wrapping_add(beside));
+        }
+    }
+    for _ in 0..50_000 {
+        let bits = random.bits();
+        check(bits as u32, (bits >> 32) as u32);
+    }
+}
+
+#[test]
 fn a_table_adds_its_rows() {
     let mut random = Rng(5);
     let rows = rows(&mut random, 3, 20);
@@ -338,6 +385,47 @@ fn attention(
         finish(&running, lane, scale, out).unwrap();
     }
     out
+}
+
+#[test]
+fn scores_are_what_they_are_by_definition() {
+    let mut random = Rng(12);
+    for head_dim in [8, 24, 64, 256] {
+        for n in [1, 7, 8, 33, TILE] {
+            let keys = bytes(&mut random, n * head_dim);
+            let values = bytes(&mut random, n.next_multiple_of(8) * head_dim);
+            let queries = bytes(&mut random, BATCH * head_dim);
+            let tile = Tile::new(head_dim, &keys, &values).unwrap();
+            for lanes in 1..=BATCH {
+                let batch: Vec<Query<'_>> = (queries.chunks_exact(head_dim).take(lanes))
+                    .enumerate()
+                    .map(|(lane, elements)| Query {
+                        elements,
+                        visible: (lane * n / 5).min(n)..n - lane * n / 9,
+                    })
+                    .collect();
+                for backend in backends() {
+                    let mut out = Scores([[77; TILE]; BATCH]);
+                    scores(backend, &batch, &tile, 1 << 19, &mut out).unwrap();
+                    for (lane, have) in out.0.iter().enumerate() {
+                        let Some(query) = batch.get(lane) else {
+                            continue;
+                        };
+                        for (key, score) in have.iter().enumerate() {
+                            if !query.visible.contains(&key) {
+                                assert_eq!(*score, i16::MIN);
+                                continue;
+                            }
+                            let pairs = query.elements.iter().zip(&keys[key * head_dim..]);
+                            let sum: i32 = pairs.map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+                            let wanted = (f64::from(sum) / 8192.0 + 0.5).floor();
+                            assert_eq!(f64::from(*score), wanted.clamp(-32768.0, 32767.0));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::assembly::{
     attentive_dsp_scores, attentive_dsp_values, attentive_dsp_weigh,
 };
 use super::{Wide, Wides, as_four, widen, widen_four};
-use crate::integer::attention::{Attend, Query, Running, TILE, Tile};
+use crate::integer::attention::{Attend, Query, Running, Score, Scores, TILE, Tile};
 use crate::integer::power::POWERS;
 use crate::integer::{BATCH, power};
 
@@ -17,35 +17,32 @@ const HEAD_DIM_USUAL: usize = 64;
 
 /// See [`attend`](crate::integer::attend()).
 pub(in crate::integer) fn attend(work: Attend<'_, '_>) {
-    // Shapes were checked: head_dim and width are multiples of 8, all visible keys are there and at most a tile, and rows
-    // begin at words.
-    let visible = || work.queries.iter().map(|query| &query.visible);
-    let seen = || visible().filter(|visible| !visible.is_empty());
-    let from = seen().map(|visible| visible.start).min().unwrap_or(0) & !7;
-    let to = seen().map(|visible| visible.end).max().unwrap_or(0);
-    let head_dim = work.tile.head_dim();
-    let columns = (to.saturating_sub(from)).next_multiple_of(8);
-    let keys = work.tile.keys().get(from * head_dim..to * head_dim);
-    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
+    let Some(part) = Part::new(work.queries, work.tile, work.multiplier) else {
         return;
     };
-    if from + columns > work.tile.width() {
-        return;
-    }
-    let part = Part {
-        head_dim,
-        multiplier: work.multiplier,
-        keys,
-        n: to - from,
-        values: work.tile.values().get(from..).unwrap_or_default(),
-        first: from,
-        columns,
-        gap: work.tile.width() - columns,
-    };
-    match (work.queries, head_dim > HEAD_DIM_USUAL) {
+    match (work.queries, part.is_usual()) {
         ([query], _) => part.one(query, work.running),
-        (queries, false) => part.four::<{ HEAD_DIM_USUAL / 4 }>(queries, work.running),
-        (queries, true) => part.four::<{ Tile::HEAD_DIM_MAX / 4 }>(queries, work.running),
+        (queries, true) => part.four::<{ HEAD_DIM_USUAL / 4 }>(queries, work.running),
+        (queries, false) => part.four::<{ Tile::HEAD_DIM_MAX / 4 }>(queries, work.running),
+    }
+}
+
+/// See [`scores`](crate::integer::scores()).
+pub(in crate::integer) fn scores(work: Score<'_>) {
+    let Some(part) = Part::new(work.queries, work.tile, work.multiplier) else {
+        return;
+    };
+    let scores: *mut i16 = work.out.0.as_mut_ptr().cast();
+    // SAFETY: behind `first` there is room for n scores of each query, since both are a tile at most together.
+    unsafe {
+        let scores = scores.add(part.first);
+        match (work.queries, part.is_usual()) {
+            ([query], _) => part.scores_of_one(query, scores),
+            (queries, true) => part.scores_of_four::<{ HEAD_DIM_USUAL / 4 }>(queries, scores),
+            (queries, false) => {
+                part.scores_of_four::<{ Tile::HEAD_DIM_MAX / 4 }>(queries, scores);
+            }
+        }
     }
 }
 
@@ -65,10 +62,77 @@ struct Part<'a> {
     gap: usize,
 }
 
-/// Scores of some queries, read as words.
-type Scores = [[u32; TILE / 2]; BATCH];
+impl<'a> Part<'a> {
+    /// Shapes were checked: head_dim and width are multiples of 8, all visible keys are there and at most a tile, and
+    /// rows begin at words. `None` where no query sees a key.
+    fn new(queries: &[Query<'_>], tile: &'a Tile<'_>, multiplier: i32) -> Option<Self> {
+        let visible = || queries.iter().map(|query| &query.visible);
+        let seen = || visible().filter(|visible| !visible.is_empty());
+        let first = seen().map(|visible| visible.start).min().unwrap_or(0) & !7;
+        let to = seen().map(|visible| visible.end).max().unwrap_or(0);
+        let head_dim = tile.head_dim();
+        let columns = (to.saturating_sub(first)).next_multiple_of(8);
+        let keys = tile.keys().get(first * head_dim..to * head_dim);
+        let keys = keys.filter(|keys| !keys.is_empty())?;
+        let gap = tile.width().checked_sub(first + columns)? + first;
+        Some(Part {
+            head_dim,
+            multiplier,
+            keys,
+            n: to - first,
+            values: tile.values().get(first..).unwrap_or_default(),
+            first,
+            columns,
+            gap,
+        })
+    }
 
-impl Part<'_> {
+    fn is_usual(&self) -> bool {
+        self.head_dim <= HEAD_DIM_USUAL
+    }
+
+    /// # Safety
+    /// There must be room for n scores, and they must begin at a word.
+    #[inline(always)]
+    unsafe fn scores_of_one(&self, query: &Query<'_>, scores: *mut i16) {
+        let mut room = [const { MaybeUninit::uninit() }; Tile::HEAD_DIM_MAX / 4];
+        let (wide, _) = widen(query.elements, self.head_dim / 4, &mut room);
+        // SAFETY: `wide` has the query's elements and `keys` n rows of as many bytes, a multiple of 8, that begin at a
+        // word.
+        unsafe {
+            attentive_dsp_scores(
+                wide.as_ptr().cast(),
+                self.keys.as_ptr(),
+                self.head_dim / 8,
+                scores,
+                self.n,
+                self.multiplier,
+            );
+        }
+    }
+
+    /// Of up to four queries of up to 4·`FOURS` elements.
+    ///
+    /// # Safety
+    /// There must be room for n scores of four queries, a tile's 128 bytes apart, and they must begin at a word.
+    #[inline(always)]
+    unsafe fn scores_of_four<const FOURS: usize>(&self, queries: &[Query<'_>], scores: *mut i16) {
+        let mut room = [const { MaybeUninit::uninit() }; FOURS];
+        let queries = as_four(queries.iter().map(|query| query.elements));
+        let wide = widen_four(queries, self.head_dim / 4, &mut room);
+        // SAFETY: as in `scores_of_one`.
+        unsafe {
+            attentive_dsp_four_scores(
+                wide.as_ptr().cast(),
+                self.keys.as_ptr(),
+                self.head_dim / 8,
+                scores,
+                self.n,
+                self.multiplier,
+            );
+        }
+    }
+
     /// Makes weights of a query's scores, `step` bytes between those of even and of odd places, and adds their sum.
     ///
     /// # Safety
@@ -124,24 +188,14 @@ impl Part<'_> {
     // Its buffers are on the stack, and so are those of `four`: not both at once.
     #[inline(never)]
     fn one(&self, query: &Query<'_>, running: &mut Running<'_>) {
-        let mut room = [const { MaybeUninit::uninit() }; Tile::HEAD_DIM_MAX / 4];
-        let (wide, _) = widen(query.elements, self.head_dim / 4, &mut room);
         let mut scores = MaybeUninit::<[u32; TILE / 2]>::uninit();
         let scores: *mut i16 = scores.as_mut_ptr().cast();
         let mut weights = MaybeUninit::<[Wide; TILE / 4]>::uninit();
         let weights: *mut u32 = weights.as_mut_ptr().cast();
-        // SAFETY: `wide` has the query's elements and `keys` n rows of as many bytes, a multiple of 8, that begin at a
-        // word; there is room for the scores and the weights of a tile, and all that are read were written. Of each of
+        // SAFETY: there is room for the scores and the weights of a tile, and all that are read were written. Of each of
         // head_dim rows of values, `columns` bytes are read, and `gap` are between; there is a running sum for each.
         unsafe {
-            attentive_dsp_scores(
-                wide.as_ptr().cast(),
-                self.keys.as_ptr(),
-                self.head_dim / 8,
-                scores,
-                self.n,
-                self.multiplier,
-            );
+            self.scores_of_one(query, scores);
             self.weigh(0, &query.visible, scores, weights, 4, running);
             let totals = running.values.as_mut_ptr_range();
             attentive_dsp_values(
@@ -158,9 +212,6 @@ impl Part<'_> {
     /// Up to four queries of up to 4·`FOURS` elements.
     #[inline(never)]
     fn four<const FOURS: usize>(&self, queries: &[Query<'_>], running: &mut Running<'_>) {
-        let mut room = [const { MaybeUninit::uninit() }; FOURS];
-        let queries_wide = as_four(queries.iter().map(|query| query.elements));
-        let wide = widen_four(queries_wide, self.head_dim / 4, &mut room);
         let mut scores = MaybeUninit::<Scores>::uninit();
         let scores: *mut [i16; TILE] = scores.as_mut_ptr().cast();
         let mut weights = [const { MaybeUninit::<Wides>::uninit() }; TILE / 4];
@@ -172,19 +223,11 @@ impl Part<'_> {
             }
         }
         let weights: *mut u32 = weights.as_mut_ptr().cast();
-        // SAFETY: `wide` has the queries' elements and `keys` n rows of as many bytes, a multiple of 8, that begin at a
-        // word; there is room for a tile of scores of four queries, 128 bytes apart, and for their weights, of which there
+        // SAFETY: there is room for a tile of scores of four queries, 128 bytes apart, and for their weights, of which there
         // are 8 words for 4 columns, every fourth a query's. All that are read were written. Of each of head_dim rows of
         // values, `columns` bytes are read, and `gap` are between; there are running sums for each.
         unsafe {
-            attentive_dsp_four_scores(
-                wide.as_ptr().cast(),
-                self.keys.as_ptr(),
-                self.head_dim / 8,
-                scores.cast(),
-                self.n,
-                self.multiplier,
-            );
+            self.scores_of_four::<FOURS>(queries, scores.cast());
             for (lane, query) in queries.iter().enumerate() {
                 if is_seeing(query) {
                     let (scores, weights) = (scores.add(lane), weights.add(lane));

@@ -15,7 +15,7 @@ use core::mem::MaybeUninit;
 use super::BATCH;
 use super::instructions::instructions;
 
-pub(super) use attention::attend;
+pub(super) use attention::{attend, scores};
 pub(super) use product::product;
 pub(super) use quads::product_of_quads;
 

@@ -5,7 +5,7 @@ mod assembly;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::attention::{Attend, Running, TILE, Tile};
+use super::attention::{Attend, Query, Running, Score, Scores, TILE, Tile};
 use super::power::POWERS;
 use super::product::Rows;
 use super::quads::QUAD;
@@ -121,40 +121,10 @@ fn four<const HEAD_DIM_MAX: usize>(work: Attend<'_, '_>) {
     if from + columns > width || head_dim > HEAD_DIM_MAX || running.values.len() < head_dim {
         return;
     }
-    // Of queries that are not there, the first takes the places.
-    let Some(first) = work.queries.first() else {
-        return;
-    };
-    let mut elements = [first.elements.as_ptr(); BATCH];
-    for (place, query) in elements.iter_mut().zip(work.queries) {
-        *place = query.elements.as_ptr();
-    }
-    let mut sums = MaybeUninit::<[[i32; BATCH]; TILE]>::uninit();
-    let sums: *mut [i32; BATCH] = sums.as_mut_ptr().cast();
-    let mut scores = MaybeUninit::<[[i16; TILE]; BATCH]>::uninit();
+    let mut scores = MaybeUninit::<Scores>::uninit();
     let scores: *mut [i16; TILE] = scores.as_mut_ptr().cast();
-    let n = to - from;
-    for dim in (0..head_dim).step_by(16) {
-        let products = match dim {
-            0 => attentive_helium_scores,
-            _ => attentive_helium_more_scores,
-        };
-        let elements = elements.map(|query| query.wrapping_add(dim));
-        // SAFETY: queries and n keys have `head_dim` elements, of which 16, or those that are left, are read from `dim` on;
-        // there is room for the sums of a tile, which the first of these calls writes.
-        unsafe {
-            products(
-                elements.as_ptr(),
-                keys.as_ptr().add(dim),
-                (head_dim - dim).min(16),
-                head_dim,
-                sums,
-                n,
-            );
-        }
-    }
-    // SAFETY: the sums of n keys were written, and there is room for a tile of scores of four queries, 128 bytes apart.
-    unsafe { attentive_helium_scale(sums, n, work.multiplier, scores.cast()) };
+    // SAFETY: there is room for a tile of scores of four queries, 128 bytes apart.
+    unsafe { scores_of_four(work.queries, head_dim, keys, work.multiplier, scores.cast()) };
     for lane in 0..BATCH {
         // SAFETY: there are four.
         let scores: *mut i16 = unsafe { scores.add(lane) }.cast();
@@ -190,6 +160,73 @@ fn four<const HEAD_DIM_MAX: usize>(work: Attend<'_, '_>) {
     }
     // SAFETY: so many sums were written, and there are as many running ones.
     unsafe { attentive_helium_add(sums, running.values.as_mut_ptr(), head_dim) };
+}
+
+/// See [`scores`](super::scores()).
+pub(super) fn scores(work: Score<'_>) {
+    let head_dim = work.tile.head_dim();
+    let seen = || (work.queries.iter()).filter(|query| !query.visible.is_empty());
+    let from = seen().map(|query| query.visible.start).min().unwrap_or(0) & !7;
+    let to = seen().map(|query| query.visible.end).max().unwrap_or(0);
+    let keys = work.tile.keys().get(from * head_dim..to * head_dim);
+    let scores: *mut i16 = work.out.0.as_mut_ptr().cast();
+    // SAFETY: behind `from` there is room for as many scores as there are keys, since both are a tile at most together.
+    unsafe {
+        let keys = keys.unwrap_or_default();
+        scores_of_four(
+            work.queries,
+            head_dim,
+            keys,
+            work.multiplier,
+            scores.add(from),
+        );
+    }
+}
+
+/// Scores of up to four queries, which have `head_dim` elements, with keys, (n, head_dim).
+///
+/// # Safety
+/// There must be room for n scores of four queries, a tile's 128 bytes apart.
+#[inline(always)]
+unsafe fn scores_of_four(
+    queries: &[Query<'_>],
+    head_dim: usize,
+    keys: &[i8],
+    multiplier: i32,
+    scores: *mut i16,
+) {
+    // Of queries that are not there, the first takes the places.
+    let Some(first) = queries.first() else {
+        return;
+    };
+    let mut elements = [first.elements.as_ptr(); BATCH];
+    for (place, query) in elements.iter_mut().zip(queries) {
+        *place = query.elements.as_ptr();
+    }
+    let mut sums = MaybeUninit::<[[i32; BATCH]; TILE]>::uninit();
+    let sums: *mut [i32; BATCH] = sums.as_mut_ptr().cast();
+    let n = keys.len() / head_dim.max(1);
+    for dim in (0..head_dim).step_by(16) {
+        let products = match dim {
+            0 => attentive_helium_scores,
+            _ => attentive_helium_more_scores,
+        };
+        let elements = elements.map(|query| query.wrapping_add(dim));
+        // SAFETY: queries and n keys have `head_dim` elements, of which 16, or those that are left, are read from `dim` on;
+        // there is room for the sums of a tile, which the first of these calls writes.
+        unsafe {
+            products(
+                elements.as_ptr(),
+                keys.as_ptr().add(dim),
+                (head_dim - dim).min(16),
+                head_dim,
+                sums,
+                n,
+            );
+        }
+    }
+    // SAFETY: the sums of n keys were written.
+    unsafe { attentive_helium_scale(sums, n, multiplier, scores) };
 }
 
 /// Makes weights of a query's scores and adds their sum.
