@@ -30,6 +30,15 @@ impl Report {
         Ok(report)
     }
 
+    /// The figures alone, of a binary whose other lines are its own.
+    pub(crate) fn of_figures<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let figures = lines.into_iter().filter_map(figure);
+        Self {
+            figures: figures.map(|(name, x)| (name.to_owned(), x)).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The figure called `name`.
     pub(crate) fn figure(&self, name: &str) -> Result<f64> {
         self.figures
@@ -106,6 +115,9 @@ mod tests {
         assert_eq!(report.figure("flash_bytes").unwrap(), 1234.0);
         assert_eq!(report.logits.as_deref(), Some("00ff"));
         assert!(report.figure("ram").is_err());
+        let figures = Report::of_figures(["token b\" I\"", "flash_bytes = 1234"]);
+        assert_eq!(figures.figure("flash_bytes").unwrap(), 1234.0);
+        assert!(Report::parse(["token b\" I\""]).is_err());
     }
 
     #[test]

@@ -9,8 +9,9 @@ use object::{
 use serde_json::json;
 use std::{fs, path::Path};
 
-/// What the firmware's symbol for the model's memory has in it, as the compiler writes names.
-const ARENA: &str = "5ARENA";
+/// What a firmware's symbol for the model's memory has in it, as the compiler writes names: an `Arena`, or the static of
+/// `cortex_m::singleton!`.
+const ARENAS: [&str; 2] = ["5ARENA", "3VAR"];
 /// What the arena has beside the session's memory: the flag that it was taken, and alignment to 64.
 const ARENA_FLAG_BYTES: f64 = 64.0;
 
@@ -46,7 +47,10 @@ pub(crate) fn footprint(path: &Path) -> Result<Footprint> {
     }
     let arena = file
         .symbols()
-        .filter(|symbol| symbol.name().is_ok_and(|name| name.contains(ARENA)))
+        .filter(|symbol| {
+            let is_arena = |name: &str| ARENAS.iter().any(|arena| name.contains(arena));
+            symbol.name().is_ok_and(is_arena)
+        })
         .map(|symbol| symbol.size())
         .sum();
     Ok(Footprint {
@@ -111,7 +115,7 @@ pub(crate) fn check(footprint: &Footprint, report: &Report) -> Result<()> {
 pub(crate) fn print(as_json: bool) -> Result<()> {
     if !as_json {
         println!(
-            "{:<12} {:>10} {:>10} {:>10} {:>10} {:>8}",
+            "{:<21} {:>10} {:>10} {:>10} {:>10} {:>8}",
             "binary", "flash", "weights", "RAM", "arena", "stack"
         );
     }
@@ -119,7 +123,7 @@ pub(crate) fn print(as_json: bool) -> Result<()> {
         let elf = firmware::build(binary, &firmware::default_model())?;
         let run = firmware::run(&elf, &[], |_| ())?;
         ensure!(run.status == 0, "{binary} ended with status {}", run.status);
-        let report = Report::parse(run.lines.iter().map(String::as_str))?;
+        let report = Report::of_figures(run.lines.iter().map(String::as_str));
         let footprint = footprint(&elf)?;
         let figure = |name| report.figures.get(name).map(|value| *value as u64);
         if figure("session_bytes")
@@ -137,7 +141,7 @@ pub(crate) fn print(as_json: bool) -> Result<()> {
         } else {
             let show = |value: Option<u64>| value.map_or("-".into(), |value| value.to_string());
             println!(
-                "{binary:<12} {:>10} {:>10} {:>10} {:>10} {:>8}",
+                "{binary:<21} {:>10} {:>10} {:>10} {:>10} {:>8}",
                 footprint.flash,
                 show(figure("weights_bytes")),
                 footprint.ram,

@@ -265,16 +265,30 @@ fn on_pc(model: &Path, [tokens, thousandths, seed, prompt]: &[&str; 4]) -> Resul
     Report::parse(String::from_utf8_lossy(&output.stdout).lines())
 }
 
-/// Flash, statics and arena in the ELF file against what the device and the core say.
-pub(super) fn promised_ram() -> Result<Outcome> {
-    let elf = firmware::build("generate", &firmware::default_model())?;
-    let run = firmware::run(&elf, &[], |_| ())?;
-    let footprint = size::footprint(&elf)?;
-    size::check(
-        &footprint,
-        &Report::parse(run.lines.iter().map(String::as_str))?,
-    )?;
-    Ok(Outcome::Held(format!("{} bytes", footprint.arena)))
+/// Flash of a firmware of the integer profile without its weights, in bytes, unless sounds are in it.
+const FLASH_MAX: f64 = 49_152.0;
+
+/// Flash, statics and arena in the ELF files against what the device and the core say, and against the flash that there
+/// may be.
+pub(super) fn promised_memory() -> Result<Outcome> {
+    let mut most = 0.0;
+    for binary in ["generate"].into_iter().chain(INTEGERS) {
+        let elf = firmware::build(binary, &firmware::default_model())?;
+        let run = firmware::run(&elf, &[], |_| ())?;
+        let report = Report::of_figures(run.lines.iter().map(String::as_str));
+        size::check(&size::footprint(&elf)?, &report).with_context(|| binary.to_owned())?;
+        if INTEGERS.contains(&binary) && binary != "keywords-integer" {
+            let flash = report.figure("flash_bytes")? - report.figure("weights_bytes")?;
+            ensure!(
+                flash <= FLASH_MAX,
+                "{binary} takes {flash} bytes of flash beside its weights, more than {FLASH_MAX}"
+            );
+            most = flash.max(most);
+        }
+    }
+    Ok(Outcome::Held(format!(
+        "RAM to the byte; {most} bytes of flash at most beside the weights"
+    )))
 }
 
 #[cfg(test)]

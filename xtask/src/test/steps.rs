@@ -76,8 +76,8 @@ fn on_the_device(suite: &mut Suite) {
     suite.step("firmware refuses bad requests", device::bad_requests);
     suite.step("firmware's tokens are the PC's", device::same_tokens);
     suite.step(
-        "firmware's RAM is the promised constant",
-        device::promised_ram,
+        "firmware's memory is what was promised",
+        device::promised_memory,
     );
 }
 
