@@ -281,6 +281,8 @@ pub enum SnapshotFault {
     },
     /// It is of another model.
     Model,
+    /// It is of a session whose keys lie otherwise.
+    Cache,
 }
 
 impl fmt::Display for SnapshotFault {
@@ -293,6 +295,9 @@ impl fmt::Display for SnapshotFault {
                 "has the checksum {have:#010x} instead of {need:#010x}: bytes have changed"
             ),
             Self::Model => f.write_str("is of another model's text"),
+            Self::Cache => f.write_str(
+                "is of a session with another cache: bits of a key, a ring or none, a ring's length",
+            ),
         }
     }
 }
@@ -369,7 +374,7 @@ pub enum SessionError {
     NoSource,
     /// What cannot be restored.
     Snapshot(SnapshotFault),
-    /// A table of learned positions ends, so such a model cannot slide its context in a ring.
+    /// A table of positions ends, so such a model cannot slide its context in a ring.
     RingNeedsRelativePositions,
     /// A ring that has room for the first keys of the text, which the model's windows keep, and for no others.
     RingKeeps {
@@ -473,7 +478,7 @@ impl fmt::Display for SessionError {
             Self::Snapshot(fault) => write!(f, "the snapshot {fault}"),
             Self::NoSource => f.write_str("nothing to attend to: read a source first"),
             Self::RingNeedsRelativePositions => {
-                f.write_str("learned positions end with their table: no ring")
+                f.write_str("positions of a table end with it: no ring")
             }
             Self::RingKeeps { keep, have } => {
                 write!(

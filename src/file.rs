@@ -546,7 +546,7 @@ pub(crate) struct IntegerRecord {
 impl IntegerRecord {
     pub(crate) const LEN: usize = 64;
     /// The version of `docs/integer.md`.
-    pub(crate) const CONTRACT: u16 = 1;
+    pub(crate) const CONTRACT: u16 = 2;
     /// Most [`Self::logit_bits`].
     pub(crate) const LOGIT_BITS_MAX: u8 = 16;
 

@@ -96,8 +96,8 @@ pub enum Role {
     SourceNormGain = 56,
     /// (dim).
     SourceNormBias = 57,
-    /// Cosine and sine of each pair's angle at each position, of an integer model with rotary positions.
-    Angles = 58,
+    /// How far each pair turns from one position to the next, of an integer model with rotary positions.
+    RotarySteps = 58,
     /// Numbers of a layer that no matrix has, of an integer model.
     Scalars = 59,
 }
@@ -142,7 +142,7 @@ const INTEGER: Order = Order {
         Role::PositionEmbedding,
         Role::SourcePositionEmbedding,
         Role::PatchWeight,
-        Role::Angles,
+        Role::RotarySteps,
     ],
     layer: &[
         Role::Scalars,
@@ -382,7 +382,9 @@ impl Config {
                 Some(source) => source.position.is_added(),
                 None => false,
             },
-            (Profile::Integer, Role::Angles) => matches!(self.position, Position::Rotary { .. }),
+            (Profile::Integer, Role::RotarySteps) => {
+                matches!(self.position, Position::Rotary { .. })
+            }
             (Profile::Integer, Role::Scalars) => true,
             (Profile::Integer, _) => self.has(role),
         }
@@ -404,7 +406,7 @@ impl Config {
             Role::FinalNormBias => self.final_norm && self.biases.norm,
             Role::OutputWeight => !self.tied,
             Role::OutputBias => self.biases.output,
-            Role::Angles | Role::Scalars => false,
+            Role::RotarySteps | Role::Scalars => false,
             _ => match (self.reading(), self.source()) {
                 (Some(reading), _) => self.reads_with(reading, role),
                 (_, Some(source)) => self.translates_with(source, role),
@@ -469,7 +471,7 @@ impl Config {
                 None => return None,
             },
             Role::Conv2Weight => (self.dim, 3 * self.dim),
-            Role::Angles | Role::Scalars => return None,
+            Role::RotarySteps | Role::Scalars => return None,
             Role::UpWeight => (self.up_dim(), self.dim),
             Role::DownWeight => (self.dim, self.hidden_dim),
             Role::QkvBias => (0, self.qkv_dim()),

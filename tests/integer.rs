@@ -2,14 +2,16 @@
 
 use attentive::integer::pack::{Recipe, Record, TensorMut};
 use attentive::integer::{
-    Bits, Encoder, Kind, Model, Options, Progress, Sampler, SamplerOptions, Session, shapes,
+    Bits, Encoder, Fit, Kind, Model, Needs, Options, Progress, Sampler, SamplerOptions, Session,
+    shapes,
 };
 use attentive::kernels::Backend;
 use attentive::kernels::integer::{pack_quads, pair_sums, quad_sums, stride};
 use attentive::pack::{PackError, TokenizerParts};
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace, Output,
-    Pooling, Position, Reading, RotaryStyle, SessionError, SnapshotFault, WeightsError, Window,
+    Aligned, Architecture, Attention, Biases, Block, Config, ConfigError, Ffn, Norm, NormPlace,
+    Output, Pooling, Position, Reading, Role, RotaryStyle, SessionError, SnapshotFault,
+    WeightsError, WhenFull, Window,
 };
 
 const READING: Reading = Reading {
@@ -89,6 +91,7 @@ fn fill_rest(tensor: TensorMut<'_>, mut next: impl FnMut() -> i16) {
         .fill_with(|| (1 << 24) + i32::from(next()) * 64);
     tensor.biases.fill_with(|| i32::from(next()) / 64);
     tensor.steps.fill_with(|| (1 << 20) + i32::from(next()));
+    (tensor.rotary_steps).fill_with(|| u32::from(next().cast_unsigned()) << 13);
     tensor.halves.fill_with(|| next() / 8);
     tensor.half_biases.fill_with(|| next() / 64);
     let scalars = [1 << 22, 1 << 14, 14, 1 << 20, 1 << 22, 1 << 14, 14, 0];
@@ -314,7 +317,8 @@ fn shares(options: SamplerOptions, logits: &[i32], bits: u8) -> Vec<f64> {
     let mut counts = vec![0.0; logits.len()];
     const DRAWS: usize = 100_000;
     for _ in 0..DRAWS {
-        counts[sampler.draw(logits, bits).expect("a token") as usize] += 1.0 / DRAWS as f64;
+        let drawn = sampler.draw(&mut logits.to_vec(), bits, &[]);
+        counts[drawn.expect("a token") as usize] += 1.0 / DRAWS as f64;
     }
     counts
 }
@@ -367,17 +371,131 @@ fn filters_keep_what_they_say() {
     assert_eq!(kept(0, 860), [1, 3, 4]);
     assert_eq!(kept(2, 990), [1, 3]);
     assert_eq!(kept(0, 0), [1]);
-    assert_eq!(Sampler::new(SamplerOptions::DEFAULT).draw(&[], 8), None);
+    assert_eq!(
+        Sampler::new(SamplerOptions::DEFAULT).draw(&mut [], 8, &[]),
+        None
+    );
     let same = |seed| {
         let options = SamplerOptions {
             seed,
             ..SamplerOptions::DEFAULT
         };
         let mut sampler = Sampler::new(options);
-        [0; 20].map(|_| sampler.draw(&logits, 8))
+        [0; 20].map(|_| sampler.draw(&mut logits.clone(), 8, &[1]))
     };
     assert_eq!(same(9), same(9));
     assert_ne!(same(9), same(10));
+}
+
+/// A program that links what one model needs has its bits, and refuses the rest.
+#[test]
+fn what_is_not_linked_is_refused() {
+    struct Least;
+    impl Fit for Least {
+        const NEEDS: Needs = {
+            static FILE: Aligned<[u8; include_bytes!("../models/austen-1m-integer.attn").len()]> =
+                Aligned(*include_bytes!("../models/austen-1m-integer.attn"));
+            match Model::parse(&FILE.0) {
+                Ok(model) => model.needs(&Options::new(8)),
+                Err(_) => panic!(),
+            }
+        };
+    }
+    let open = |config: &Config, bits, options: &Options| {
+        let model = leaked(file_of(config, bits));
+        let memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))].leak();
+        let memory = Block::bytes_mut(memory);
+        Session::<Least>::fitted(model, options, memory, Backend::detect())
+    };
+    let config = Config {
+        ffn: Ffn::SwiGlu,
+        ..DECODER
+    };
+    let mut session = open(&config, Bits::Eight, &Options::new(80)).expect("what is linked");
+    let mut other = session_of(leaked(file(&config)), &Options::new(80));
+    session.prompt_tokens(&[1, 2, 3, 4, 5, 6]).expect("room");
+    other.prompt_tokens(&[1, 2, 3, 4, 5, 6]).expect("room");
+    while session.advance(3000).expect("a piece") == Progress::Busy {}
+    assert_eq!(session.logits(), Some(&*logits(&mut other)));
+
+    let refused = |config: &Config, bits, options: &Options| {
+        assert!(matches!(
+            open(config, bits, options),
+            Err(SessionError::NotLinked)
+        ));
+    };
+    let eight = Bits::Eight;
+    refused(&config, eight, &Options::new(80).with_kv(Bits::Four));
+    let ring = Options::new(80).with_when_full(WhenFull::Ring);
+    refused(&config, eight, &ring);
+    refused(&config, Bits::Four, &Options::new(80));
+    refused(&DECODER, eight, &Options::new(80));
+    for position in [
+        Position::Learned,
+        Position::Rotary {
+            style: RotaryStyle::Interleaved,
+            base: 10_000.0,
+        },
+    ] {
+        let config = Config { position, ..config };
+        refused(&config, eight, &Options::new(80));
+    }
+    let model = leaked(file(&encoder(Output::Classes(5), Pooling::Mean)));
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(8))];
+    let memory = Block::bytes_mut(&mut memory);
+    let refused = Encoder::<Least>::fitted(model, 8, memory, Backend::SCALAR);
+    assert!(matches!(refused, Err(SessionError::NotLinked)));
+}
+
+/// A text that a draw has ended is not penalised again by the next.
+#[test]
+fn an_end_is_drawn_twice() {
+    let sampler = || {
+        Sampler::new(SamplerOptions {
+            repetition_penalty_thousandths: 1300,
+            ..SamplerOptions::GREEDY
+        })
+    };
+    let mut session = session_of(leaked(file(&DECODER)), &Options::new(20));
+    session.prompt_tokens(&[9, 8, 7]).expect("room");
+    let end = session.draw(&mut sampler()).expect("a token");
+    let drawn_from = session.logits().expect("logits").to_vec();
+    let config = Config {
+        end_of_text: end,
+        ..DECODER
+    };
+    let mut session = session_of(leaked(file(&config)), &Options::new(20));
+    session.prompt_tokens(&[9, 8, 7]).expect("room");
+    for _ in 0..2 {
+        assert_eq!(session.draw(&mut sampler()), Ok(None));
+        assert_eq!(session.logits(), Some(&*drawn_from));
+    }
+}
+
+#[test]
+fn a_token_of_the_context_is_penalised_once() {
+    let penalised = |thousandths, context: &[u32]| {
+        let options = SamplerOptions {
+            repetition_penalty_thousandths: thousandths,
+            ..SamplerOptions::GREEDY
+        };
+        let mut logits = [1000, -1000, 0, 801, i32::MIN, i32::MAX];
+        let drawn = Sampler::new(options).draw(&mut logits[..5], 8, context);
+        let again = Sampler::new(options).draw(&mut logits, 8, &[]);
+        assert_eq!(again, Some(5));
+        (drawn, logits)
+    };
+    let untouched = [1000, -1000, 0, 801, i32::MIN, i32::MAX];
+    for (thousandths, context) in [(1000, &[0, 1, 3][..]), (0, &[0, 1]), (1500, &[])] {
+        assert_eq!(penalised(thousandths, context), (Some(0), untouched));
+    }
+    let [_, _, zero, _, _, highest] = untouched;
+    assert_eq!(
+        penalised(1250, &[4, 0, 1, 0, 1, 2, 77, 0]),
+        (Some(3), [800, -1250, zero, 801, -i32::MAX, highest])
+    );
+    assert_eq!(penalised(500, &[3, 1]).0, Some(3));
+    assert_eq!(penalised(500, &[3, 1]).1[..4], [1000, -500, 0, 1602]);
 }
 
 #[test]
@@ -480,6 +598,187 @@ fn a_batch_of_tokens_is_its_tokens() {
     }
 }
 
+/// A session on memory of its own, which is never given back.
+fn session_of(model: &'static Model<'static>, options: &Options) -> Session<'static> {
+    let memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))].leak();
+    Session::new(model, options, Block::bytes_mut(memory), Backend::detect()).expect("a session")
+}
+
+fn leaked(blocks: Vec<Block>) -> &'static Model<'static> {
+    let model = Model::parse(Block::bytes(blocks.leak())).expect("a model");
+    Box::leak(Box::new(model))
+}
+
+fn logits(session: &mut Session<'_>) -> Vec<i32> {
+    while session.advance(5000).expect("a piece") == Progress::Busy {}
+    session.logits().expect("logits").to_vec()
+}
+
+/// Layers of which some see the last `len` keys alone.
+fn windowed(len: usize, full_every: usize) -> Config {
+    let window = Window {
+        len,
+        keep: 0,
+        full_every,
+    };
+    Config {
+        attention: Attention {
+            window: Some(window),
+            ..Attention::PLAIN
+        },
+        ..DECODER
+    }
+}
+
+/// A ring gives what endless memory and a window give, however far it turns and however its text is cut.
+#[test]
+fn a_ring_is_a_window_without_end() {
+    let model = leaked(file(&DECODER));
+    let ids: Vec<u32> = (0..300).map(|i| i * 7 % 251).collect();
+    for len in [1, 4, 61, 64, 70, 128] {
+        let endless = leaked(file(&windowed(len, 0)));
+        let mut wanted = session_of(endless, &Options::new(ids.len()));
+        let wanted: Vec<Vec<i32>> = (ids.iter())
+            .map(|id| {
+                wanted.prompt_tokens(&[*id]).expect("room");
+                logits(&mut wanted)
+            })
+            .collect();
+        let options = Options::new(len).with_when_full(WhenFull::Ring);
+        let mut ring = session_of(model, &options);
+        for piece in [1, 3, 7, 64] {
+            ring.reset();
+            for piece in ids.chunks(piece.min(len)) {
+                ring.prompt_tokens(piece).expect("room");
+                let have = logits(&mut ring);
+                let run = ring.position();
+                assert!(have == wanted[run - 1], "{len}: {run}");
+                let newest = run.saturating_sub(len);
+                assert_eq!(ring.tokens(), &ids[newest..run]);
+            }
+            // Some tokens back: the cache has places for three more than a token sees.
+            let back = ids.len() - 3.min(len - 1);
+            ring.truncate(ring.tokens().len() - 3.min(len - 1));
+            assert!(logits(&mut ring) == wanted[back - 1], "{len}");
+            let mut snapshot = vec![0; ring.snapshot_len()];
+            assert!(snapshot.len() <= model.snapshot_bytes(&options, ids.len(), 0));
+            ring.snapshot(&mut snapshot).expect("room");
+            let mut other = session_of(model, &options);
+            other.restore(&snapshot).expect("a snapshot");
+            for session in [&mut ring, &mut other] {
+                session.prompt_tokens(&ids[back..]).expect("room");
+                assert!(logits(session) == wanted[ids.len() - 1], "{len}");
+            }
+            // A text that does not fit leaves the ring where it was.
+            let mut other = session_of(model, &options);
+            other.restore(&snapshot).expect("a snapshot");
+            let long = "a".repeat(len);
+            let refused = other.prompt(&long);
+            assert_eq!(
+                refused,
+                Err(SessionError::ContextFull {
+                    need: len + 1,
+                    have: len
+                })
+            );
+            other.prompt_tokens(&ids[back..back]).expect("nothing");
+            assert!(logits(&mut other) == wanted[back - 1], "{len}");
+        }
+    }
+    let table = Config {
+        position: Position::Sinusoidal,
+        ..DECODER
+    };
+    let table = leaked(file(&table));
+    let options = Options::new(10).with_when_full(WhenFull::Ring);
+    let mut memory = vec![Block::ZERO; Block::len_for(table.session_bytes(&options))];
+    let refused = Session::new(
+        table,
+        &options,
+        Block::bytes_mut(&mut memory),
+        Backend::SCALAR,
+    );
+    assert!(matches!(
+        refused,
+        Err(SessionError::RingNeedsRelativePositions)
+    ));
+    // And a snapshot of one cache is not for another.
+    let mut snapshot = vec![0; 100_000];
+    let mut full = session_of(model, &Options::new(10));
+    full.prompt_tokens(&[1, 2]).expect("room");
+    full.snapshot(&mut snapshot).expect("room");
+    let refused = session_of(model, &options).restore(&snapshot);
+    assert_eq!(refused, Err(SessionError::Snapshot(SnapshotFault::Cache)));
+}
+
+/// Where all keys and values are multiples of 16, a cache of four bits is one of eight.
+#[test]
+fn keys_and_values_of_four_bits_are_rounded_ones() {
+    let config = Config {
+        position: Position::None,
+        ..windowed(100, 2)
+    };
+    let mut state = 1;
+    let blocks = file_with(&config, Bits::Eight, |to| {
+        let shape = to.shape;
+        if shape.role == Role::AttnNormGain {
+            // Within ±√40.
+            to.halves.fill(64);
+            to.half_biases.fill(0);
+            return Ok(());
+        }
+        if shape.role != Role::QkvWeight {
+            return fill(to, &mut state);
+        }
+        let rows = to.bytes.chunks_exact_mut(stride(shape.cols));
+        for (index, row) in rows.enumerate() {
+            row.fill(0);
+            row[index * 3 % shape.cols] = 127;
+        }
+        pair_sums(shape.cols, to.bytes, to.pairs).expect("sums");
+        // 16 / 127.
+        to.multipliers.fill(541_098_892);
+        to.biases.fill(0);
+        Ok(())
+    });
+    let model = leaked(blocks);
+    let ids: Vec<u32> = (0..200).map(|i| i * i % 251).collect();
+    let mut sizes = Vec::new();
+    for when_full in [WhenFull::Error, WhenFull::Ring] {
+        let of = |bits| {
+            let options = Options::new(200).with_when_full(when_full).with_kv(bits);
+            (session_of(model, &options), options)
+        };
+        let ((mut eight, _), (mut four, options)) = (of(Bits::Eight), of(Bits::Four));
+        sizes.push(
+            eight
+                .model()
+                .session_bytes(&Options::new(200).with_when_full(when_full)),
+        );
+        sizes.push(model.session_bytes(&options));
+        for id in &ids {
+            for session in [&mut eight, &mut four] {
+                session.prompt_tokens(&[*id]).expect("room");
+            }
+            assert!(logits(&mut eight) == logits(&mut four));
+        }
+        let len = model.snapshot_bytes(&options, 150, 0);
+        four.truncate(150);
+        logits(&mut four);
+        let mut snapshot = vec![0; four.snapshot_len()];
+        assert_eq!(snapshot.len(), len);
+        four.snapshot(&mut snapshot).expect("room");
+        let (mut other, _) = of(Bits::Four);
+        other.restore(&snapshot).expect("a snapshot");
+        other.prompt_tokens(&ids[150..]).expect("room");
+        assert!(logits(&mut other) == logits(&mut eight));
+        let refused = of(Bits::Eight).0.restore(&snapshot);
+        assert_eq!(refused, Err(SessionError::Snapshot(SnapshotFault::Cache)));
+    }
+    // Half of the keys and values, and a tile of a head.
+    assert_eq!(sizes[0] - sizes[1], 2 * 200 * 8 - 2 * 64 * 8);
+}
+
 /// A text goes on from a snapshot as it would have; what is no whole snapshot of this model changes nothing.
 #[test]
 fn a_snapshot_is_where_it_was_taken() {
@@ -501,9 +800,9 @@ fn a_snapshot_is_where_it_was_taken() {
         session.reset();
         session.prompt_tokens(&ids[..len]).expect("room");
         let first = finish(&mut session);
-        let mut snapshot = vec![0; model.snapshot_bytes(len, 0) + 9];
+        let mut snapshot = vec![0; model.snapshot_bytes(&options, len, 0) + 9];
         let written = session.snapshot(&mut snapshot).expect("room");
-        assert_eq!(written, model.snapshot_bytes(len, 0));
+        assert_eq!(written, model.snapshot_bytes(&options, len, 0));
         assert_eq!(written, session.snapshot_len());
         let short = session.snapshot(&mut [0; 40]);
         assert!(matches!(short, Err(SessionError::Memory { have: 40, .. })));

@@ -45,8 +45,8 @@ pub const BUDGET: u32 = 2000;
 ///
 /// # Errors
 /// What the encoder refuses.
-pub fn ask_integers<T: Classifies>(
-    encoder: &mut integer::Encoder<'_>,
+pub fn ask_integers<T: Classifies, F: integer::Fit>(
+    encoder: &mut integer::Encoder<'_, F>,
     encoder_bytes: usize,
     inputs: Inputs<'_>,
 ) -> Result<(), Failure> {
@@ -106,17 +106,23 @@ macro_rules! integer_classifier {
             mel: &MEL,
         };
 
+        struct Fitted;
+
+        impl attentive::integer::Fit for Fitted {
+            const NEEDS: attentive::integer::Needs = MODEL.encoder_needs();
+        }
+
         fn run() -> Result<(), $crate::Failure> {
             let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
                 attentive::Aligned([0; BYTES]));
             let memory = memory.ok_or(attentive::ArenaTaken)?;
-            let mut encoder = attentive::integer::Encoder::new(
+            let mut encoder = attentive::integer::Encoder::<Fitted>::fitted(
                 &MODEL,
                 LEN,
                 &mut memory.0,
                 attentive::kernels::Backend::BASELINE,
             )?;
-            $crate::classifier::ask_integers::<$task>(&mut encoder, BYTES, INPUTS)
+            $crate::classifier::ask_integers::<$task, Fitted>(&mut encoder, BYTES, INPUTS)
         }
 
         #[cortex_m_rt::entry]

@@ -1,6 +1,6 @@
 //! A decoder of the integer profile writes, and what it costs is printed.
 
-use attentive::integer::{Model, Session};
+use attentive::integer::{Fit, Model, Session};
 use attentive::kernels::Backend;
 
 use crate::Failure;
@@ -20,11 +20,14 @@ pub const fn bytes(model: &Model<'_>) -> usize {
 /// What the session refuses.
 // Where it is inlined, the compiler knows the model.
 #[inline(always)]
-pub fn run(model: &'static Model<'static>, memory: &'static mut [u8]) -> Result<(), Failure> {
+pub fn run<F: Fit>(
+    model: &'static Model<'static>,
+    memory: &'static mut [u8],
+) -> Result<(), Failure> {
     let clock = Instructions::start()?;
     let options = &Writing::OPTIONS;
     let bytes = memory.len();
-    let mut session = Session::new(model, options, memory, Backend::BASELINE)?;
+    let mut session = Session::<F>::fitted(model, options, memory, Backend::BASELINE)?;
     let mut logits = LogitsHash::EMPTY;
     let mut tokens = 0u32;
     defmt::println!("prompt: {=str}", Writing::PROMPT);
@@ -58,11 +61,18 @@ macro_rules! integer_writer {
 
         const BYTES: usize = $crate::writer::bytes(&MODEL);
 
+        struct Fitted;
+
+        impl attentive::integer::Fit for Fitted {
+            const NEEDS: attentive::integer::Needs =
+                MODEL.needs(&$crate::tasks::Writing::OPTIONS);
+        }
+
         fn run() -> Result<(), $crate::Failure> {
             let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
                 attentive::Aligned([0; BYTES]));
             let memory = memory.ok_or(attentive::ArenaTaken)?;
-            $crate::writer::run(&MODEL, &mut memory.0)
+            $crate::writer::run::<Fitted>(&MODEL, &mut memory.0)
         }
 
         #[cortex_m_rt::entry]

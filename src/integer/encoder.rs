@@ -6,6 +6,7 @@ use crate::config::{Output, Pooling};
 use crate::error::SessionError;
 use crate::integer::memory::{self, Memory, Room};
 use crate::integer::model::Model;
+use crate::integer::needs::{self, Anything, Fit};
 use crate::integer::pass::{Pass, Progress, Setting, What};
 use crate::integer::session::check_tokens;
 use crate::kernels::Backend;
@@ -13,14 +14,7 @@ use crate::kernels::Backend;
 impl Model<'_> {
     /// Bytes that an [`Encoder`] for texts of up to `len` tokens takes, exactly.
     pub const fn encoder_bytes(&self, len: usize) -> usize {
-        memory::bytes(self.config(), room(len))
-    }
-}
-
-const fn room(len: usize) -> Room {
-    Room {
-        context_len: len,
-        source_len: 0,
+        memory::bytes(self.config(), Room::of_text(len))
     }
 }
 
@@ -48,8 +42,8 @@ pub fn quantize_input(x: f32, scale: f32) -> i8 {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Encoder<'m> {
-    setting: Setting<'m>,
+pub struct Encoder<'m, F: Fit = Anything> {
+    setting: Setting<'m, F>,
     memory: Memory<'m>,
     pass: Pass<'m>,
     /// Tokens of the last text; 0 before the first.
@@ -68,6 +62,21 @@ impl<'m> Encoder<'m> {
         memory: &'m mut [u8],
         backend: Backend,
     ) -> Result<Self, SessionError> {
+        Self::fitted(model, len, memory, backend)
+    }
+}
+
+impl<'m, F: Fit> Encoder<'m, F> {
+    /// As [`Encoder::new`], for the models that [`Fit`] promises: the code for others is not linked.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::new`], and [`SessionError::NotLinked`].
+    pub fn fitted(
+        model: &'m Model<'m>,
+        len: usize,
+        memory: &'m mut [u8],
+        backend: Backend,
+    ) -> Result<Self, SessionError> {
         let config = model.config();
         if config.reading().is_none() {
             return Err(SessionError::Family);
@@ -76,15 +85,13 @@ impl<'m> Encoder<'m> {
         if len == 0 || len > most {
             return Err(SessionError::ContextLen { most, have: len });
         }
+        if !needs::check::<F>(model.encoder_needs()) {
+            return Err(SessionError::NotLinked);
+        }
         model.check_aligned()?;
-        let room = room(len);
+        let room = Room::of_text(len);
         Ok(Self {
-            setting: Setting {
-                model,
-                backend,
-                room,
-                heard: 0,
-            },
+            setting: Setting::new(model, backend, room),
             memory: Memory::new(config, room, memory)?,
             pass: Pass::DONE,
             len: 0,

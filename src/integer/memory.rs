@@ -5,9 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::config::{Config, Output, Pooling};
 use crate::error::SessionError;
 use crate::file::ALIGN;
-use crate::integer::cache::places;
+use crate::integer::cache::{self, places, ring_places};
+use crate::integer::tensors::Bits;
 use crate::kernels::ShapeError;
-use crate::kernels::integer::BATCH;
+use crate::kernels::integer::{BATCH, TILE};
 use crate::tokenizer::ENCODE_SCRATCH_LEN;
 
 /// Results of products that are computed at once: rows times tokens.
@@ -20,12 +21,43 @@ pub(crate) struct Room {
     pub(crate) context_len: usize,
     /// Of the source; 0 without.
     pub(crate) source_len: usize,
+    /// Whether the newest positions take the places of the oldest.
+    pub(crate) is_ring: bool,
+    /// Of an element of a key or value.
+    pub(crate) kv: Bits,
+}
+
+impl Room {
+    /// Of a text that is read as a whole.
+    pub(crate) const fn of_text(context_len: usize) -> Self {
+        Self {
+            context_len,
+            source_len: 0,
+            is_ring: false,
+            kv: Bits::Eight,
+        }
+    }
+
+    /// Places for keys and values of the text.
+    pub(crate) const fn own_places(&self) -> usize {
+        match self.is_ring {
+            true => ring_places(self.context_len),
+            false => places(self.context_len),
+        }
+    }
+
+    /// The same of the source.
+    pub(crate) const fn source_places(&self) -> usize {
+        places(self.source_len)
+    }
 }
 
 /// Elements of each buffer.
 struct Sizes {
     kv: usize,
     cross: usize,
+    tile: usize,
+    angles: usize,
     x: usize,
     q: usize,
     y: usize,
@@ -42,6 +74,7 @@ impl Sizes {
         let Room {
             context_len,
             source_len,
+            ..
         } = room;
         let reads = config.reading().is_some();
         // Tokens that are on their way through the layers: a decoder's a few at a time.
@@ -66,11 +99,25 @@ impl Sizes {
         };
         Self {
             // While a source is read there is no text: its keys, a layer at a time, lie there too.
-            kv: max(
-                places(context_len).saturating_mul(own_layers * pair),
-                places(source_len).saturating_mul(pair),
+            kv: cache::bytes(
+                room.kv,
+                max(
+                    room.own_places().saturating_mul(own_layers * pair),
+                    room.source_places().saturating_mul(pair),
+                ),
             ),
-            cross: places(source_len).saturating_mul(config.layers * pair),
+            cross: cache::bytes(
+                room.kv,
+                (room.source_places()).saturating_mul(config.layers * pair),
+            ),
+            tile: match room.kv {
+                Bits::Eight => 0,
+                Bits::Four => 2 * TILE * config.head_dim,
+            },
+            angles: match config.rotates() {
+                true => BATCH * config.head_dim / 2,
+                false => 0,
+            },
             x: n.saturating_mul(config.dim),
             q: n.saturating_mul(max(config.q_dim(), config.patch())),
             y: few.saturating_mul(config.dim),
@@ -87,6 +134,8 @@ impl Sizes {
         let bytes = [
             (self.kv, 1),
             (self.cross, 1),
+            (self.tile, 1),
+            (self.angles, 4),
             (self.x, 2),
             (self.q, 1),
             (self.y, 1),
@@ -141,6 +190,10 @@ pub(crate) struct Memory<'m> {
     pub(crate) kv: &'m mut [i8],
     /// The same of the source, for each layer of the decoder.
     pub(crate) cross: &'m mut [i8],
+    /// Keys and values of a tile, where the cache has four bits a number.
+    pub(crate) tile: &'m mut [i8],
+    /// Cosines and sines of a batch's positions, (batch, head_dim / 2).
+    pub(crate) angles: &'m mut [[i16; 2]],
     /// The residual stream, (n, dim).
     pub(crate) x: &'m mut [i16],
     /// Queries, then what the heads give: (n, q_dim). Patches before that.
@@ -178,6 +231,8 @@ impl<'m> Memory<'m> {
         Ok(Self {
             kv: take(&mut rest, sizes.kv)?,
             cross: take(&mut rest, sizes.cross)?,
+            tile: take(&mut rest, sizes.tile)?,
+            angles: take(&mut rest, sizes.angles)?,
             x: take(&mut rest, sizes.x)?,
             q: take(&mut rest, sizes.q)?,
             y: take(&mut rest, sizes.y)?,

@@ -8,12 +8,13 @@
 //!
 //! `tensors` says which tensors a file has and how they lie, `model` reads them, `pass` takes tokens through the layers
 //! in small pieces, `memory` is what a pass writes, `cache` the layout of
-//! keys and values in it, `parts` what it looks up of a layer.
+//! keys and values in it, `parts` what it looks up of a layer, `needs` what of all that a program links.
 
 mod cache;
 mod encoder;
 mod memory;
 mod model;
+mod needs;
 pub mod pack;
 mod parts;
 mod pass;
@@ -24,6 +25,7 @@ mod tensors;
 
 pub use encoder::{Encoder, quantize_input};
 pub use model::Model;
+pub use needs::{Anything, Fit, Needs};
 pub use pass::Progress;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Options, Session};

@@ -3,8 +3,9 @@
 use crate::config::{Config, Norm as NormKind};
 use crate::error::{TensorFault, WeightsError};
 use crate::file::{Entry, IntegerRecord};
+use crate::integer::needs::{Fit, Of};
 use crate::integer::tensors::{Kind, Parts, Scalars, Shape, check};
-use crate::kernels::integer::{Norm, OutScale, Product, Table, Weights};
+use crate::kernels::integer::{Linked, Norm, OutScale, Product, Table, Weights};
 use crate::parse::{Parsed, Wanted, part};
 use crate::tensors::{Profile, Role};
 use crate::tokenizer::Tokenizer;
@@ -138,11 +139,16 @@ impl<'a> Model<'a> {
         self.file.payload_crc()
     }
 
+    /// The table of the tensors.
+    pub(crate) const fn table_of_tensors(&self) -> &[[u8; Entry::LEN]] {
+        self.file.table
+    }
+
     pub(crate) const fn pooling(&self) -> u32 {
         self.pooling
     }
 
-    pub(crate) fn product(
+    pub(crate) fn product<F: Fit>(
         &self,
         role: Role,
         layer: Option<usize>,
@@ -150,7 +156,7 @@ impl<'a> Model<'a> {
         let tensor = self.tensor(role, layer)?;
         let (rows, cols) = (tensor.shape.rows, tensor.shape.cols);
         let weights = match tensor.shape.kind {
-            Kind::Quads => Weights::I4(self.view(&tensor, 0)?),
+            Kind::Quads if Of::<F>::QUADS => Weights::I4(self.view(&tensor, 0)?),
             _ => Weights::I8(self.view(&tensor, 0)?),
         };
         let (multipliers, biases) = (self.view(&tensor, 1)?, self.view(&tensor, 2)?);
@@ -179,14 +185,10 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// The angles of a position.
-    pub(crate) fn angles(&self, position: usize) -> Result<&'a [[i16; 2]], WeightsError> {
-        let tensor = self.tensor(Role::Angles, None)?;
-        let pairs = tensor.shape.cols;
-        let all: &[[i16; 2]] = self.view(&tensor, 0)?;
-        let from = position.saturating_mul(pairs);
-        let row = all.get(from..).and_then(|rest| rest.get(..pairs));
-        row.ok_or(WeightsError::Absent { role: Role::Angles })
+    /// How far each pair of a head turns from one position to the next.
+    pub(crate) fn rotary_steps(&self) -> Result<&'a [u32], WeightsError> {
+        let tensor = self.tensor(Role::RotarySteps, None)?;
+        self.view(&tensor, 0)
     }
 
     /// The numbers of a layer.

@@ -57,7 +57,9 @@ pub struct TensorMut<'o> {
     pub pairs: &'o mut [i32],
     /// (rows) of a table.
     pub steps: &'o mut [i32],
-    /// (cols) of a norm; (rows, cols, 2) of angles.
+    /// (cols) of rotary positions, in 2⁻³² of a turn.
+    pub rotary_steps: &'o mut [u32],
+    /// (cols) of a norm.
     pub halves: &'o mut [i16],
     /// (cols) of a norm.
     pub half_biases: &'o mut [i16],
@@ -185,6 +187,7 @@ fn tensor<'o>(
         biases: &mut [],
         pairs: &mut [],
         steps: &mut [],
+        rotary_steps: &mut [],
         halves: &mut [],
         half_biases: &mut [],
         scalars: &mut [],
@@ -203,7 +206,7 @@ fn tensor<'o>(
         }
         Kind::Table => (out.bytes, out.steps) = (view(first)?, view(second)?),
         Kind::Norm => (out.halves, out.half_biases) = (view(first)?, view(second)?),
-        Kind::Angles => out.halves = view(first)?,
+        Kind::Steps => out.rotary_steps = view(first)?,
         Kind::Scalars => out.scalars = view(first)?,
     }
     Ok(out)

@@ -2,6 +2,7 @@
 
 use crate::error::SessionError;
 use crate::integer::model::{LayerScalars, Model};
+use crate::integer::needs::Fit;
 use crate::kernels::integer::{Norm, Product};
 use crate::tensors::Role;
 
@@ -28,7 +29,7 @@ pub(crate) struct Cross<'m> {
 }
 
 impl<'m> Layer<'m> {
-    pub(crate) fn new(
+    pub(crate) fn new<F: Fit>(
         model: &'m Model<'m>,
         layer: usize,
         cross: bool,
@@ -37,19 +38,19 @@ impl<'m> Layer<'m> {
         Ok(Self {
             scalars: model.scalars(layer)?,
             attn_norm: model.norm(Role::AttnNormGain, at)?,
-            qkv: model.product(Role::QkvWeight, at)?,
-            out: model.product(Role::OutWeight, at)?,
+            qkv: model.product::<F>(Role::QkvWeight, at)?,
+            out: model.product::<F>(Role::OutWeight, at)?,
             cross: match cross {
                 true => Some(Cross {
                     norm: model.norm(Role::CrossNormGain, at)?,
-                    query: model.product(Role::CrossQWeight, at)?,
-                    out: model.product(Role::CrossOutWeight, at)?,
+                    query: model.product::<F>(Role::CrossQWeight, at)?,
+                    out: model.product::<F>(Role::CrossOutWeight, at)?,
                 }),
                 false => None,
             },
             ffn_norm: model.norm(Role::FfnNormGain, at)?,
-            up: model.product(Role::UpWeight, at)?,
-            down: model.product(Role::DownWeight, at)?,
+            up: model.product::<F>(Role::UpWeight, at)?,
+            down: model.product::<F>(Role::DownWeight, at)?,
         })
     }
 }

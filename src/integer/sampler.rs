@@ -6,6 +6,9 @@ use crate::kernels::integer::power;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SamplerOptions {
+    /// In thousandths: divides positive and multiplies negative logits of the context's tokens (Keskar et al. 2019,
+    /// section 4.1), once for each; 1000, or 0, leaves them alone.
+    pub repetition_penalty_thousandths: u32,
     /// In thousandths: divides the logits; 0 always takes the highest.
     pub temperature_thousandths: u32,
     /// Keeps the k highest logits, and those equal to the k-th (Fan et al. 2018); 0 keeps all.
@@ -20,6 +23,7 @@ pub struct SamplerOptions {
 impl SamplerOptions {
     /// Plain sampling: temperature 1, no filter, seed 0.
     pub const DEFAULT: Self = Self {
+        repetition_penalty_thousandths: 1000,
         temperature_thousandths: 1000,
         top_k: 0,
         top_p_thousandths: 1000,
@@ -61,11 +65,13 @@ impl Sampler {
     }
 
     /// Draws one of the tokens, whose logits are in 2^−`bits` of a power of two; `None` of none. A greedy draw uses up
-    /// no random number.
+    /// no random number. The repetition penalty changes the logits of the tokens of `context`, where they lie.
     ///
     /// Nothing is sorted and no memory is needed: thresholds are found by bisection, probabilities computed anew each
     /// time they are looked at, with a relative error below 2⁻⁸.
-    pub fn draw(&mut self, logits: &[i32], bits: u8) -> Option<u32> {
+    pub fn draw(&mut self, logits: &mut [i32], bits: u8, context: &[u32]) -> Option<u32> {
+        self.penalise(logits, context);
+        let logits = &*logits;
         let (best, highest) = highest(logits)?;
         if self.options.temperature_thousandths == 0 {
             return Some(best);
@@ -92,6 +98,27 @@ impl Sampler {
         }
         let place = (u128::from(self.random()) * u128::from(total)) >> 64;
         Some(weights.pick(least, place as u64).unwrap_or(best))
+    }
+
+    fn penalise(&self, logits: &mut [i32], context: &[u32]) {
+        let penalty = u64::from(self.options.repetition_penalty_thousandths);
+        if penalty == 0 || penalty == 1000 {
+            return;
+        }
+        for (index, &id) in context.iter().enumerate() {
+            let seen = context.get(..index).unwrap_or_default();
+            let Some(logit) = logits.get_mut(id as usize).filter(|_| !seen.contains(&id)) else {
+                continue;
+            };
+            let size = u64::from(logit.unsigned_abs());
+            let (times, parts) = match *logit > 0 {
+                true => (1000, penalty),
+                false => (penalty, 1000),
+            };
+            let size = size.wrapping_mul(times).checked_div(parts).unwrap_or(0);
+            let size = size.min(i32::MAX as u64) as i32;
+            *logit = if *logit > 0 { size } else { -size };
+        }
     }
 
     /// SplitMix64 (Steele et al. 2014).

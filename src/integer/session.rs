@@ -1,22 +1,34 @@
 //! A text in the making, by integers.
 
+use crate::config::Config;
 use crate::error::{SessionError, TokenizeError};
 use crate::integer::memory::{self, Memory, Room};
 use crate::integer::model::Model;
+use crate::integer::needs::{self, Anything, Fit, Of};
 use crate::integer::pass::{Pass, Progress, Setting, What};
 use crate::integer::sampler::Sampler;
+use crate::integer::tensors::Bits;
 use crate::kernels::Backend;
 use crate::kernels::integer::BATCH;
+use crate::options::WhenFull;
 
 /// Size of a session's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Options {
-    /// Positions of the key-value cache: at most the model's.
+    /// Tokens of the text that a token sees, itself included: where positions are a table, at most the model's.
     pub context_len: usize,
     /// Tokens of the longest source of an encoder–decoder; 0 for other models.
     pub source_len: usize,
+    /// What happens when the context is full.
+    ///
+    /// In a [`WhenFull::Ring`] every token sees itself and the `context_len − 1` before it, fewer where a layer's window
+    /// is shorter, without end: the same bits as with endless memory and a window of that length. The cache has the next
+    /// multiple of 64 to `context_len + 3` positions.
+    pub when_full: WhenFull,
+    /// Bits of a key's or value's number. Of four, they take half the memory and have 16 levels.
+    pub kv: Bits,
 }
 
 impl Options {
@@ -25,6 +37,8 @@ impl Options {
         Self {
             context_len,
             source_len: 0,
+            when_full: WhenFull::Error,
+            kv: Bits::Eight,
         }
     }
 
@@ -36,10 +50,22 @@ impl Options {
         }
     }
 
-    const fn room(&self) -> Room {
+    /// The same with something else to happen when the context is full.
+    pub const fn with_when_full(self, when_full: WhenFull) -> Self {
+        Self { when_full, ..self }
+    }
+
+    /// The same with keys and values of so many bits.
+    pub const fn with_kv(self, kv: Bits) -> Self {
+        Self { kv, ..self }
+    }
+
+    pub(super) const fn room(&self) -> Room {
         Room {
             context_len: self.context_len,
             source_len: self.source_len,
+            is_ring: matches!(self.when_full, WhenFull::Ring),
+            kv: self.kv,
         }
     }
 
@@ -49,7 +75,15 @@ impl Options {
         if config.reading().is_some() {
             return Err(SessionError::Family);
         }
-        let (most, have) = (config.context_len, self.context_len);
+        let is_table = config.position.is_added();
+        if is_table && matches!(self.when_full, WhenFull::Ring) {
+            return Err(SessionError::RingNeedsRelativePositions);
+        }
+        let most = match is_table {
+            true => config.context_len,
+            false => CONTEXT_MAX,
+        };
+        let have = self.context_len;
         if have == 0 || have > most {
             return Err(SessionError::ContextLen { most, have });
         }
@@ -61,6 +95,10 @@ impl Options {
         }
     }
 }
+
+/// Keys of so many tokens are summed without overflow.
+const CONTEXT_MAX: usize = 65_536;
+const _: () = assert!(CONTEXT_MAX <= Config::CONTEXT_MAX);
 
 impl Model<'_> {
     /// Bytes that a [`Session`] takes, exactly: key-value cache, activations, logits, tokens.
@@ -86,8 +124,8 @@ impl Model<'_> {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Session<'m> {
-    pub(super) setting: Setting<'m>,
+pub struct Session<'m, F: Fit = Anything> {
+    pub(super) setting: Setting<'m, F>,
     pub(super) memory: Memory<'m>,
     pass: Pass<'m>,
     /// What the pass does, until it is noted as done.
@@ -96,10 +134,12 @@ pub struct Session<'m> {
     pub(super) source_len: usize,
     /// Tokens that were run.
     pub(super) position: usize,
-    /// Tokens of the text.
+    /// Tokens of the text that are in memory.
     pub(super) tokens_len: usize,
     /// Whether the logits are those after the last token that was run.
     has_logits: bool,
+    /// Whether a token was drawn from them.
+    is_drawn: bool,
 }
 
 impl<'m> Session<'m> {
@@ -114,16 +154,29 @@ impl<'m> Session<'m> {
         memory: &'m mut [u8],
         backend: Backend,
     ) -> Result<Self, SessionError> {
+        Self::fitted(model, options, memory, backend)
+    }
+}
+
+impl<'m, F: Fit> Session<'m, F> {
+    /// As [`Session::new`], for the models and options that [`Fit`] promises: the code for others is not linked.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`], and [`SessionError::NotLinked`].
+    pub fn fitted(
+        model: &'m Model<'m>,
+        options: &Options,
+        memory: &'m mut [u8],
+        backend: Backend,
+    ) -> Result<Self, SessionError> {
         options.check(model)?;
+        if !needs::check::<F>(model.needs(options)) {
+            return Err(SessionError::NotLinked);
+        }
         model.check_aligned()?;
         let room = options.room();
         Ok(Self {
-            setting: Setting {
-                model,
-                backend,
-                room,
-                heard: 0,
-            },
+            setting: Setting::new(model, backend, room),
             memory: Memory::new(model.config(), room, memory)?,
             pass: Pass::DONE,
             doing: None,
@@ -131,6 +184,7 @@ impl<'m> Session<'m> {
             position: 0,
             tokens_len: 0,
             has_logits: false,
+            is_drawn: false,
         })
     }
 
@@ -189,12 +243,14 @@ impl<'m> Session<'m> {
     /// Appends a text; at the beginning, the model's begin-of-text token goes before it. [`Session::advance`] runs it.
     ///
     /// # Errors
-    /// [`SessionError::NoSource`], [`SessionError::ContextFull`], [`SessionError::Tokenizer`]; nothing has changed then.
+    /// [`SessionError::NoSource`], [`SessionError::ContextFull`], also when more tokens wait than a ring has positions,
+    /// [`SessionError::Tokenizer`]; nothing has changed then (but that a ring may have forgotten more of
+    /// [`Session::tokens`], whose keys it keeps).
     pub fn prompt(&mut self, text: &str) -> Result<(), SessionError> {
-        let before = self.tokens_len;
+        let before = self.text_len();
         let done = self.append_text(text);
         if done.is_err() {
-            self.tokens_len = before;
+            self.tokens_len = before.saturating_sub(self.setting.forgotten);
         }
         done
     }
@@ -202,7 +258,7 @@ impl<'m> Session<'m> {
     fn append_text(&mut self, text: &str) -> Result<(), SessionError> {
         self.check_room(0)?;
         let config = self.setting.model.config();
-        if self.tokens_len == 0
+        if self.text_len() == 0
             && let Some(id) = config.begin_of_text
         {
             self.append(id)?;
@@ -236,6 +292,9 @@ impl<'m> Session<'m> {
 
     fn append(&mut self, id: u32) -> Result<(), SessionError> {
         self.check_room(1)?;
+        if Of::<F>::RING && self.tokens_len >= self.memory.tokens.len() {
+            self.forget_token();
+        }
         if let Some(slot) = self.memory.tokens.get_mut(self.tokens_len) {
             *slot = id;
             self.tokens_len = self.tokens_len.saturating_add(1);
@@ -243,11 +302,31 @@ impl<'m> Session<'m> {
         Ok(())
     }
 
+    /// Makes room in a ring: the oldest token was run.
+    fn forget_token(&mut self) {
+        let cells = core::cell::Cell::from_mut(&mut *self.memory.tokens).as_slice_of_cells();
+        for (to, from) in cells.iter().zip(cells.iter().skip(1)) {
+            to.set(from.get());
+        }
+        self.tokens_len = self.tokens_len.saturating_sub(1);
+        self.setting.forgotten = self.setting.forgotten.saturating_add(1);
+    }
+
+    /// Tokens of the text, those that a ring has forgotten among them.
+    pub(super) const fn text_len(&self) -> usize {
+        self.setting.forgotten.saturating_add(self.tokens_len)
+    }
+
     fn check_room(&self, n: usize) -> Result<(), SessionError> {
         if self.source_len == 0 && self.setting.model.config().source().is_some() {
             return Err(SessionError::NoSource);
         }
-        let (need, have) = (self.tokens_len.saturating_add(n), self.memory.tokens.len());
+        // A ring forgets what was run.
+        let kept = match Of::<F>::RING && self.setting.room.is_ring {
+            true => self.text_len().saturating_sub(self.position),
+            false => self.tokens_len,
+        };
+        let (need, have) = (kept.saturating_add(n), self.memory.tokens.len());
         match need > have {
             true => Err(SessionError::ContextFull { need, have }),
             false => Ok(()),
@@ -286,8 +365,8 @@ impl<'m> Session<'m> {
             }
             Some(What::Whole) | None => {}
         }
-        if self.position < self.tokens_len {
-            let left = self.tokens_len.saturating_sub(self.position);
+        if self.position < self.text_len() {
+            let left = self.text_len().saturating_sub(self.position);
             let logits = left <= BATCH;
             self.begin(What::Next { logits }, self.position, left.min(BATCH));
         }
@@ -295,7 +374,7 @@ impl<'m> Session<'m> {
 
     fn begin(&mut self, what: What, first: usize, len: usize) {
         self.doing = Some(what);
-        self.has_logits = false;
+        (self.has_logits, self.is_drawn) = (false, false);
         self.pass = Pass::begin(what, first, len, self.setting.model.config());
     }
 
@@ -311,7 +390,11 @@ impl<'m> Session<'m> {
             return Err(SessionError::NoPrompt);
         }
         let bits = self.setting.model.logit_bits();
-        let id = sampler.draw(self.memory.logits, bits);
+        // A penalty is not imposed twice, where the first draw has ended the text.
+        let tokens = self.memory.tokens.get(..self.tokens_len);
+        let context = tokens.filter(|_| !self.is_drawn).unwrap_or_default();
+        let id = sampler.draw(self.memory.logits, bits, context);
+        self.is_drawn = true;
         let id = id.ok_or(SessionError::NoLogit)?;
         if self.setting.model.config().end_of_text == Some(id) {
             return Ok(None);
@@ -335,7 +418,12 @@ impl<'m> Session<'m> {
         self.has_logits.then_some(&*self.memory.logits)
     }
 
-    /// The tokens of the text.
+    /// Tokens that were run since the beginning of the text.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The tokens of the text; in a ring that has turned, the newest.
     pub fn tokens(&self) -> &[u32] {
         self.memory
             .tokens
@@ -343,14 +431,24 @@ impl<'m> Session<'m> {
             .unwrap_or_default()
     }
 
-    /// Goes back to the first `len` tokens of the text, whose keys and values are kept; the last of them is run again
+    /// Goes back to the first `len` of [`Session::tokens`], whose keys and values are kept; the last of them is run again
     /// before anything else, for its logits. Nothing happens where there are no more.
+    ///
+    /// Where a ring has turned, the places of the keys furthest back were taken: what follows sees as many fewer as were
+    /// run since, but for those that the cache has more places than the context has tokens.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.tokens_len {
             return;
         }
+        let written = match self.doing {
+            Some(What::Next { .. }) => self.position.saturating_add(self.pass.len()),
+            _ => self.position,
+        };
+        let overwritten = written.saturating_sub(self.setting.room.own_places());
+        self.setting.oldest = self.setting.oldest.max(overwritten);
         self.tokens_len = len;
-        self.position = self.position.min(len.saturating_sub(1));
+        let last = self.text_len().saturating_sub(usize::from(len > 0));
+        self.position = self.position.min(last);
         self.has_logits = false;
         if self.doing != Some(What::Source) {
             self.stop();
@@ -361,6 +459,7 @@ impl<'m> Session<'m> {
     pub fn reset(&mut self) {
         self.position = 0;
         self.tokens_len = 0;
+        (self.setting.forgotten, self.setting.oldest) = (0, 0);
         self.has_logits = false;
         self.stop();
         self.source_len = self.setting.heard;

@@ -1,38 +1,64 @@
 //! A session's state as bytes: to go on after a reset, or from a prompt that was read once and for all.
 //!
-//! Little-endian: eight words (magic, version, the payload checksum of the model's file, tokens that were run, tokens,
-//! tokens of the source, 0, the checksum of all but itself), the tokens, then for each layer and head the keys and the
+//! Little-endian: twelve words (magic, version, the payload checksum of the model's file, tokens that were run, tokens,
+//! tokens of the source, tokens that a ring has forgotten, the first position whose keys are there, places of a ring or 0,
+//! bits of a key's number, 0, the checksum of all but itself), the tokens, then for each layer and head the keys and the
 //! values that they have (values transposed, tile by tile), and the same of the source.
 
 use crate::config::Config;
 use crate::error::{SessionError, SnapshotFault};
 use crate::file::CRC;
-use crate::integer::cache::Cache;
+use crate::integer::cache::{self, Cache};
 use crate::integer::memory::{part, part_mut};
 use crate::integer::model::Model;
+use crate::integer::needs::Fit;
 use crate::integer::pass::What;
-use crate::integer::session::{Session, check_tokens};
+use crate::integer::session::{Options, Session, check_tokens};
+use crate::integer::tensors::Bits;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"ATSN");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header, of which the last word is the checksum.
-const HEADER: usize = 32;
+const HEADER: usize = 48;
 const CHECKSUM_AT: usize = HEADER - 4;
 
 impl Model<'_> {
     /// Bytes of a [`Session::snapshot`] of a text of so many tokens behind a source of so many (0 without one), all of
     /// which were run: the most that it takes.
-    pub const fn snapshot_bytes(&self, tokens: usize, source: usize) -> usize {
-        bytes(self.config(), tokens, tokens, source)
+    pub const fn snapshot_bytes(&self, options: &Options, tokens: usize, source: usize) -> usize {
+        let room = options.room();
+        let places = match tokens < room.own_places() {
+            true => tokens,
+            false => room.own_places(),
+        };
+        let tokens = match tokens < options.context_len {
+            true => tokens,
+            false => options.context_len,
+        };
+        bytes(self.config(), room.kv, places, tokens, source)
     }
 }
 
-const fn bytes(config: &Config, position: usize, tokens: usize, source: usize) -> usize {
-    let pairs = config.layers * 2 * config.kv_dim();
-    let positions = position.saturating_add(source);
+/// With the keys of so many places, so many tokens and the keys of so many of the source.
+const fn bytes(config: &Config, kv: Bits, places: usize, tokens: usize, source: usize) -> usize {
     HEADER
         .saturating_add(tokens.saturating_mul(4))
-        .saturating_add(positions.saturating_mul(pairs))
+        .saturating_add(pairs_bytes(config, kv, places))
+        .saturating_add(pairs_bytes(config, kv, source))
+}
+
+/// Keys and values of so many places in all layers.
+const fn pairs_bytes(config: &Config, kv: Bits, places: usize) -> usize {
+    // Of four bits, the eights of a value's row are whole.
+    let of_values = match kv {
+        Bits::Eight => places,
+        Bits::Four => places.saturating_add(7) & !7,
+    };
+    let elements = config.layers * config.kv_dim();
+    cache::bytes(
+        kv,
+        places.saturating_add(of_values).saturating_mul(elements),
+    )
 }
 
 /// What the header says.
@@ -41,9 +67,27 @@ struct Header {
     position: usize,
     tokens: usize,
     source: usize,
+    forgotten: usize,
+    oldest: usize,
+    /// Of a ring; 0 without.
+    places: usize,
+    kv: Bits,
 }
 
 impl Header {
+    /// Places of the text's keys.
+    const fn own_places(&self) -> usize {
+        match self.places > 0 && self.position > self.places {
+            true => self.places,
+            false => self.position,
+        }
+    }
+
+    /// Bytes of the snapshot.
+    const fn snapshot_len(&self, config: &Config) -> usize {
+        bytes(config, self.kv, self.own_places(), self.tokens, self.source)
+    }
+
     fn encode(&self) -> [u8; HEADER] {
         let words = [
             MAGIC,
@@ -52,6 +96,13 @@ impl Header {
             self.position as u32,
             self.tokens as u32,
             self.source as u32,
+            self.forgotten as u32,
+            self.oldest as u32,
+            self.places as u32,
+            match self.kv {
+                Bits::Eight => 8,
+                Bits::Four => 4,
+            },
             0,
             0,
         ];
@@ -67,14 +118,35 @@ impl Header {
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *word = u32::from_le_bytes(*bytes);
         }
-        let [magic, version, model, position, tokens, source, zero, _] = words;
+        let [magic, version, model, rest @ ..] = words;
+        let [
+            position,
+            tokens,
+            source,
+            forgotten,
+            oldest,
+            places,
+            bits,
+            zero,
+            _,
+        ] = rest.map(|word| word as usize);
         let header = Self {
             model,
-            position: position as usize,
-            tokens: tokens as usize,
-            source: source as usize,
+            position,
+            tokens,
+            source,
+            forgotten,
+            oldest,
+            places,
+            kv: match bits {
+                4 => Bits::Four,
+                _ => Bits::Eight,
+            },
         };
-        (magic == MAGIC && version == VERSION && zero == 0 && position <= tokens).then_some(header)
+        // A text that was run so far as its tokens are known.
+        let run = forgotten..=forgotten.checked_add(tokens)?;
+        let sound = run.contains(&position) && oldest <= forgotten && matches!(bits, 4 | 8);
+        (magic == MAGIC && version == VERSION && zero == 0 && sound).then_some(header)
     }
 }
 
@@ -86,12 +158,10 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     digest.finalize()
 }
 
-impl Session<'_> {
+impl<F: Fit> Session<'_, F> {
     /// Bytes that [`Session::snapshot`] takes now.
     pub fn snapshot_len(&self) -> usize {
-        let header = self.header();
-        let config = self.setting.model.config();
-        bytes(config, header.position, header.tokens, header.source)
+        self.header().snapshot_len(self.setting.model.config())
     }
 
     fn header(&self) -> Header {
@@ -100,6 +170,13 @@ impl Session<'_> {
             position: self.position,
             tokens: self.tokens_len,
             source: self.setting.heard,
+            forgotten: self.setting.forgotten,
+            oldest: self.setting.oldest,
+            places: match self.setting.room.is_ring {
+                true => self.setting.room.own_places(),
+                false => 0,
+            },
+            kv: self.setting.room.kv,
         }
     }
 
@@ -122,11 +199,11 @@ impl Session<'_> {
         }
         let layers = self.setting.model.config().layers;
         let next = What::Next { logits: false };
-        for (cache, all, positions) in [
+        for (cache, all, places) in [
             (
                 Cache::own(self.setting, next),
                 &*self.memory.kv,
-                header.position,
+                header.own_places(),
             ),
             (
                 Cache::cross(self.setting),
@@ -134,7 +211,7 @@ impl Session<'_> {
                 header.source,
             ),
         ] {
-            for range in cache.used(layers, positions) {
+            for range in cache.used(layers, places) {
                 let from = part(all, range.start, range.len())?.iter();
                 for (byte, to) in from.zip(&mut to) {
                     *to = byte.cast_unsigned();
@@ -149,7 +226,7 @@ impl Session<'_> {
         Ok(need)
     }
 
-    /// Puts a [`Session::snapshot`] of the same model in the place of text and source; what is behind it is not read. The
+    /// Puts a [`Session::snapshot`] of the same model, cache and, in a ring, context in the place of text and source; what is behind it is not read. The
     /// last token is run again before anything else, for its logits, as after [`Session::truncate`].
     ///
     /// # Errors
@@ -162,7 +239,7 @@ impl Session<'_> {
         let (head, rest) = snapshot.split_first_chunk::<HEADER>().ok_or(torn(HEADER))?;
         let format = SessionError::Snapshot(SnapshotFault::Format);
         let header = Header::decode(head).ok_or(format)?;
-        let need = bytes(config, header.position, header.tokens, header.source);
+        let need = header.snapshot_len(config);
         let body = rest.get(..need.saturating_sub(HEADER)).ok_or(torn(need))?;
         let need = head.last_chunk().map_or(0, |sum| u32::from_le_bytes(*sum));
         let have = checksum(head, body);
@@ -171,6 +248,10 @@ impl Session<'_> {
         }
         if header.model != self.setting.model.checksum() {
             return Err(SnapshotFault::Model.into());
+        }
+        let own = self.header();
+        if (header.places, header.kv) != (own.places, own.kv) {
+            return Err(SnapshotFault::Cache.into());
         }
         let (need, have) = (header.tokens, self.memory.tokens.len());
         if need > have {
@@ -194,13 +275,13 @@ impl Session<'_> {
         }
         let next = What::Next { logits: false };
         let caches = [
-            (Cache::own(self.setting, next), header.position),
+            (Cache::own(self.setting, next), header.own_places()),
             (Cache::cross(self.setting), header.source),
         ];
-        for ((cache, positions), all) in
+        for ((cache, places), all) in
             (caches.into_iter()).zip([&mut *self.memory.kv, &mut *self.memory.cross])
         {
-            for range in cache.used(config.layers, positions) {
+            for range in cache.used(config.layers, places) {
                 let to = part_mut(all, range.start, range.len())?;
                 let (bytes, rest) = from.split_at_checked(to.len()).ok_or(format)?;
                 for (to, byte) in to.iter_mut().zip(bytes) {
@@ -210,9 +291,11 @@ impl Session<'_> {
             }
         }
         self.tokens_len = header.tokens;
-        self.position = header.position.min(header.tokens.saturating_sub(1));
         self.source_len = header.source;
         self.setting.heard = header.source;
+        (self.setting.forgotten, self.setting.oldest) = (header.forgotten, header.oldest);
+        let last = (self.text_len()).saturating_sub(usize::from(header.tokens > 0));
+        self.position = header.position.min(last);
         Ok(())
     }
 }

@@ -18,8 +18,8 @@ pub enum Kind {
     Tied,
     /// Gains, biases.
     Norm,
-    /// Cosines and sines.
-    Angles,
+    /// Steps of rotary positions.
+    Steps,
     /// Numbers of a layer.
     Scalars,
     /// A matrix of four bits a number: fours of rows, multipliers, biases, pair sums.
@@ -45,7 +45,7 @@ impl Kind {
             Self::Table => 17,
             Self::Tied => 18,
             Self::Norm => 19,
-            Self::Angles => 20,
+            Self::Steps => 20,
             Self::Scalars => 21,
             Self::Quads => 22,
         }
@@ -58,7 +58,7 @@ impl Kind {
             17 => Self::Table,
             18 => Self::Tied,
             19 => Self::Norm,
-            20 => Self::Angles,
+            20 => Self::Steps,
             21 => Self::Scalars,
             22 => Self::Quads,
             _ => return None,
@@ -76,9 +76,9 @@ pub struct Shape {
     pub layer: Option<usize>,
     /// How it is read.
     pub kind: Kind,
-    /// Rows of a matrix or table, positions of angles; else 1.
+    /// Rows of a matrix or table; else 1.
     pub rows: usize,
-    /// Columns of a row, pairs of a position, numbers.
+    /// Columns of a row, numbers.
     pub cols: usize,
 }
 
@@ -183,11 +183,7 @@ impl Config {
             Role::TokenEmbedding => (Kind::Table, self.vocab_len, self.dim),
             Role::PositionEmbedding => (Kind::Table, self.context_len, self.dim),
             Role::SourcePositionEmbedding => (Kind::Table, self.source_len(), self.dim),
-            Role::Angles => {
-                let (own, source) = (self.context_len, self.source_len());
-                let longest = if own > source { own } else { source };
-                (Kind::Angles, longest, self.head_dim / 2)
-            }
+            Role::RotarySteps => (Kind::Steps, 1, self.head_dim / 2),
             Role::Scalars => (Kind::Scalars, 1, Scalars::LEN),
             Role::AttnNormGain
             | Role::FfnNormGain
@@ -269,8 +265,7 @@ impl Parts {
             Kind::Table => [bytes, words, 0, 0, 0],
             Kind::Tied => [bytes, words, words, words, words],
             Kind::Norm => [cols * 2, cols * 2, 0, 0, 0],
-            Kind::Angles => [rows.saturating_mul(cols * 4), 0, 0, 0, 0],
-            Kind::Scalars => [cols * 4, 0, 0, 0, 0],
+            Kind::Steps | Kind::Scalars => [cols * 4, 0, 0, 0, 0],
             Kind::Quads => {
                 let numbers = quads_len(shape.rows, shape.cols) as u64;
                 let pairs = (shape.rows / QUAD) as u64 * 2;

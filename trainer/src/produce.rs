@@ -16,7 +16,8 @@ use crate::task::{Task, Training};
 use crate::train::Run;
 use crate::translation::{Likeness, Search, translations};
 use crate::vocabulary::Vocabulary;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
+use attentive::integer::Bits;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::{Block, EncoderOptions, Model, SessionOptions};
@@ -277,7 +278,7 @@ pub fn record(command: &str, formats: Formats, fine_tuning_steps: u64) -> Quanti
 fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Result<Quality> {
     let (backend, threads) = (Backend::detect(), parallel::threads());
     if let Ok(model) = attentive::integer::Model::parse(Block::bytes(file)) {
-        return measure_integers(&model, task, corpus, context);
+        return measure_integers(&model, task, corpus, context, Bits::Eight);
     }
     let model = Model::parse(Block::bytes(file)).map_err(|error| anyhow!("{error}"))?;
     match corpus {
@@ -303,22 +304,27 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
     }
 }
 
-/// The same of the integer profile.
+/// The same of the integer profile, with keys and values of so many bits.
 ///
 /// # Errors
-/// When the model is of another kind than the task.
+/// When the model is of another kind than the task, and four bits for an encoder, which keeps one layer's at a time.
 pub fn measure_integers(
     model: &attentive::integer::Model<'_>,
     task: &Task,
     corpus: &Corpus,
     context: usize,
+    kv: Bits,
 ) -> Result<Quality> {
     let (backend, threads) = (Backend::detect(), parallel::threads());
+    ensure!(
+        kv == Bits::Eight || !matches!(corpus, Corpus::Labelled(_)),
+        "an encoder of the integer profile keeps one layer's keys at a time, as bytes"
+    );
     Ok(match corpus {
         Corpus::Text(parts) => {
             let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();
             let windows = Windows::halves(context);
-            let score = integer::measure::texts(model, &texts, windows, backend, threads)?;
+            let score = integer::measure::texts(model, &texts, windows, kv, backend, threads)?;
             Quality::Text(score)
         }
         Corpus::Labelled(examples) => {
@@ -329,7 +335,7 @@ pub fn measure_integers(
         }
         Corpus::Pairs(pairs) => {
             let pairs = &pairs.test;
-            let made = integer::measure::translations(model, pairs, backend, threads)?;
+            let made = integer::measure::translations(model, pairs, kv, backend, threads)?;
             Quality::Translation(Likeness::of(&made, pairs))
         }
     })

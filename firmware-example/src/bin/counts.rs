@@ -6,8 +6,8 @@
 use core::hint::black_box;
 
 use attentive::kernels::integer::{
-    BATCH, Function, Norm, OutScale, Product, QUAD, Query, Running, Tile, Weights, attend, finish,
-    norm, pack_quads, pair_sums, plain, product, quad_sums,
+    BATCH, Function, Norm, OutScale, Product, QUAD, Query, Running, Scores, Tile, Weights, attend,
+    finish, norm, pack_quads, pair_sums, plain, product, quad_sums, scores,
 };
 use attentive::kernels::{Backend, ShapeError};
 use attentive::{Aligned, ArenaTaken};
@@ -100,6 +100,11 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
         defmt::println!("attn/i8/t64h4d{=usize} = {=u64}", head_dim, spent);
     }
 
+    let mut of_tile = Scores([[0; TOKENS]; BATCH]);
+    let (done, spent) = clock.of(|| all_scores(backend, &room.heads.0[0], &mut of_tile));
+    done?;
+    defmt::println!("qk/i8/t64d16 = {=u64}", spent);
+
     let stream = x.map(|x| i16::from(x) * 50);
     let (gains, biases) = ([2000; SIDE], [0; SIDE]);
     for (name, centred) in [("rmsnorm", false), ("layernorm", true)] {
@@ -120,6 +125,25 @@ fn kernels(clock: &Instructions, room: &mut Room, x: &[i8; SIDE]) -> Result<(), 
     let ((), spent) = clock.of(|| plain(Function::GeluTanh, z, 1 << 24, black_box(&mut out)));
     black_box(&out);
     defmt::println!("gelu/256 = {=u64}", spent);
+    Ok(())
+}
+
+/// Scores of all tokens of a head, each with every other.
+fn all_scores(
+    backend: Backend,
+    [queries, keys, values]: &[[i8; PLANE]; 3],
+    out: &mut Scores,
+) -> Result<(), ShapeError> {
+    const HEAD_DIM: usize = 16;
+    let len = TOKENS * HEAD_DIM;
+    let tile = Tile::new(HEAD_DIM, &keys[..len], &values[..len])?;
+    for queries in queries[..len].chunks_exact(BATCH * HEAD_DIM) {
+        let batch: [Query<'_>; BATCH] = core::array::from_fn(|lane| Query {
+            elements: &queries[lane * HEAD_DIM..][..HEAD_DIM],
+            visible: 0..TOKENS,
+        });
+        scores(backend, &batch, &tile, 1 << 20, black_box(out))?;
+    }
     Ok(())
 }
 

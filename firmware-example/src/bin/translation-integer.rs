@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use attentive::integer::{Model, Session};
+use attentive::integer::{Fit, Model, Needs, Session};
 use attentive::kernels::Backend;
 use attentive::{Aligned, ArenaTaken, include_integer_weights};
 use cortex_m_rt::entry;
@@ -21,6 +21,12 @@ static MODEL: Model<'static> = include_integer_weights!(concat!(
 
 const BYTES: usize = MODEL.session_bytes(&Translation::INTEGER_OPTIONS);
 
+struct Fitted;
+
+impl Fit for Fitted {
+    const NEEDS: Needs = MODEL.needs(&Translation::INTEGER_OPTIONS);
+}
+
 /// Bytes of a translation that are printed.
 const TEXT: usize = 256;
 
@@ -37,7 +43,7 @@ fn run() -> Result<(), Failure> {
     let memory = cortex_m::singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
     let memory = &mut memory.ok_or(ArenaTaken)?.0;
     let options = &Translation::INTEGER_OPTIONS;
-    let mut session = Session::new(&MODEL, options, memory, Backend::BASELINE)?;
+    let mut session = Session::<Fitted>::fitted(&MODEL, options, memory, Backend::BASELINE)?;
     let mut logits = LogitsHash::EMPTY;
     let mut tokens = 0u32;
     let mut instructions = 0;

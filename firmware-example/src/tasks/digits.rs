@@ -44,10 +44,10 @@ impl Classifies for Digits {
         encoder.run_patches(&patches)
     }
 
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         inputs: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError> {
         let pixels = pixels(index);
         let mut patches = [0; PICTURE.patches() * PICTURE.patch_len()];

@@ -63,10 +63,10 @@ impl Classifies for Fashion {
         encoder.run_patches(&patches)
     }
 
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         inputs: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError> {
         let mut patches = [0; PICTURE.patches() * PICTURE.patch_len()];
         // The sizes are those of the specification.

@@ -83,10 +83,10 @@ impl Classifies for Keywords {
         encoder.run_patches(&patches(index))
     }
 
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         inputs: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError> {
         encoder.begin_patches(&levels(index, inputs.mel))
     }

@@ -59,10 +59,10 @@ impl Classifies for Languages {
         encoder.run_text(SENTENCES[index].0, None).map(|_| ())
     }
 
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         _: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError> {
         encoder.begin_text(SENTENCES[index].0).map(|_| ())
     }

@@ -104,10 +104,10 @@ pub trait Classifies {
     ///
     /// # Errors
     /// What the encoder refuses.
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         inputs: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError>;
 }
 

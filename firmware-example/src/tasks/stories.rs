@@ -57,10 +57,10 @@ impl Classifies for Stories {
         encoder.run_text(STORIES[index].0, None).map(|_| ())
     }
 
-    fn begin(
+    fn begin<F: integer::Fit>(
         index: usize,
         _: Inputs<'_>,
-        encoder: &mut integer::Encoder<'_>,
+        encoder: &mut integer::Encoder<'_, F>,
     ) -> Result<(), SessionError> {
         encoder.begin_text(STORIES[index].0).map(|_| ())
     }

@@ -51,9 +51,9 @@ impl Translation {
     ///
     /// # Errors
     /// What the session refuses.
-    pub fn run_integers(
+    pub fn run_integers<F: integer::Fit>(
         index: usize,
-        session: &mut integer::Session<'_>,
+        session: &mut integer::Session<'_, F>,
         budget: u32,
         mut each: impl FnMut(&[u8], &[i32]),
     ) -> Result<(), SessionError> {

@@ -1,7 +1,7 @@
 //! A text to go on with, of the integer profile.
 
 use attentive::SessionError;
-use attentive::integer::{Options, Progress, Sampler, SamplerOptions, Session};
+use attentive::integer::{Fit, Options, Progress, Sampler, SamplerOptions, Session};
 
 /// In the manner of Jane Austen.
 pub struct Writing;
@@ -20,13 +20,14 @@ impl Writing {
         top_k: 40,
         top_p_thousandths: 950,
         seed: 1813,
+        ..SamplerOptions::DEFAULT
     };
 
     /// Reads the prompt, in pieces of `budget` multiply-adds.
     ///
     /// # Errors
     /// What the session refuses.
-    pub fn begin(session: &mut Session<'_>, budget: u32) -> Result<(), SessionError> {
+    pub fn begin<F: Fit>(session: &mut Session<'_, F>, budget: u32) -> Result<(), SessionError> {
         session.prompt(Self::PROMPT)?;
         while session.advance(budget)? == Progress::Busy {}
         Ok(())
@@ -36,8 +37,8 @@ impl Writing {
     ///
     /// # Errors
     /// What the session refuses.
-    pub fn run(
-        session: &mut Session<'_>,
+    pub fn run<F: Fit>(
+        session: &mut Session<'_, F>,
         budget: u32,
         mut each: impl FnMut(&[u8], &[i32]),
     ) -> Result<(), SessionError> {

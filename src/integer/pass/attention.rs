@@ -2,20 +2,20 @@
 
 use core::ops::Range;
 
-use super::{Pass, Setting, Stage, What, rows_at_once};
+use super::{Fit, Of, Pass, Setting, Stage, What, rows_at_once};
 use crate::config::{Config, Position, RotaryStyle};
 use crate::error::SessionError;
 use crate::integer::cache::Cache;
 use crate::integer::memory::{Memory, part_mut, row, row_mut};
-use crate::kernels::integer::{BATCH, Query, Running, TILE, attend, finish, rotate, to_i8};
+use crate::kernels::integer::{BATCH, Query, Running, TILE, angles, attend, finish, rotate, to_i8};
 use crate::kernels::ops::position::RotaryStyle as KernelStyle;
 use crate::tensors::Role;
 
 impl<'m> Pass<'m> {
     /// Some heads' queries, keys or values.
-    pub(super) fn qkv(
+    pub(super) fn qkv<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
@@ -31,9 +31,11 @@ impl<'m> Pass<'m> {
         let qkv = self.parts(setting)?.qkv;
         if !self.is_normed {
             let parameters = self.parts(setting)?.attn_norm;
-            if config.rotates() {
-                for (lane, angles) in self.angles.iter_mut().enumerate().take(batch) {
-                    *angles = model.angles(position.saturating_add(lane))?;
+            if style::<F>(config).is_some() {
+                let steps = model.rotary_steps()?;
+                for lane in 0..batch {
+                    let of_lane = row_mut(memory.angles, lane, steps.len())?;
+                    angles(position.saturating_add(lane) as u32, steps, of_lane);
                 }
             }
             return self.norm(&parameters, dim, memory);
@@ -45,27 +47,35 @@ impl<'m> Pass<'m> {
         let sums = self.project(setting, &qkv, rows, memory.y, memory.sums)?;
         let cost = sums.len().saturating_mul(dim);
         let own = Cache::own(setting, self.what);
-        let style = style(config);
+        let style = style::<F>(config);
         let slot = self.own_slot();
-        let lanes = sums.chunks_exact(width.max(1)).zip(self.angles);
-        for (lane, (sums, angles)) in lanes.enumerate() {
+        for (lane, sums) in sums.chunks_exact(width.max(1)).enumerate() {
             let position = position.saturating_add(lane);
+            let angles = match style {
+                Some(_) => row(memory.angles, lane, head_dim / 2)?,
+                None => &[],
+            };
             for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
-                let key = head.checked_sub(heads);
-                let to = match key.map(|key| (key, key.checked_sub(kv_heads))) {
+                let fill = |to: &mut [i8]| match style {
+                    Some(style) => rotate(sums, angles, style, to),
                     None => {
-                        let q = self.token.saturating_add(lane);
-                        row_mut(row_mut(memory.q, q, config.q_dim())?, head, head_dim)?
-                    }
-                    Some((key, None)) => own.key(memory.kv, slot, key, position)?,
-                    Some((_, Some(value))) => {
-                        own.put_value(memory.kv, slot, value, position, sums)?;
-                        continue;
+                        narrow(sums, to);
+                        Ok(())
                     }
                 };
-                match style {
-                    Some(style) => rotate(sums, angles, style, to)?,
-                    None => narrow(sums, to),
+                let key = head.checked_sub(heads);
+                match key.map(|key| (key, key.checked_sub(kv_heads))) {
+                    None => {
+                        let q = self.token.saturating_add(lane);
+                        let q = row_mut(memory.q, q, config.q_dim())?;
+                        fill(row_mut(q, head, head_dim)?)?;
+                    }
+                    Some((key, None)) => {
+                        own.put_key(memory.kv, slot, key, position, memory.tile, fill)?;
+                    }
+                    Some((_, Some(value))) => {
+                        own.put_value(memory.kv, slot, value, position, sums)?;
+                    }
                 }
             }
         }
@@ -91,9 +101,9 @@ impl<'m> Pass<'m> {
         }
     }
 
-    pub(super) fn cross_query(
+    pub(super) fn cross_query<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let dim = setting.model.config().dim;
@@ -117,9 +127,9 @@ impl<'m> Pass<'m> {
     }
 
     /// A tile of a head's attention: to its own text, or to the source.
-    pub(super) fn attend(
+    pub(super) fn attend<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
         cross: bool,
     ) -> Result<u32, SessionError> {
@@ -130,7 +140,7 @@ impl<'m> Pass<'m> {
         let batch = self.batch();
         let visible = |lane: usize| match cross {
             true => 0..setting.heard,
-            false => self.visible(config, lane),
+            false => self.visible(setting, lane),
         };
         // What the first sees begins first, and what the last sees ends last.
         let keys = visible(0).start..visible(batch.saturating_sub(1)).end;
@@ -166,7 +176,7 @@ impl<'m> Pass<'m> {
         attend(
             setting.backend,
             queries,
-            &cache.tile(all, slot, kv_head, tile, keys.end)?,
+            &cache.tile(all, slot, kv_head, tile, keys.end, memory.tile)?,
             scales.score,
             &mut running,
         )?;
@@ -198,22 +208,30 @@ impl<'m> Pass<'m> {
     }
 
     /// The keys that a token of the batch sees.
-    fn visible(&self, config: &Config, lane: usize) -> Range<usize> {
+    fn visible<F: Fit>(&self, setting: Setting<'_, F>, lane: usize) -> Range<usize> {
         let What::Next { .. } = self.what else {
             return 0..self.len;
         };
         let end = self.first.saturating_add(lane).saturating_add(1);
-        let window = config.attention.window_of(self.layer);
-        match window {
-            Some(window) => end.saturating_sub(window.len)..end,
-            None => 0..end,
+        let (attention, room) = (setting.model.config().attention, setting.room);
+        let window = match attention.window_of(self.layer) {
+            Some(window) => window.len,
+            None => usize::MAX,
+        };
+        let len = match room.is_ring && Of::<F>::RING {
+            true => window.min(room.context_len),
+            false => window,
+        };
+        match Of::<F>::RING {
+            true => end.saturating_sub(len).max(setting.oldest).min(end)..end,
+            false => end.saturating_sub(len)..end,
         }
     }
 
     /// Some heads' keys or values of tokens of the source, for one layer of the decoder.
-    pub(super) fn cross_kv(
+    pub(super) fn cross_kv<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
@@ -233,7 +251,14 @@ impl<'m> Pass<'m> {
             let position = self.token.saturating_add(lane);
             for (head, sums) in some.clone().zip(sums.chunks_exact(head_dim.max(1))) {
                 match head.checked_sub(config.kv_heads) {
-                    None => narrow(sums, cache.key(memory.cross, self.layer, head, position)?),
+                    None => {
+                        let fill = |to: &mut [i8]| {
+                            narrow(sums, to);
+                            Ok(())
+                        };
+                        let (all, room) = (&mut *memory.cross, &mut *memory.tile);
+                        cache.put_key(all, self.layer, head, position, room, fill)?;
+                    }
                     Some(value) => {
                         cache.put_value(memory.cross, self.layer, value, position, sums)?;
                     }
@@ -254,12 +279,13 @@ impl<'m> Pass<'m> {
 }
 
 /// Whether keys are rotated, and how.
-fn style(config: &Config) -> Option<KernelStyle> {
+fn style<F: Fit>(config: &Config) -> Option<KernelStyle> {
     match config.position {
-        Position::Rotary { style, .. } => Some(match style {
-            RotaryStyle::Half => KernelStyle::Half,
-            RotaryStyle::Interleaved => KernelStyle::Interleaved,
-        }),
+        Position::Rotary { style, .. } => match style {
+            RotaryStyle::Half if Of::<F>::rotary(style) => Some(KernelStyle::Half),
+            RotaryStyle::Interleaved if Of::<F>::rotary(style) => Some(KernelStyle::Interleaved),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -1,22 +1,24 @@
 //! What is done to each token alone: embedding, products, the feed-forward block, the end.
 
-use super::{NORM_COST, Pass, Setting, Stage, What};
+use super::{Fit, NORM_COST, Of, Pass, Setting, Stage, What};
 use crate::config::Pooling;
 use crate::error::SessionError;
 use crate::integer::memory::{Memory, part, part_mut, row, row_mut, short};
-use crate::kernels::integer::{Product, add, embed, gated, norm, plain, product, to_i8};
+use crate::kernels::integer::{
+    Function, Product, add, embed, gated, norm, plain, product_linked, to_i8,
+};
 use crate::tensors::Role;
 
 impl<'m> Pass<'m> {
-    pub(super) fn embed(
+    pub(super) fn embed<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
         let dim = config.dim;
         let patch = config.patch();
-        let is_patch = patch > 0 && self.token > 0;
+        let is_patch = Of::<F>::PATCHES && patch > 0 && self.token > 0;
         // The token before the patches goes alone.
         let batch = match patch > 0 && self.token == 0 {
             true => 1,
@@ -36,7 +38,8 @@ impl<'m> Pass<'m> {
                 let table = model.table(Role::TokenEmbedding)?;
                 for token in tokens {
                     let position = self.first.saturating_add(token);
-                    let id = ids.get(position).copied().unwrap_or_default();
+                    let index = position.saturating_sub(setting.forgotten);
+                    let id = ids.get(index).copied().unwrap_or_default();
                     embed(&table, id as usize, row_mut(memory.x, token, dim)?)?;
                 }
             }
@@ -58,7 +61,7 @@ impl<'m> Pass<'m> {
             (What::Source, Some(source)) => (&source.position, Role::SourcePositionEmbedding),
             _ => (&config.position, Role::PositionEmbedding),
         };
-        if place.is_added() {
+        if Of::<F>::TABLE && place.is_added() {
             let table = model.table(role)?;
             for token in self.token..self.token.saturating_add(batch) {
                 let position = self.first.saturating_add(token);
@@ -70,9 +73,9 @@ impl<'m> Pass<'m> {
     }
 
     /// A block of rows of a product, added to the residual stream of as many tokens as there is input for.
-    pub(super) fn add_rows(
+    pub(super) fn add_rows<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         matrix: &Product<'m>,
         input: &[i8],
         sums: &mut [i32],
@@ -82,7 +85,7 @@ impl<'m> Pass<'m> {
         let block = self.block(batch, matrix.rows(), matrix.cols());
         let n = block.len();
         let sums = part_mut(sums, 0, batch.saturating_mul(n))?;
-        product(setting.backend, matrix, input, block.start, sums)?;
+        product_linked::<Of<F>>(setting.backend, matrix, input, block.start, sums)?;
         for (lane, sums) in sums.chunks_exact(n.max(1)).enumerate() {
             let x = row_mut(x, self.token.saturating_add(lane), matrix.rows())?;
             add(part_mut(x, block.start, n)?, sums);
@@ -91,9 +94,9 @@ impl<'m> Pass<'m> {
         Ok(sums.len().saturating_mul(matrix.cols()) as u32)
     }
 
-    pub(super) fn up(
+    pub(super) fn up<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let config = setting.model.config();
@@ -105,7 +108,7 @@ impl<'m> Pass<'m> {
         }
         let parts = self.parts(setting)?;
         let (matrix, multiplier) = (parts.up, parts.scalars.hidden);
-        let is_gated = config.ffn.is_gated();
+        let is_gated = Of::<F>::GATED && config.ffn.is_gated();
         // A gate is a row more for each.
         let rows = if is_gated { 2 } else { 1 };
         let block = self.block(batch.saturating_mul(rows), hidden, dim);
@@ -117,19 +120,23 @@ impl<'m> Pass<'m> {
         let (gate, up) = (memory.sums)
             .split_at_mut_checked(results)
             .ok_or(short(results, have))?;
-        product(setting.backend, &matrix, input, block.start, gate)?;
+        product_linked::<Of<F>>(setting.backend, &matrix, input, block.start, gate)?;
         if is_gated {
             let up = part_mut(up, 0, results)?;
             let first = block.start.saturating_add(hidden);
-            product(setting.backend, &matrix, input, first, up)?;
+            product_linked::<Of<F>>(setting.backend, &matrix, input, first, up)?;
         }
         for lane in 0..batch {
             let out = row_mut(memory.hidden, lane, hidden)?;
             let out = part_mut(out, block.start, n)?;
             let gate = row(gate, lane, n)?;
+            let up = if is_gated { row(up, lane, n)? } else { &[] };
             match is_gated {
-                true => gated(function, gate, row(up, lane, n)?, multiplier, out),
-                false => plain(function, gate, multiplier, out),
+                true => bend::<F>(function, |f| gated(f, gate, up, multiplier, out))?,
+                false if Of::<F>::PLAIN => {
+                    bend::<F>(function, |f| plain(f, gate, multiplier, out))?;
+                }
+                false => return Err(SessionError::NotLinked),
             }
         }
         self.index = block.end;
@@ -141,9 +148,9 @@ impl<'m> Pass<'m> {
     }
 
     /// A block of a decoder's logits, after its last token.
-    pub(super) fn logits(
+    pub(super) fn logits<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
@@ -161,7 +168,7 @@ impl<'m> Pass<'m> {
         let matrix = self.matrix(setting, role, None)?;
         let block = self.block(1, config.vocab_len, config.dim);
         let out = part_mut(memory.logits, block.start, block.len())?;
-        product(setting.backend, &matrix, y, block.start, out)?;
+        product_linked::<Of<F>>(setting.backend, &matrix, y, block.start, out)?;
         self.index = block.end;
         if self.index >= config.vocab_len {
             self.to(Stage::Done);
@@ -170,9 +177,9 @@ impl<'m> Pass<'m> {
     }
 
     /// An encoder's token: normed, then pooled or put through the head.
-    pub(super) fn finals(
+    pub(super) fn finals<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let (model, config) = (setting.model, setting.model.config());
@@ -187,7 +194,7 @@ impl<'m> Pass<'m> {
                 self.to(Stage::Head);
                 return Ok(cost as u32);
             }
-            Pooling::Mean => {
+            Pooling::Mean if Of::<F>::MEAN => {
                 let sums = part_mut(memory.sums, 0, dim)?;
                 if self.token == 0 {
                     sums.fill(0);
@@ -201,32 +208,46 @@ impl<'m> Pass<'m> {
                 }
                 return Ok(cost as u32);
             }
+            Pooling::Mean => return Err(SessionError::NotLinked),
             Pooling::None => {}
         }
         let matrix = self.matrix(setting, Role::HeadWeight, None)?;
         let rows = matrix.rows();
         let out = row_mut(memory.logits, self.token, rows)?;
-        product(setting.backend, &matrix, y, 0, out)?;
+        product_linked::<Of<F>>(setting.backend, &matrix, y, 0, out)?;
         self.skip(1, Stage::Final, |pass| pass.to(Stage::Done));
         Ok(cost.saturating_add(rows.saturating_mul(dim)) as u32)
     }
 
-    pub(super) fn head(
+    pub(super) fn head<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let matrix = self.matrix(setting, Role::HeadWeight, None)?;
         let block = self.block(1, matrix.rows(), matrix.cols());
         let out = part_mut(memory.logits, block.start, block.len())?;
         let input = part(memory.y, 0, matrix.cols())?;
-        product(setting.backend, &matrix, input, block.start, out)?;
+        product_linked::<Of<F>>(setting.backend, &matrix, input, block.start, out)?;
         self.index = block.end;
         if self.index >= matrix.rows() {
             self.to(Stage::Done);
         }
         Ok(block.len().saturating_mul(matrix.cols()) as u32)
     }
+}
+
+/// Calls with a function that the compiler knows, so that it links the tables of no other.
+#[inline(always)]
+fn bend<F: Fit>(function: Function, call: impl FnOnce(Function)) -> Result<(), SessionError> {
+    match function {
+        Function::Silu if Of::<F>::function(Function::Silu) => call(Function::Silu),
+        Function::GeluTanh if Of::<F>::function(Function::GeluTanh) => call(Function::GeluTanh),
+        Function::GeluErf if Of::<F>::function(Function::GeluErf) => call(Function::GeluErf),
+        Function::Relu if Of::<F>::function(Function::Relu) => call(Function::Relu),
+        _ => return Err(SessionError::NotLinked),
+    }
+    Ok(())
 }
 
 /// The mean of `n` tokens, in steps of its own.

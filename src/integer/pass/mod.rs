@@ -8,15 +8,17 @@
 mod attention;
 mod dense;
 
+use core::marker::PhantomData;
 use core::ops::Range;
 
-use crate::config::{Architecture, Config};
+use crate::config::Config;
 use crate::error::SessionError;
 use crate::integer::memory::{BLOCK, Memory, Room, part, part_mut, row, row_mut};
 use crate::integer::model::Model;
+use crate::integer::needs::{Fit, Of};
 use crate::integer::parts::{Cross, Layer};
 use crate::kernels::Backend;
-use crate::kernels::integer::{BATCH, Norm, Product, QUAD, TILE, norm, product};
+use crate::kernels::integer::{BATCH, Norm, Product, QUAD, TILE, norm, product_linked};
 use crate::tensors::Role;
 
 /// To norm or embed an element takes as long as so many multiply-adds.
@@ -97,13 +99,47 @@ impl Stage {
 }
 
 /// What does not change in a pass.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting<'m> {
+#[derive(Debug)]
+pub(crate) struct Setting<'m, F> {
     pub(crate) model: &'m Model<'m>,
     pub(crate) backend: Backend,
     pub(crate) room: Room,
     /// Tokens of the source that was read.
     pub(crate) heard: usize,
+    /// Tokens of the text that a ring has forgotten: the position of the first in memory.
+    pub(crate) forgotten: usize,
+    /// The first position whose keys are there.
+    pub(crate) oldest: usize,
+    fit: PhantomData<F>,
+}
+
+// Derived, they would ask it of `F`.
+impl<F> Clone for Setting<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Setting<'_, F> {}
+
+impl<'m, F: Fit> Setting<'m, F> {
+    /// Before a text.
+    pub(crate) const fn new(model: &'m Model<'m>, backend: Backend, room: Room) -> Self {
+        Self {
+            model,
+            backend,
+            room,
+            heard: 0,
+            forgotten: 0,
+            oldest: 0,
+            fit: PhantomData,
+        }
+    }
+
+    /// Whether the text attends to a source.
+    fn translates(&self) -> bool {
+        Of::<F>::TRANSLATES && self.model.config().source().is_some()
+    }
 }
 
 impl Model<'_> {
@@ -198,8 +234,6 @@ pub(crate) struct Pass<'m> {
     matrix: Option<Product<'m>>,
     /// Of this layer.
     parts: Option<Layer<'m>>,
-    /// Of the batch's positions.
-    angles: [&'m [[i16; 2]]; BATCH],
 }
 
 impl<'m> Pass<'m> {
@@ -217,7 +251,6 @@ impl<'m> Pass<'m> {
         sum: [0; BATCH],
         matrix: None,
         parts: None,
-        angles: [&[]; BATCH],
     };
 
     /// Begins with the embedding of `len` tokens, at least one, which lie in memory; a decoder's are a batch at most.
@@ -238,9 +271,9 @@ impl<'m> Pass<'m> {
 
     /// Does pieces of work until they have cost `budget` multiply-adds, or nothing is left: at least one piece, so at
     /// most `budget` and one piece's cost. Returns what they cost.
-    pub(crate) fn advance(
+    pub(crate) fn advance<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
         budget: u32,
     ) -> Result<u32, SessionError> {
@@ -264,9 +297,9 @@ impl<'m> Pass<'m> {
     }
 
     /// One piece; its cost.
-    fn piece(
+    fn piece<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
     ) -> Result<u32, SessionError> {
         let config = setting.model.config();
@@ -278,24 +311,23 @@ impl<'m> Pass<'m> {
         match self.stage {
             Stage::Embed => self.embed(setting, memory),
             Stage::Qkv => self.qkv(setting, memory),
+            // A processor's code has the stages that its models have.
             Stage::Attend => self.attend(setting, memory, false),
-            Stage::CrossAttend => self.attend(setting, memory, true),
-            Stage::CrossQuery => self.cross_query(setting, memory),
+            Stage::CrossQuery if Of::<F>::TRANSLATES => self.cross_query(setting, memory),
+            Stage::CrossAttend if Of::<F>::TRANSLATES => self.attend(setting, memory, true),
             Stage::Out => {
                 let matrix = self.parts(setting)?.out;
                 let input = self.rows(memory.q, q_dim)?;
                 let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
                 if self.index >= dim {
-                    self.to(match config.architecture {
-                        Architecture::EncoderDecoder(_) if self.what != What::Source => {
-                            Stage::CrossQuery
-                        }
-                        _ => Stage::Up,
+                    self.to(match setting.translates() && self.what != What::Source {
+                        true => Stage::CrossQuery,
+                        false => Stage::Up,
                     });
                 }
                 Ok(cost)
             }
-            Stage::CrossOut => {
+            Stage::CrossOut if Of::<F>::TRANSLATES => {
                 let matrix = self.cross(setting)?.out;
                 let input = self.rows(memory.q, q_dim)?;
                 let cost = self.add_rows(setting, &matrix, input, memory.sums, memory.x)?;
@@ -314,11 +346,12 @@ impl<'m> Pass<'m> {
                 }
                 Ok(cost)
             }
-            Stage::Logits => self.logits(setting, memory),
-            Stage::CrossKv => self.cross_kv(setting, memory),
-            Stage::Final => self.finals(setting, memory),
-            Stage::Head => self.head(setting, memory),
+            Stage::Logits if Of::<F>::WRITES => self.logits(setting, memory),
+            Stage::CrossKv if Of::<F>::TRANSLATES => self.cross_kv(setting, memory),
+            Stage::Final if Of::<F>::READS => self.finals(setting, memory),
+            Stage::Head if Of::<F>::READS => self.head(setting, memory),
             Stage::Done => Ok(0),
+            _ => Err(SessionError::NotLinked),
         }
     }
 
@@ -380,9 +413,9 @@ impl<'m> Pass<'m> {
     }
 
     /// Some rows' products with the batch's inputs: (batch, rows).
-    fn project<'s>(
+    fn project<'s, F: Fit>(
         &self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         matrix: &Product<'m>,
         rows: Range<usize>,
         input: &[i8],
@@ -391,7 +424,7 @@ impl<'m> Pass<'m> {
         let batch = self.batch();
         let sums = part_mut(sums, 0, batch.saturating_mul(rows.len()))?;
         let input = part(input, 0, batch.saturating_mul(matrix.cols()))?;
-        product(setting.backend, matrix, input, rows.start, sums)?;
+        product_linked::<Of<F>>(setting.backend, matrix, input, rows.start, sums)?;
         Ok(sums)
     }
 
@@ -417,32 +450,32 @@ impl<'m> Pass<'m> {
     }
 
     /// The matrix of this stage, looked up once.
-    fn matrix(
+    fn matrix<F: Fit>(
         &mut self,
-        setting: Setting<'m>,
+        setting: Setting<'m, F>,
         role: Role,
         layer: Option<usize>,
     ) -> Result<Product<'m>, SessionError> {
         if let Some(matrix) = self.matrix {
             return Ok(matrix);
         }
-        let matrix = setting.model.product(role, layer)?;
+        let matrix = setting.model.product::<F>(role, layer)?;
         self.matrix = Some(matrix);
         Ok(matrix)
     }
 
     /// What this layer is made of, looked up once.
-    fn parts(&mut self, setting: Setting<'m>) -> Result<&Layer<'m>, SessionError> {
+    fn parts<F: Fit>(&mut self, setting: Setting<'m, F>) -> Result<&Layer<'m>, SessionError> {
         if self.parts.is_none() {
-            let cross = self.what != What::Source && setting.model.config().source().is_some();
-            self.parts = Some(Layer::new(setting.model, self.layer, cross)?);
+            let cross = self.what != What::Source && setting.translates();
+            self.parts = Some(Layer::new::<F>(setting.model, self.layer, cross)?);
         }
         // It is there now; the compiler cannot know it.
         self.parts.as_ref().ok_or(SessionError::Family)
     }
 
     /// The same of its attention to the source.
-    fn cross(&mut self, setting: Setting<'m>) -> Result<&Cross<'m>, SessionError> {
+    fn cross<F: Fit>(&mut self, setting: Setting<'m, F>) -> Result<&Cross<'m>, SessionError> {
         let cross = self.parts(setting)?.cross.as_ref();
         cross.ok_or(SessionError::Family)
     }

@@ -48,7 +48,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let context = request
         .context
         .unwrap_or(model.config().context_len.min(CONTEXT));
-    let options = request.speech.session(context);
+    let options = request.speech.session(context)?;
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
         .map_err(|error| anyhow!("the session: {error}"))?;

@@ -82,7 +82,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "--stride should lie between 1 and the context {context}, not {stride}"
     );
     let windows = Windows { context, stride };
-    let options = request.kv.with(SessionOptions::new(context));
+    let options = request.kv.with(SessionOptions::new(context))?;
     let start = Instant::now();
     let score = test(
         &model,
@@ -128,9 +128,10 @@ fn integers(request: &Request, model: &integer::Model<'_>) -> Result<ExitCode> {
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     let context = request.context.unwrap_or(model.config().context_len);
     let start = Instant::now();
-    let quality = measure_integers(model, &task, &Corpus::load(&task)?, context)?;
+    let kv = request.kv.bits()?;
+    let quality = measure_integers(model, &task, &Corpus::load(&task)?, context, kv)?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("integer profile, held-out part: {quality}  ({seconds:.0} s)");
+    println!("integer profile, kv {kv:?} bits, held-out part: {quality}  ({seconds:.0} s)");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -164,7 +165,7 @@ fn translator(request: &Request, model: &Model<'_>, backend: Backend) -> Result<
     let search = Search {
         beams: request.beams,
         length_penalty: request.length_penalty,
-        kv: request.kv.with(SessionOptions::new(1)).kv,
+        kv: request.kv.with(SessionOptions::new(1))?.kv,
     };
     let start = Instant::now();
     let made = translations(model, &pairs.test, search, backend, parallel::threads())?;
@@ -215,7 +216,7 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
         bail!("the task {:?} has texts, no examples", task.name);
     };
     let context = request.context.unwrap_or(model.config().context_len);
-    let kv = request.kv.with(SessionOptions::new(context)).kv;
+    let kv = request.kv.with(SessionOptions::new(context))?.kv;
     let options = EncoderOptions::new(context).with_kv(kv);
     let start = Instant::now();
     let frontend = Frontend::of(&task);

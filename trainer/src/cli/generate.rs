@@ -3,7 +3,7 @@
 use super::speech::Speech;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
-use attentive::{Block, Session, WhenFull, integer};
+use attentive::{Block, Position, Session, SessionError, WhenFull, integer};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
@@ -46,7 +46,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         .unwrap_or(needed.min(model.config().context_len));
     let options = request
         .speech
-        .session(context)
+        .session(context)?
         .with_when_full(WhenFull::Ring);
     let mut memory = package::session_memory(&model, &options)?;
     let mut session = Session::new(&model, &options, Block::bytes_mut(&mut memory), backend)
@@ -88,7 +88,12 @@ fn integers(request: &Request, model: &integer::Model<'_>, backend: Backend) -> 
     );
     let mut sampler = request.speech.integer_sampler(0.7, 1.0)?;
     let context = request.context.unwrap_or(config.context_len);
-    let options = integer::Options::new(context);
+    let options = integer::Options::new(context).with_kv(request.speech.integer_kv()?);
+    // Positions of a table end with it.
+    let options = match config.position {
+        Position::Learned | Position::Sinusoidal => options,
+        Position::None | Position::Rotary { .. } => options.with_when_full(WhenFull::Ring),
+    };
     let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
     let session = integer::Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
     let mut session = session.map_err(|error| anyhow!("the session: {error}"))?;
@@ -97,25 +102,34 @@ fn integers(request: &Request, model: &integer::Model<'_>, backend: Backend) -> 
     let mut out = std::io::stdout().lock();
     out.write_all(request.prompt.as_bytes())?;
     let start = Instant::now();
-    let before = session.tokens().len();
-    while session.tokens().len() < context.min(before + request.tokens) {
-        let piece = session.step(&mut sampler);
-        let Some(piece) = piece.map_err(|error| anyhow!("generating: {error}"))? else {
+    let read = session.tokens().len();
+    let mut count = 0;
+    let mut is_full = false;
+    while count < request.tokens {
+        let piece = match session.step(&mut sampler) {
+            Err(SessionError::ContextFull { .. }) => {
+                is_full = true;
+                break;
+            }
+            piece => piece.map_err(|error| anyhow!("generating: {error}"))?,
+        };
+        let Some(piece) = piece else {
             break;
         };
+        count += 1;
         out.write_all(piece)?;
         out.flush()?;
     }
     writeln!(out)?;
-    let count = session.tokens().len();
     eprintln!(
-        "{before} tokens read and {} written, {:.0} tokens/s; integer profile, backend {}",
-        count - before,
-        count as f64 / start.elapsed().as_secs_f64(),
+        "{read} tokens read and {count} written, {:.0} tokens/s; integer profile, backend {}",
+        (read + count) as f64 / start.elapsed().as_secs_f64(),
         backend.name()
     );
-    if count == context && count < before + request.tokens {
-        eprintln!("the context of {context} positions is full: the integer profile has no ring");
+    if is_full {
+        eprintln!(
+            "the context of {context} positions is full, and this model's positions end there"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,6 +20,7 @@ pub(crate) mod transcribe;
 pub(crate) mod translate;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use attentive::integer::Bits;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::kernels::ops::attention::Precision;
@@ -44,12 +45,14 @@ pub(crate) enum Kv {
     I8,
     /// Bytes, multiplied by 16-bit queries and probabilities
     I8Accurate,
+    /// Four bits, of the integer profile alone, which else has bytes
+    I4,
 }
 
 impl Kv {
     /// The options with this cache.
-    fn with(self, options: SessionOptions) -> SessionOptions {
-        match self {
+    fn with(self, options: SessionOptions) -> Result<SessionOptions> {
+        Ok(match self {
             Kv::F32 => options.with_kv(KvDtype::F32),
             Kv::F16 => options.with_kv(KvDtype::F16),
             Kv::Bf16 => options.with_kv(KvDtype::BF16),
@@ -57,6 +60,18 @@ impl Kv {
             Kv::I8Accurate => options
                 .with_kv(KvDtype::I8)
                 .with_precision(Precision::Accurate),
+            Kv::I4 => bail!("--kv i4 is of the integer profile: this model has floats"),
+        })
+    }
+
+    /// Bits of a number of this cache in the integer profile, which has bytes where nothing is said.
+    fn bits(self) -> Result<Bits> {
+        match self {
+            Kv::F32 | Kv::I8 => Ok(Bits::Eight),
+            Kv::I4 => Ok(Bits::Four),
+            Kv::F16 | Kv::Bf16 | Kv::I8Accurate => {
+                bail!("the integer profile has --kv i8 and i4")
+            }
         }
     }
 }

@@ -51,14 +51,11 @@ impl Speech {
 
     /// The same of the integer profile.
     pub(crate) fn integer_sampler(&self, temperature: f32, top_p: f32) -> Result<integer::Sampler> {
-        ensure!(
-            self.repetition_penalty == 1.0,
-            "the integer profile has no --repetition-penalty"
-        );
         // Checks them.
         self.sampler(temperature, top_p)?;
         let thousandths = |x: f32| (x * 1000.0).round() as u32;
         Ok(integer::Sampler::new(integer::SamplerOptions {
+            repetition_penalty_thousandths: thousandths(self.repetition_penalty),
             temperature_thousandths: thousandths(self.temperature.unwrap_or(temperature)),
             top_k: self.top_k,
             top_p_thousandths: thousandths(self.top_p.unwrap_or(top_p)),
@@ -71,8 +68,13 @@ impl Speech {
     }
 
     /// A session of that many positions.
-    pub(crate) fn session(&self, context: usize) -> SessionOptions {
+    pub(crate) fn session(&self, context: usize) -> Result<SessionOptions> {
         let options = SessionOptions::new(context).with_prefill_len(PREFILL.min(context));
         self.kv.with(options)
+    }
+
+    /// Bits of a key's or value's number in the integer profile.
+    pub(crate) fn integer_kv(&self) -> Result<integer::Bits> {
+        self.kv.bits()
     }
 }

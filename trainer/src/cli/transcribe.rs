@@ -72,8 +72,8 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     );
     let options = SessionOptions::new(config.context_len).with_source_len(source.len);
     let options = match request.beams {
-        0 | 1 => request.kv.with(options),
-        beams => request.kv.with(options.with_beams(beams)),
+        0 | 1 => request.kv.with(options)?,
+        beams => request.kv.with(options.with_beams(beams))?,
     };
     let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
     let memory = Block::bytes_mut(&mut memory);

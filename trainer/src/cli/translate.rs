@@ -44,7 +44,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let search = Search {
         beams: request.beams,
         length_penalty: request.length_penalty,
-        kv: request.kv.with(SessionOptions::new(1)).kv,
+        kv: request.kv.with(SessionOptions::new(1))?.kv,
     };
     let options = search.options(&model)?;
     let texts = request.lines.read()?;
@@ -69,7 +69,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 /// The same by integers, which have no search.
 fn integers(request: Request, model: &integer::Model<'_>, backend: Backend) -> Result<ExitCode> {
     let context = model.config().context_len;
-    let (options, mut memory) = session_options(model, context);
+    let (options, mut memory) = session_options(model, context, request.kv.bits()?);
     ensure!(options.source_len > 0, "this model does not translate");
     eprintln!("integer profile: the likeliest next token, without beams");
     let texts = request.lines.read()?;

@@ -7,13 +7,15 @@ use crate::pairs::Pair;
 use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::Block;
-use attentive::integer::{Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session};
+use attentive::integer::{
+    Bits, Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session,
+};
 use attentive::kernels::Backend;
 
 /// Options of a session with the longest source that the model reads, and memory for it.
-pub fn session_options(model: &Model<'_>, context: usize) -> (Options, Vec<Block>) {
+pub fn session_options(model: &Model<'_>, context: usize, kv: Bits) -> (Options, Vec<Block>) {
     let source = model.config().source().map_or(0, |source| source.len);
-    let options = Options::new(context).with_source_len(source);
+    let options = Options::new(context).with_source_len(source).with_kv(kv);
     let memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
     (options, memory)
 }
@@ -35,6 +37,7 @@ pub fn texts(
     model: &Model<'_>,
     texts: &[impl AsRef<str>],
     windows: Windows,
+    kv: Bits,
     backend: Backend,
     threads: usize,
 ) -> Result<Score> {
@@ -50,7 +53,7 @@ pub fn texts(
         }
     }
     let scores = shares(&all, threads, |windows| {
-        let (options, mut memory) = session_options(model, window_len(windows));
+        let (options, mut memory) = session_options(model, window_len(windows), kv);
         let session = Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
         let mut session = session.map_err(|error| anyhow!("the session: {error}"))?;
         let mut scores = Vec::new();
@@ -135,13 +138,14 @@ pub fn classes(
 pub fn translations(
     model: &Model<'_>,
     pairs: &[Pair],
+    kv: Bits,
     backend: Backend,
     threads: usize,
 ) -> Result<Vec<String>> {
-    let (options, _) = session_options(model, model.config().context_len);
+    let (options, _) = session_options(model, model.config().context_len, kv);
     ensure!(options.source_len > 0, "this model does not translate");
     shares(pairs, threads, |pairs| {
-        let (options, mut memory) = session_options(model, model.config().context_len);
+        let (options, mut memory) = session_options(model, model.config().context_len, kv);
         let session = Session::new(model, &options, Block::bytes_mut(&mut memory), backend);
         let mut session = session.map_err(|error| anyhow!("{error}"))?;
         let each = |pair: &Pair| {

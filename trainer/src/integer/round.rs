@@ -30,6 +30,7 @@ struct Tensor {
     multipliers: Vec<i32>,
     biases: Vec<i32>,
     steps: Vec<i32>,
+    rotary_steps: Vec<u32>,
     halves: Vec<i16>,
     half_biases: Vec<i16>,
     scalars: Vec<i32>,
@@ -124,6 +125,7 @@ impl Tensor {
         copy(to.multipliers, &self.multipliers)?;
         copy(to.biases, &self.biases)?;
         copy(to.steps, &self.steps)?;
+        copy(to.rotary_steps, &self.rotary_steps)?;
         copy(to.halves, &self.halves)?;
         copy(to.half_biases, &self.half_biases)?;
         copy(to.scalars, &self.scalars)
@@ -371,7 +373,7 @@ impl Rounding<'_> {
             }
             Kind::Table => self.table(shape),
             Kind::Norm => self.norm(shape),
-            Kind::Angles => Ok(self.angles(shape)),
+            Kind::Steps => Ok(self.rotary_steps(shape)),
             Kind::Scalars => self.scalars(shape),
         }
     }
@@ -459,20 +461,16 @@ impl Rounding<'_> {
         })
     }
 
-    fn angles(&self, shape: &Shape) -> Tensor {
+    fn rotary_steps(&self, shape: &Shape) -> Tensor {
         let base = match self.config.position {
             Position::Rotary { base, .. } => base,
             _ => 1.0,
         };
-        let fixed = |x: f64| (x * 16384.0).round() as i16;
-        let halves = (0..shape.rows).flat_map(|at| {
-            (0..shape.cols).flat_map(move |pair| {
-                let (sin, cos) = angle(base, 2 * shape.cols, pair, at).sin_cos();
-                [fixed(cos), fixed(sin)]
-            })
-        });
+        let turns = |pair| angle(base, 2 * shape.cols, pair, 1) / std::f64::consts::TAU;
+        // Of a turn the whole ones do not matter.
+        let fixed = |pair| (turns(pair).fract() * 4_294_967_296.0).round() as u64 as u32;
         Tensor {
-            halves: halves.collect(),
+            rotary_steps: (0..shape.cols).map(fixed).collect(),
             ..Tensor::default()
         }
     }

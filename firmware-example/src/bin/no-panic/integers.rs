@@ -4,10 +4,10 @@ use core::hint::black_box;
 
 use attentive::frontend::{IntegerListener, MelSpec, MelTables, PatchSpec};
 use attentive::integer::{
-    Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session, quantize_input,
+    Bits, Encoder, Model, Options, Progress, Sampler, SamplerOptions, Session, quantize_input,
 };
 use attentive::kernels::Backend;
-use attentive::{SessionError, WeightsError};
+use attentive::{SessionError, WeightsError, WhenFull};
 
 /// All that a model of this profile can be asked.
 pub(crate) fn run(bytes: &[u8], memory: &mut [u8], backend: Backend) -> Result<(), SessionError> {
@@ -33,7 +33,10 @@ fn look_around(model: &Model<'_>) -> Result<(), WeightsError> {
 }
 
 fn write(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), SessionError> {
-    let options = Options::new(black_box(16)).with_source_len(black_box(8));
+    let options = Options::new(black_box(16))
+        .with_source_len(black_box(8))
+        .with_when_full(black_box(WhenFull::Ring))
+        .with_kv(black_box(Bits::Four));
     black_box(model.session_bytes(&options));
     let mut session = Session::new(model, &options, memory, backend)?;
     black_box(session.read(black_box("a source")).is_ok());
@@ -42,6 +45,7 @@ fn write(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), S
     session.prompt_tokens(black_box(&[1, 2]))?;
     while session.advance(black_box(1000))? == Progress::Busy {}
     let mut sampler = Sampler::new(SamplerOptions {
+        repetition_penalty_thousandths: black_box(1100),
         temperature_thousandths: black_box(700),
         top_k: black_box(40),
         top_p_thousandths: black_box(900),
@@ -49,14 +53,14 @@ fn write(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), S
     });
     black_box(session.draw(&mut sampler)?);
     black_box(session.step(&mut sampler)?);
-    black_box((session.tokens(), session.logits()));
+    black_box((session.tokens(), session.logits(), session.position()));
     session.truncate(black_box(2));
     let mut snapshot = [0; 64];
     black_box(session.snapshot(black_box(&mut snapshot)).is_ok());
     black_box(session.restore(black_box(&snapshot)).is_ok());
     black_box((
         session.snapshot_len(),
-        model.snapshot_bytes(black_box(2), 0),
+        model.snapshot_bytes(&options, black_box(2), 0),
     ));
     session.reset();
     Ok(())

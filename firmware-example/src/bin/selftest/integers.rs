@@ -3,8 +3,8 @@
 use attentive::integer::{Model, Options, Progress, Session};
 use attentive::kernels::Backend;
 use attentive::kernels::integer::{
-    BATCH, Product, QUAD, Query, Running, TILE, Tile, Weights, attend, pack_quads, pair_sums,
-    power, product, quad_sums, quads_len, scaled, stride, to_i16,
+    BATCH, Product, QUAD, Query, Running, Scores, TILE, Tile, Weights, attend, pack_quads,
+    pair_sums, power, product, quad_sums, quads_len, scaled, scores, stride, to_i16,
 };
 use attentive::{Aligned, Block, SessionError, WeightsError, include_integer_weights};
 
@@ -235,6 +235,7 @@ fn compare(
     running.clear();
     plain.fill(Plain::NOTHING);
     let tiles = keys.0[..n * head_dim].chunks(TILE * head_dim);
+    let mut of_tile = Scores([[0; TILE]; BATCH]);
     for (index, (keys, values)) in tiles.zip(values.0.chunks(TILE * head_dim)).enumerate() {
         let here = keys.len() / head_dim;
         let width = here.next_multiple_of(8);
@@ -256,17 +257,15 @@ fn compare(
             visible: visible(lane),
         });
         let done = Tile::new(head_dim, keys, values).and_then(|tile| {
-            attend(
-                Backend::BASELINE,
-                &batch[..lanes],
-                &tile,
-                multiplier,
-                &mut running,
-            )
+            let (backend, batch) = (Backend::BASELINE, &batch[..lanes]);
+            scores(backend, batch, &tile, multiplier, &mut of_tile)?;
+            attend(backend, batch, &tile, multiplier, &mut running)
         });
         ensure(done.is_ok(), "a tile was refused")?;
-        for (query, plain) in batch.iter().zip(plain.iter_mut()) {
-            plainly(query, keys, values, multiplier, plain);
+        for (lane, query) in batch.iter().enumerate() {
+            let of_query = plainly(query, keys, values, multiplier, &mut plain[lane]);
+            let same = lane >= lanes || of_query == of_tile.0[lane];
+            ensure(same, "another score")?;
         }
     }
     for (lane, plain) in plain.iter().enumerate().take(lanes) {
@@ -280,8 +279,14 @@ fn compare(
     Ok(())
 }
 
-/// A tile as `docs/integer.md` has it.
-fn plainly(query: &Query<'_>, keys: &[i8], values: &[i8], multiplier: i32, seen: &mut Plain) {
+/// A tile as `docs/integer.md` has it. Returns the scores.
+fn plainly(
+    query: &Query<'_>,
+    keys: &[i8],
+    values: &[i8],
+    multiplier: i32,
+    seen: &mut Plain,
+) -> [i16; TILE] {
     let head_dim = query.elements.len();
     let width = values.len() / head_dim;
     let mut scores = [i16::MIN; TILE];
@@ -319,6 +324,7 @@ fn plainly(query: &Query<'_>, keys: &[i8], values: &[i8], multiplier: i32, seen:
             *total += (sum + 32) >> 6;
         }
     }
+    scores
 }
 
 pub(crate) fn files(_: &mut Bench) -> Result<(), Fault> {
