@@ -417,6 +417,8 @@ fn what_is_not_linked_is_refused() {
     other.prompt_tokens(&[1, 2, 3, 4, 5, 6]).expect("room");
     while session.advance(3000).expect("a piece") == Progress::Busy {}
     assert_eq!(session.logits(), Some(&*logits(&mut other)));
+    let watched = session.watch(&mut [0.0; 80], |_| {});
+    assert_eq!(watched, Err(SessionError::NotLinked));
 
     let refused = |config: &Config, bits, options: &Options| {
         assert!(matches!(
@@ -711,7 +713,7 @@ fn a_ring_is_a_window_without_end() {
     assert_eq!(refused, Err(SessionError::Snapshot(SnapshotFault::Cache)));
 }
 
-/// Where all keys and values are multiples of 16, a cache of four bits is one of eight.
+/// Where all values are multiples of 16, and keys of 8 within ±56, a cache of four bits is one of eight.
 #[test]
 fn keys_and_values_of_four_bits_are_rounded_ones() {
     let config = Config {
@@ -736,8 +738,9 @@ fn keys_and_values_of_four_bits_are_rounded_ones() {
             row[index * 3 % shape.cols] = 127;
         }
         pair_sums(shape.cols, to.bytes, to.pairs).expect("sums");
-        // 16 / 127.
+        // 16 / 127, and half of it for the keys behind the queries of three heads.
         to.multipliers.fill(541_098_892);
+        to.multipliers[24..32].fill(270_549_446);
         to.biases.fill(0);
         Ok(())
     });

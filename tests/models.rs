@@ -1,11 +1,14 @@
 //! The shipped files: sound, free of f32, and refused once anything of them is missing or changed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
+use attentive::tokenizer::ENCODE_SCRATCH_LEN;
 use attentive::{
-    Block, Encoder, Model, Sampler, SamplerOptions, Session, SessionOptions, WeightsError, integer,
+    Attends, AttentionRow, Block, Encoder, EncoderOptions, Model, Sampler, SamplerOptions, Session,
+    SessionError, SessionOptions, WeightsError, WhenFull, integer,
 };
 use tasks::{Classifies, Inputs, Translation, Writing, label};
 
@@ -366,4 +369,130 @@ fn a_translation_goes_on_from_a_snapshot() {
     let wanted = rest(&mut session);
     assert!(wanted.len() > 6, "{wanted:?}");
     assert_eq!(rest(&mut other), wanted);
+}
+
+/// Rows of attention by who attends, layer, head and position.
+type Rows = BTreeMap<(u8, usize, usize, usize), Vec<f32>>;
+
+fn take(rows: &mut Rows, row: &AttentionRow<'_>) {
+    let attends = match row.attends {
+        Attends::Text => 0,
+        Attends::TextToSource => 1,
+        Attends::Source => 2,
+    };
+    let at = (attends, row.layer, row.head, row.position);
+    assert!(rows.insert(at, row.weights.to_vec()).is_none());
+}
+
+/// The mean over rows of half of what they differ by in all: 0 for equal ones, 1 for ones without a common key.
+fn distance(floats: &Rows, integers: &Rows) -> f32 {
+    assert!(floats.keys().eq(integers.keys()));
+    let rows = floats.values().zip(integers.values());
+    let mut sum = 0.0;
+    for (a, b) in rows {
+        assert!((b.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        // Batches end elsewhere: keys behind them are those that no query sees.
+        let longest = a.len().max(b.len());
+        let at = |row: &[f32], key| row.get(key).copied().unwrap_or(0.0);
+        let differ = (0..longest).map(|key| (at(a, key) - at(b, key)).abs());
+        let hidden = |key: &usize| at(a, *key) == 0.0;
+        assert!((0..longest).filter(hidden).all(|key| at(b, key) == 0.0));
+        sum += differ.sum::<f32>() / 2.0;
+    }
+    sum / floats.len() as f32
+}
+
+#[test]
+fn attention_by_integers_is_about_that_of_floats() {
+    let backend = Backend::detect();
+    let ids: Vec<u32> = (0..90).map(|i| 256 + i * 37 % 700).collect();
+    let mut weights = [0.0; 128];
+    let with_float = |name: &str, then: &mut dyn FnMut(&Model<'_>, &mut [u8])| {
+        let blocks = one(name);
+        let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+        let mut memory = vec![Block::ZERO; 1 << 17];
+        then(&model, Block::bytes_mut(&mut memory));
+    };
+    let with_integers = |name: &str, then: &mut dyn FnMut(&integer::Model<'_>, &mut [u8])| {
+        let blocks = one(name);
+        let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+        let mut memory = vec![Block::ZERO; 1 << 17];
+        then(&model, Block::bytes_mut(&mut memory));
+    };
+
+    let mut floats = Rows::new();
+    with_float("austen-1m-int8.attn", &mut |model, memory| {
+        let options = SessionOptions::new(96);
+        let mut session = Session::new(model, &options, memory, backend).expect("a session");
+        let done = session.watch(&ids, &mut weights, |row| take(&mut floats, row));
+        done.expect("room");
+    });
+    for (options, most) in [
+        (integer::Options::new(96), 0.05),
+        (
+            integer::Options::new(96).with_when_full(WhenFull::Ring),
+            0.05,
+        ),
+        (integer::Options::new(96).with_kv(integer::Bits::Four), 0.15),
+    ] {
+        let mut integers = Rows::new();
+        with_integers("austen-1m-integer.attn", &mut |model, memory| {
+            let session = integer::Session::new(model, &options, memory, backend);
+            let mut session = session.expect("a session");
+            session.prompt_tokens(&ids).expect("room");
+            let refused = session.watch(&mut [0.0; 3], |_| {});
+            assert!(matches!(refused, Err(SessionError::Memory { .. })));
+            session.reset();
+            session.prompt_tokens(&ids).expect("room");
+            let done = session.watch(&mut weights, |row| take(&mut integers, row));
+            done.expect("room");
+            assert!(session.logits().is_some());
+        });
+        let distance = distance(&floats, &integers);
+        assert!(distance < most, "{options:?}: {distance}");
+    }
+
+    let (source, target) = (&ids[..20], &ids[20..33]);
+    let (mut floats, mut integers) = (Rows::new(), Rows::new());
+    with_float("translation-int8.attn", &mut |model, memory| {
+        let options = SessionOptions::new(32).with_source_len(32);
+        let mut session = Session::new(model, &options, memory, backend).expect("a session");
+        let done = session.watch_source(source, &mut weights, |row| take(&mut floats, row));
+        done.expect("room");
+        let done = session.watch(target, &mut weights, |row| take(&mut floats, row));
+        done.expect("room");
+    });
+    with_integers("translation-integer.attn", &mut |model, memory| {
+        let options = integer::Options::new(32).with_source_len(32);
+        let session = integer::Session::new(model, &options, memory, backend);
+        let mut session = session.expect("a session");
+        session.read_tokens(source).expect("room");
+        session.prompt_tokens(target).expect("room");
+        let done = session.watch(&mut weights, |row| take(&mut integers, row));
+        done.expect("room");
+    });
+    let of_translation = distance(&floats, &integers);
+    assert!(of_translation < 0.05, "{of_translation}");
+
+    let (mut floats, mut integers) = (Rows::new(), Rows::new());
+    let mut ids = [0; 96];
+    let mut len = 0;
+    with_float("stories-int8.attn", &mut |model, memory| {
+        let encoder = Encoder::new(model, &EncoderOptions::new(96), memory, backend);
+        let mut encoder = encoder.expect("an encoder");
+        let mut scratch = [0; ENCODE_SCRATCH_LEN];
+        let text = <tasks::Stories as Classifies>::name(0);
+        let wrapped = (model.tokenizer()).encode_wrapped(text, None, &mut scratch, &mut ids);
+        len = wrapped.expect("room").len;
+        let done = encoder.watch(&ids[..len], &[], &mut weights, |row| take(&mut floats, row));
+        done.expect("room");
+    });
+    with_integers("stories-integer.attn", &mut |model, memory| {
+        let mut encoder = integer::Encoder::new(model, 96, memory, backend).expect("an encoder");
+        encoder.begin_tokens(&ids[..len]).expect("room");
+        let done = encoder.watch(&mut weights, |row| take(&mut integers, row));
+        done.expect("room");
+    });
+    let of_stories = distance(&floats, &integers);
+    assert!(of_stories < 0.05, "{of_stories}");
 }

@@ -48,7 +48,20 @@ pub(crate) const fn bytes(bits: Bits, numbers: usize) -> usize {
     }
 }
 
+/// Keys of four bits are so many times those of eight. Calibration leaves room for the greatest, which is more than four
+/// bits have to give: `austen-1m` takes 1.4 % more bits with them, 2.6 % with as much room as bytes have, and with values
+/// that have less 1.5 %.
+const KEY_GAIN: i8 = 2;
+
 impl<F: Fit> Cache<F> {
+    /// What makes a score of a product with a key as it lies there, from what makes it with one of eight bits.
+    pub(crate) fn multiplier(&self, of_bytes: i32) -> i32 {
+        match self.bits() {
+            Bits::Eight => of_bytes,
+            Bits::Four => of_bytes / i32::from(KEY_GAIN),
+        }
+    }
+
     /// Of the text that is run, or of the source that is read.
     pub(crate) fn own(setting: Setting<'_, F>, what: What) -> Self {
         Self::of(
@@ -200,7 +213,7 @@ impl<F: Fit> Cache<F> {
                 let key = part_mut(room, 0, self.head_dim)?;
                 fill(key)?;
                 for (index, &number) in (at..).zip(&*key) {
-                    put_nibble(all, index, number);
+                    put_nibble(all, index, number.saturating_mul(KEY_GAIN));
                 }
             }
         }

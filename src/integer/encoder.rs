@@ -6,10 +6,11 @@ use crate::config::{Output, Pooling};
 use crate::error::SessionError;
 use crate::integer::memory::{self, Memory, Room};
 use crate::integer::model::Model;
-use crate::integer::needs::{self, Anything, Fit};
+use crate::integer::needs::{self, Anything, Fit, Of};
 use crate::integer::pass::{Pass, Progress, Setting, What};
 use crate::integer::session::check_tokens;
 use crate::kernels::Backend;
+use crate::watch::{AttentionRow, Watcher};
 
 impl Model<'_> {
     /// Bytes that an [`Encoder`] for texts of up to `len` tokens takes, exactly.
@@ -177,11 +178,40 @@ impl<'m, F: Fit> Encoder<'m, F> {
     /// # Errors
     /// A defect of the crate, or weights that are not aligned.
     pub fn advance(&mut self, budget: u32) -> Result<Progress, SessionError> {
-        self.pass.advance(self.setting, &mut self.memory, budget)?;
+        self.go_on(budget, None)
+    }
+
+    fn go_on(
+        &mut self,
+        budget: u32,
+        watcher: Option<&mut Watcher<'_>>,
+    ) -> Result<Progress, SessionError> {
+        (self.pass).advance(self.setting, &mut self.memory, budget, watcher)?;
         Ok(match self.pass.is_done() {
             true => Progress::Done,
             false => Progress::Busy,
         })
+    }
+
+    /// As [`Encoder::run`], and hands the weights of attention to `each`: layer by layer, four tokens by four, in these head
+    /// by head. `weights` is room for a row, as many as there are tokens. Weights are those of the contract, divided by
+    /// their sum.
+    ///
+    /// # Errors
+    /// As [`Encoder::advance`]; [`SessionError::Memory`] for too little room, [`SessionError::NotLinked`] where [`Needs::WATCH`](super::Needs::WATCH)
+    /// is not among what is linked.
+    pub fn watch(
+        &mut self,
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        if !Of::<F>::WATCHES {
+            return Err(SessionError::NotLinked);
+        }
+        let each = &mut each;
+        let mut watcher = Watcher { weights, each };
+        while self.go_on(u32::MAX, Some(&mut watcher))? == Progress::Busy {}
+        Ok(())
     }
 
     /// Does all of it.

@@ -38,6 +38,7 @@ const HALF: u32 = 1 << 9;
 const INTERLEAVED: u32 = 1 << 10;
 const GATED: u32 = 1 << 11;
 const PLAIN: u32 = 1 << 12;
+const WATCHES: u32 = 1 << 13;
 
 const fn function(function: Function) -> u32 {
     1 << match function {
@@ -66,6 +67,8 @@ const fn rotary(style: RotaryStyle) -> u32 {
 impl Needs {
     /// Those of every model and every session.
     pub const ALL: Self = Self(u32::MAX);
+    /// That of looking at the weights of attention ([`Session::watch`](super::Session::watch)), which no model needs.
+    pub const WATCH: Self = Self(WATCHES);
 
     /// These and those of `others`.
     pub const fn and(self, others: Self) -> Self {
@@ -185,6 +188,7 @@ impl<F: Fit> Of<F> {
     pub(crate) const TABLE: bool = Self::has(TABLE);
     pub(crate) const GATED: bool = Self::has(GATED);
     pub(crate) const PLAIN: bool = Self::has(PLAIN);
+    pub(crate) const WATCHES: bool = Self::has(WATCHES);
 
     const fn has(what: u32) -> bool {
         F::NEEDS.0 & what != 0

@@ -11,6 +11,7 @@ use crate::integer::tensors::Bits;
 use crate::kernels::Backend;
 use crate::kernels::integer::BATCH;
 use crate::options::WhenFull;
+use crate::watch::{AttentionRow, Watcher};
 
 /// Size of a session's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,13 +340,44 @@ impl<'m, F: Fit> Session<'m, F> {
     /// # Errors
     /// A defect of the crate, or weights that are not aligned.
     pub fn advance(&mut self, budget: u32) -> Result<Progress, SessionError> {
+        self.go_on(budget, None)
+    }
+
+    /// Does all of it, and hands the weights of attention to `each`: four tokens by four, layer by layer, in these head by
+    /// head; in an encoder–decoder's layer first those to the text, then those to the source, and before all those of
+    /// the source to itself if it is still to be read. `weights` is room for a row, as many as there are positions of the
+    /// text, or of the source. Weights are those of the contract, divided by their sum; keys that a ring has forgotten have 0.
+    ///
+    /// # Errors
+    /// As [`Session::advance`]; [`SessionError::Memory`] for too little room, [`SessionError::NotLinked`] where
+    /// [`Needs::WATCH`](super::Needs::WATCH) is not among what is linked.
+    pub fn watch(
+        &mut self,
+        weights: &mut [f32],
+        mut each: impl FnMut(&AttentionRow<'_>) + Send,
+    ) -> Result<(), SessionError> {
+        if !Of::<F>::WATCHES {
+            return Err(SessionError::NotLinked);
+        }
+        let each = &mut each;
+        let mut watcher = Watcher { weights, each };
+        while self.go_on(u32::MAX, Some(&mut watcher))? == Progress::Busy {}
+        Ok(())
+    }
+
+    fn go_on(
+        &mut self,
+        budget: u32,
+        mut watcher: Option<&mut Watcher<'_>>,
+    ) -> Result<Progress, SessionError> {
         let mut left = budget;
         loop {
-            let spent = (self.pass).advance(self.setting, &mut self.memory, left)?;
+            let (memory, watcher) = (&mut self.memory, watcher.as_deref_mut());
+            let spent = (self.pass).advance(self.setting, memory, left, watcher)?;
             if !self.pass.is_done() {
                 return Ok(Progress::Busy);
             }
-            self.go_on();
+            self.next();
             left = left.saturating_sub(spent);
             match self.doing {
                 None => return Ok(Progress::Done),
@@ -356,7 +388,7 @@ impl<'m, F: Fit> Session<'m, F> {
     }
 
     /// Takes note of what the pass has done, and begins the next.
-    fn go_on(&mut self) {
+    fn next(&mut self) {
         match self.doing.take() {
             Some(What::Source) => self.setting.heard = self.source_len,
             Some(What::Next { logits }) => {

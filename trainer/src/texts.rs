@@ -1,7 +1,7 @@
 //! Texts as an encoder's tokens, and the names of what it tells apart.
 
 use anyhow::{Result, anyhow};
-use attentive::Model;
+use attentive::tokenizer::Tokenizer;
 use serde::Deserialize;
 
 /// One text or two as tokens.
@@ -19,10 +19,14 @@ impl Wrapped {
     ///
     /// # Errors
     /// A text that is longer, or that the tokenizer refuses.
-    pub fn new(model: &Model<'_>, text: &str, second: Option<&str>, most: usize) -> Result<Self> {
+    pub fn new(
+        tokenizer: &Tokenizer<'_>,
+        text: &str,
+        second: Option<&str>,
+        most: usize,
+    ) -> Result<Self> {
         let mut scratch = [0; attentive::tokenizer::ENCODE_SCRATCH_LEN];
         let mut ids = vec![0; most];
-        let tokenizer = model.tokenizer();
         let wrapped = tokenizer.encode_wrapped(text, second, &mut scratch, &mut ids);
         let wrapped = wrapped.map_err(|error| anyhow!("{error}"))?;
         ids.truncate(wrapped.len);

@@ -7,11 +7,11 @@ use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{PackError, Recipe, ScaleMethod, TokenizerParts};
 use attentive::{
     Architecture, Attends, Attention, Biases, Block, Config, Ffn, Input, Model, Norm, NormPlace,
-    Position, Session, SessionOptions, Source, TensorKind,
+    Position, Session, SessionOptions, Source, TensorKind, integer,
 };
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::look::svg::{self, Choice};
-use attentive_trainer::look::{Maps, Texts, collect, page, patches};
+use attentive_trainer::look::{Maps, Subject, Texts, collect, page, patches};
 use base64::Engine;
 use serde_json::Value;
 use std::process::Command;
@@ -40,7 +40,8 @@ fn collected(text: &str) -> Maps {
     let bytes = default_model();
     let blocks = aligned(&bytes);
     let model = Model::parse(&Block::bytes(&blocks)[..bytes.len()]).expect("a model");
-    let mut maps = collect(&model, &of_text(text), Backend::detect()).expect("maps");
+    let mut maps =
+        collect(Subject::Floats(&model), &of_text(text), Backend::detect()).expect("maps");
     assert_eq!(maps.len(), 1);
     maps.remove(0)
 }
@@ -285,7 +286,7 @@ fn a_translators_three_attentions() {
         text: None,
         other: Some("a source"),
     };
-    let found = collect(&model, &texts, Backend::detect()).expect("maps");
+    let found = collect(Subject::Floats(&model), &texts, Backend::detect()).expect("maps");
     let target = found[0].queries.clone();
     assert!(target.len() > 1 && target.len() <= 24, "{target:?}");
     let kinds: Vec<_> = found
@@ -330,10 +331,10 @@ fn a_translators_three_attentions() {
         text: Some("ab"),
         ..texts
     };
-    let given = collect(&model, &given, Backend::detect()).expect("maps");
+    let given = collect(Subject::Floats(&model), &given, Backend::detect()).expect("maps");
     assert_eq!(given[0].queries, ["[258]", "a", "b"]);
     let texts = of_text("ab");
-    let error = collect(&model, &texts, Backend::detect()).expect_err("no source");
+    let error = collect(Subject::Floats(&model), &texts, Backend::detect()).expect_err("no source");
     assert!(error.to_string().contains("--source"), "{error}");
 }
 
@@ -409,7 +410,13 @@ fn patches_lie_over_what_they_show() {
         let frontend = Frontend::recorded(parsed.provenance()).expect("a record");
         let input = common::root().join("firmware-example/inputs").join(file);
         let thing = frontend.read(&input).expect("an input");
-        let maps = patches(&parsed, &frontend, &thing, Backend::detect()).expect("maps");
+        let maps = patches(
+            Subject::Floats(&parsed),
+            &frontend,
+            &thing,
+            Backend::detect(),
+        )
+        .expect("maps");
         let maps = &maps[0];
         let board = maps.board.as_ref().expect("a board");
         assert_eq!(
@@ -468,4 +475,72 @@ fn image_of(png: &[u8]) -> (u32, u32) {
     assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");
     let number = |at: usize| u32::from_be_bytes([png[at], png[at + 1], png[at + 2], png[at + 3]]);
     (number(16), number(20))
+}
+
+fn file(name: &str) -> Vec<Block> {
+    let path = common::root().join("models").join(name);
+    aligned(&std::fs::read(path).expect("a model"))
+}
+
+/// Half of what two models' rows differ by, on average: 0 where they are equal, 1 where they have nothing in common.
+fn distance(floats: &[Maps], integers: &[Maps]) -> f32 {
+    let mut sums = (0.0, 0.0);
+    assert_eq!(floats.len(), integers.len());
+    for (a, b) in floats.iter().zip(integers) {
+        assert_eq!((&a.queries, &a.keys), (&b.queries, &b.keys));
+        for layer in 0..a.layers {
+            for (head, query) in
+                (0..a.heads).flat_map(|h| (0..a.queries.len()).map(move |q| (h, q)))
+            {
+                let rows = a
+                    .row(layer, head, query)
+                    .iter()
+                    .zip(b.row(layer, head, query));
+                sums.0 += rows.map(|(a, b)| (a - b).abs()).sum::<f32>() / 2.0;
+                sums.1 += 1.0;
+            }
+        }
+    }
+    sums.0 / sums.1
+}
+
+/// A model of the integer profile attends about as its floats do: texts, translations and pictures.
+#[test]
+fn integers_attend_about_as_floats_do() {
+    let backend = Backend::detect();
+    let of = |name: &str, texts: &Texts<'_>| {
+        let (floats, integers) = (
+            file(&format!("{name}-int8.attn")),
+            file(&format!("{name}-integer.attn")),
+        );
+        let floats = Model::parse(Block::bytes(&floats)).expect("a model");
+        let integers = integer::Model::parse(Block::bytes(&integers)).expect("a model");
+        let floats = collect(Subject::Floats(&floats), texts, backend).expect("maps");
+        let integers = collect(Subject::Integers(&integers), texts, backend).expect("maps");
+        distance(&floats, &integers)
+    };
+    let words = of_text("It is a truth universally acknowledged, that a man must be in want.");
+    let distance_of_words = of("austen-1m", &words);
+    assert!(distance_of_words < 0.05, "{distance_of_words}");
+    // What it writes is searched for by the one, and written token by token by the other.
+    let pair = Texts {
+        text: None,
+        other: Some("Open the file."),
+    };
+    let distance_of_pairs = of("translation", &pair);
+    assert!(distance_of_pairs < 0.05, "{distance_of_pairs}");
+
+    let floats = file("fashion-int8.attn");
+    let floats = Model::parse(Block::bytes(&floats)).expect("a model");
+    let integers = file("fashion-integer.attn");
+    let integers = integer::Model::parse(Block::bytes(&integers)).expect("a model");
+    let frontend = Frontend::recorded(integers.provenance()).expect("a record");
+    let boot = common::root().join("firmware-example/inputs/fashion-boot.pgm");
+    let boot = frontend.read(&boot).expect("an input");
+    let of_boot = |subject| patches(subject, &frontend, &boot, backend).expect("maps");
+    let of_picture = distance(
+        &of_boot(Subject::Floats(&floats)),
+        &of_boot(Subject::Integers(&integers)),
+    );
+    assert!(of_picture < 0.1, "{of_picture}");
 }

@@ -138,22 +138,16 @@ impl<'m> Pass<'m> {
         let scalars = self.parts(setting)?.scalars;
         let scales = if cross { scalars.cross } else { scalars.own };
         let batch = self.batch();
-        let visible = |lane: usize| match cross {
-            true => 0..setting.heard,
-            false => self.visible(setting, lane),
-        };
+        let visible = |lane: usize| self.visible(setting, cross, lane);
         // What the first sees begins first, and what the last sees ends last.
         let keys = visible(0).start..visible(batch.saturating_sub(1)).end;
         let tile = (keys.start / TILE).saturating_add(self.tile);
         let from = tile.saturating_mul(TILE);
         let to = from.saturating_add(TILE).min(keys.end);
         let inside = |key: usize| key.clamp(from, to.max(from)).saturating_sub(from);
-        let (cache, all, slot) = match cross {
-            true => (Cache::cross(setting), &*memory.cross, self.layer),
-            false => (Cache::own(setting, self.what), &*memory.kv, self.own_slot()),
-        };
-        let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
-        let kv_head = self.index.checked_div(group).unwrap_or(0);
+        let (cache, slot) = self.cache(setting, cross);
+        let all = if cross { &*memory.cross } else { &*memory.kv };
+        let kv_head = self.kv_head(config);
         let mut queries: [Query<'_>; BATCH] = Default::default();
         let queries = queries.get_mut(..batch).unwrap_or_default();
         for (lane, query) in queries.iter_mut().enumerate() {
@@ -177,7 +171,7 @@ impl<'m> Pass<'m> {
             setting.backend,
             queries,
             &cache.tile(all, slot, kv_head, tile, keys.end, memory.tile)?,
-            scales.score,
+            cache.multiplier(scales.score),
             &mut running,
         )?;
         self.tile = self.tile.saturating_add(1);
@@ -207,8 +201,30 @@ impl<'m> Pass<'m> {
         Ok(n.saturating_mul(head_dim).saturating_mul(2) as u32)
     }
 
-    /// The keys that a token of the batch sees.
-    fn visible<F: Fit>(&self, setting: Setting<'_, F>, lane: usize) -> Range<usize> {
+    /// Where keys and values lie, and whose layer they are there.
+    pub(super) fn cache<F: Fit>(&self, setting: Setting<'m, F>, cross: bool) -> (Cache<F>, usize) {
+        match cross {
+            true => (Cache::cross(setting), self.layer),
+            false => (Cache::own(setting, self.what), self.own_slot()),
+        }
+    }
+
+    /// The key-value head of the head that is next.
+    pub(super) fn kv_head(&self, config: &Config) -> usize {
+        let group = config.heads.checked_div(config.kv_heads).unwrap_or(1);
+        self.index.checked_div(group).unwrap_or(0)
+    }
+
+    /// The keys that a token of the batch sees: of the source, or of its own text.
+    pub(super) fn visible<F: Fit>(
+        &self,
+        setting: Setting<'_, F>,
+        cross: bool,
+        lane: usize,
+    ) -> Range<usize> {
+        if cross {
+            return 0..setting.heard;
+        }
         let What::Next { .. } = self.what else {
             return 0..self.len;
         };

@@ -7,6 +7,7 @@
 
 mod attention;
 mod dense;
+mod watch;
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -20,6 +21,7 @@ use crate::integer::parts::{Cross, Layer};
 use crate::kernels::Backend;
 use crate::kernels::integer::{BATCH, Norm, Product, QUAD, TILE, norm, product_linked};
 use crate::tensors::Role;
+use crate::watch::Watcher;
 
 /// To norm or embed an element takes as long as so many multiply-adds.
 const NORM_COST: usize = 16;
@@ -270,15 +272,22 @@ impl<'m> Pass<'m> {
     }
 
     /// Does pieces of work until they have cost `budget` multiply-adds, or nothing is left: at least one piece, so at
-    /// most `budget` and one piece's cost. Returns what they cost.
+    /// most `budget` and one piece's cost. Returns what they cost. A watcher is handed the weights of each head that is
+    /// about to attend.
     pub(crate) fn advance<F: Fit>(
         &mut self,
         setting: Setting<'m, F>,
         memory: &mut Memory<'_>,
         budget: u32,
+        mut watcher: Option<&mut Watcher<'_>>,
     ) -> Result<u32, SessionError> {
         let mut spent = 0u32;
         while !self.is_done() {
+            if Of::<F>::WATCHES
+                && let Some(watcher) = &mut watcher
+            {
+                self.watch(setting, memory, watcher)?;
+            }
             spent = spent.saturating_add(self.piece(setting, memory)?);
             if spent >= budget {
                 break;

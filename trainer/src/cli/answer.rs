@@ -60,7 +60,12 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "this encoder finds no answers"
     );
     let mut encoder = reader::encoder(&model, &options, &mut memory, backend)?;
-    let wrapped = Wrapped::new(&model, &request.question, Some(&passage), options.len);
+    let wrapped = Wrapped::new(
+        model.tokenizer(),
+        &request.question,
+        Some(&passage),
+        options.len,
+    );
     let Wrapped {
         ids,
         types,

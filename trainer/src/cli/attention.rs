@@ -1,11 +1,11 @@
 //! `attentive attention`.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::Model;
+use attentive::{Model, integer};
 use attentive_trainer::files::write_atomically;
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::look::svg::{self, Choice};
-use attentive_trainer::look::{self, Texts, page};
+use attentive_trainer::look::{self, Subject, Texts, page};
 use attentive_trainer::package;
 use clap::Args;
 use std::path::PathBuf;
@@ -55,7 +55,17 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     );
     let backend = super::backend(&request.backend)?;
     let file = package::open(&request.file)?;
-    let model = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
+    let (floats, integers);
+    let (model, provenance) = match integer::Model::parse(&file) {
+        Ok(model) => {
+            integers = model;
+            (Subject::Integers(&integers), integers.provenance())
+        }
+        Err(_) => {
+            floats = Model::parse(&file).map_err(|error| anyhow!("{error}"))?;
+            (Subject::Floats(&floats), floats.provenance())
+        }
+    };
     let is_pair = model.config().source().is_some();
     match (&request.second, &request.source) {
         (Some(_), _) if model.config().reading().is_none() => {
@@ -77,11 +87,11 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
                 text: request.text.as_deref(),
                 other: request.second.as_deref().or(request.source.as_deref()),
             };
-            look::collect(&model, &texts, backend)?
+            look::collect(model, &texts, backend)?
         }
         (false, Some(_)) => bail!("this model reads texts: give --text, and no picture or sound"),
         (true, thing) => {
-            let frontend = Frontend::recorded(model.provenance());
+            let frontend = Frontend::recorded(provenance);
             let frontend =
                 frontend.context("the model's record does not say how patches are cut")?;
             let kind = frontend.kind();
@@ -89,7 +99,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             let path = path.with_context(|| {
                 format!("this model reads {kind}s: give --{kind}, and nothing else to read")
             })?;
-            look::patches(&model, &frontend, &frontend.read(path)?, backend)?
+            look::patches(model, &frontend, &frontend.read(path)?, backend)?
         }
     };
     let choice = Choice {

@@ -68,7 +68,7 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         let context =
             |error: &dyn std::fmt::Display| anyhow!("the text {:?}: {error}", shortened(text));
         let second = request.second.as_deref();
-        let wrapped = Wrapped::new(&model, text, second, options.len);
+        let wrapped = Wrapped::new(model.tokenizer(), text, second, options.len);
         let Wrapped { ids, types, .. } = wrapped.map_err(|error| context(&error))?;
         let run = encoder.run_tokens(&ids, &types);
         run.map_err(|error| context(&error))?;

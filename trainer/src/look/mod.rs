@@ -1,6 +1,7 @@
 //! Attention to look at: the weights of a run, collected, and drawn as an SVG or as a page.
 
 pub mod page;
+mod subject;
 pub mod svg;
 
 use crate::examples::Thing;
@@ -8,10 +9,8 @@ use crate::frontend::Frontend;
 use crate::texts::Wrapped;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
-use attentive::{
-    Attends, AttentionRow, BeamOptions, Block, Config, Encoder, EncoderOptions, Model, Pooling,
-    Session, SessionOptions,
-};
+use attentive::{Attends, AttentionRow, Config, Pooling};
+pub use subject::Subject;
 
 /// Most weights that are collected: 256 MB of them.
 const WEIGHTS_MAX: usize = 1 << 26;
@@ -159,7 +158,7 @@ pub struct Texts<'a> {
 ///
 /// # Errors
 /// Texts that are missing, empty, of no use to this model, or too long for it or to be drawn.
-pub fn collect(model: &Model<'_>, texts: &Texts<'_>, backend: Backend) -> Result<Vec<Maps>> {
+pub fn collect(model: Subject<'_>, texts: &Texts<'_>, backend: Backend) -> Result<Vec<Maps>> {
     for text in [texts.text, texts.other].into_iter().flatten() {
         ensure!(!text.trim().is_empty(), "a text is empty");
     }
@@ -181,39 +180,27 @@ pub fn collect(model: &Model<'_>, texts: &Texts<'_>, backend: Backend) -> Result
     }
 }
 
-fn decoder(model: &Model<'_>, text: &str, backend: Backend) -> Result<Vec<Maps>> {
+fn decoder(model: Subject<'_>, text: &str, backend: Backend) -> Result<Vec<Maps>> {
     let config = model.config();
     let ids = tokens(model, config.begin_of_text, text)?;
-    let options = SessionOptions::new(positions(config, ids.len())?);
+    check_len(config, ids.len())?;
     let labels = labels(model, &ids);
     let mut maps = Maps::new(Attends::Text, config.layers, config.heads, &labels, &labels)?;
-    with_session(model, &options, backend, |session| {
-        let mut row = vec![0.0; session.context_len()];
-        let done = session.watch(&ids, &mut row, |row| maps.take(row));
-        done.map_err(|error| anyhow!("{error}"))
-    })?;
+    model.write(&ids, backend, &mut |row| maps.take(row))?;
     Ok(vec![maps])
 }
 
 fn encoder(
-    model: &Model<'_>,
+    model: Subject<'_>,
     text: &str,
     second: Option<&str>,
     backend: Backend,
 ) -> Result<Vec<Maps>> {
     let config = model.config();
-    let wrapped = Wrapped::new(model, text, second, config.context_len)?;
-    let Wrapped { ids, types, .. } = wrapped;
-    let options = EncoderOptions::new(ids.len());
-    let labels = labels(model, &ids);
+    let wrapped = Wrapped::new(model.tokenizer(), text, second, config.context_len)?;
+    let labels = labels(model, &wrapped.ids);
     let mut maps = Maps::new(Attends::Text, config.layers, config.heads, &labels, &labels)?;
-    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
-    let memory = Block::bytes_mut(&mut memory);
-    let encoder = Encoder::new(model, &options, memory, backend);
-    let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
-    let mut row = vec![0.0; ids.len()];
-    let done = encoder.watch(&ids, &types, &mut row, |row| maps.take(row));
-    done.map_err(|error| anyhow!("{error}"))?;
+    model.read(&wrapped, backend, &mut |row| maps.take(row))?;
     Ok(vec![maps])
 }
 
@@ -222,15 +209,13 @@ fn encoder(
 /// # Errors
 /// When the thing is not what the model reads.
 pub fn patches(
-    model: &Model<'_>,
+    model: Subject<'_>,
     frontend: &Frontend,
     thing: &Thing,
     backend: Backend,
 ) -> Result<Vec<Maps>> {
     let config = model.config();
     let (columns, rows) = frontend.grid();
-    let patches = frontend.cut(thing)?;
-    let options = EncoderOptions::new(columns * rows + 1);
     let patch = |at: usize| match rows {
         1 => format!("patch {at}"),
         _ => format!("row {}, column {}", at / columns, at % columns),
@@ -238,13 +223,8 @@ pub fn patches(
     let first = std::iter::once("[class]".to_owned());
     let labels: Vec<String> = first.chain((0..columns * rows).map(patch)).collect();
     let mut maps = Maps::new(Attends::Text, config.layers, config.heads, &labels, &labels)?;
-    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
-    let memory = Block::bytes_mut(&mut memory);
-    let encoder = Encoder::new(model, &options, memory, backend);
-    let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
-    let mut row = vec![0.0; labels.len()];
-    let done = encoder.watch_patches(&patches, &mut row, |row| maps.take(row));
-    done.map_err(|error| anyhow!("{error}"))?;
+    let each = &mut |row: &AttentionRow<'_>| maps.take(row);
+    model.read_patches(frontend, thing, columns * rows, backend, each)?;
     let pooling = config.reading().map(|reading| reading.pooling);
     maps.board = Some(Board {
         kind: frontend.kind(),
@@ -256,14 +236,14 @@ pub fn patches(
     Ok(vec![maps])
 }
 
-fn translator(model: &Model<'_>, texts: &Texts<'_>, backend: Backend) -> Result<Vec<Maps>> {
+fn translator(model: Subject<'_>, texts: &Texts<'_>, backend: Backend) -> Result<Vec<Maps>> {
     let config = model.config();
     let source = texts.other.ok_or_else(|| {
         anyhow!("this model is an encoder–decoder: give what it reads with --source, and what it wrote with --text if \
                  it should not search for it")
     })?;
     let source_len = config.source().map_or(1, |source| source.len);
-    let source = Wrapped::new(model, source, None, source_len)?.ids;
+    let source = Wrapped::new(model.tokenizer(), source, None, source_len)?.ids;
     let target = match texts.text {
         Some(text) => tokens(model, config.begin_of_text, text)?,
         None => {
@@ -272,70 +252,38 @@ fn translator(model: &Model<'_>, texts: &Texts<'_>, backend: Backend) -> Result<
                 !begin.is_empty(),
                 "this model begins with no token of its own: give what it wrote with --text"
             );
-            let options = SessionOptions::new(FOUND_MAX.min(config.context_len))
-                .with_source_len(source.len())
-                .with_beams(4);
-            let found = with_session(model, &options, backend, |session| {
-                let run = |session: &mut Session<'_>| {
-                    session.read_tokens(&source)?;
-                    session.prompt_tokens(&begin)?;
-                    let found = session.search(&BeamOptions::new(FOUND_MAX))?;
-                    Ok(found.tokens.to_vec())
-                };
-                run(session).map_err(|error: attentive::SessionError| anyhow!("{error}"))
-            })?;
+            let found = model.found(&source, &begin, FOUND_MAX, backend)?;
             [begin, found].concat()
         }
     };
+    check_len(config, target.len())?;
     let (sources, targets) = (labels(model, &source), labels(model, &target));
     let (layers, heads) = (config.layers, config.heads);
     let source_layers = config.source_layers();
     let mut cross = Maps::new(Attends::TextToSource, layers, heads, &targets, &sources)?;
     let mut own = Maps::new(Attends::Text, layers, heads, &targets, &targets)?;
     let mut of_source = Maps::new(Attends::Source, source_layers, heads, &sources, &sources)?;
-    let options =
-        SessionOptions::new(positions(config, target.len())?).with_source_len(source.len());
-    with_session(model, &options, backend, |session| {
-        let mut row = vec![0.0; session.context_len().max(source.len())];
-        let mut run = || {
-            session.watch_source(&source, &mut row, |row| of_source.take(row))?;
-            session.watch(&target, &mut row, |row| match row.attends {
-                Attends::TextToSource => cross.take(row),
-                _ => own.take(row),
-            })
-        };
-        run().map_err(|error| anyhow!("{error}"))
-    })?;
+    let each = &mut |row: &AttentionRow<'_>| match row.attends {
+        Attends::TextToSource => cross.take(row),
+        Attends::Text => own.take(row),
+        Attends::Source => of_source.take(row),
+    };
+    model.translate(&source, &target, backend, each)?;
     Ok(vec![cross, own, of_source])
 }
 
-fn with_session<T>(
-    model: &Model<'_>,
-    options: &SessionOptions,
-    backend: Backend,
-    then: impl FnOnce(&mut Session<'_>) -> Result<T>,
-) -> Result<T> {
-    options
-        .check(model.config())
-        .map_err(|error| anyhow!("{error}"))?;
-    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))];
-    let memory = Block::bytes_mut(&mut memory);
-    let session = Session::new(model, options, memory, backend);
-    then(&mut session.map_err(|error| anyhow!("{error}"))?)
-}
-
-/// The context that holds so many tokens.
-fn positions(config: &Config, tokens: usize) -> Result<usize> {
+/// That a model was trained for so many tokens.
+fn check_len(config: &Config, tokens: usize) -> Result<()> {
     ensure!(
         tokens <= config.context_len,
         "the text has {tokens} tokens, more than the {} that the model was trained for",
         config.context_len
     );
-    Ok(tokens.max(1))
+    Ok(())
 }
 
 /// The tokens of a text behind the one that the model begins with.
-fn tokens(model: &Model<'_>, begin: Option<u32>, text: &str) -> Result<Vec<u32>> {
+fn tokens(model: Subject<'_>, begin: Option<u32>, text: &str) -> Result<Vec<u32>> {
     let mut scratch = [0; attentive::tokenizer::ENCODE_SCRATCH_LEN];
     let ids = model.tokenizer().encode(text, &mut scratch);
     let ids = ids.map_err(|error| anyhow!("{error}"))?;
@@ -346,7 +294,7 @@ fn tokens(model: &Model<'_>, begin: Option<u32>, text: &str) -> Result<Vec<u32>>
 }
 
 /// Tokens as people read them: bytes that are no UTF-8 as `\xNN`, spaces and line ends made visible.
-fn labels(model: &Model<'_>, ids: &[u32]) -> Vec<String> {
+fn labels(model: Subject<'_>, ids: &[u32]) -> Vec<String> {
     let label = |id: &u32| {
         let piece = model.tokenizer().piece(*id);
         if piece.is_empty() {

@@ -43,6 +43,10 @@ fn write(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), S
     black_box(session.read_tokens(black_box(&[1, 2])).is_ok());
     session.prompt(black_box("It is"))?;
     session.prompt_tokens(black_box(&[1, 2]))?;
+    let mut row = [0.0; 16];
+    session.watch(black_box(&mut row), |row| {
+        black_box(row);
+    })?;
     while session.advance(black_box(1000))? == Progress::Busy {}
     let mut sampler = Sampler::new(SamplerOptions {
         repetition_penalty_thousandths: black_box(1100),
@@ -76,6 +80,10 @@ fn read(model: &Model<'_>, memory: &mut [u8], backend: Backend) -> Result<(), Se
     black_box(encoder.begin_patches(black_box(&[input; 16])).is_ok());
     while encoder.advance(black_box(1000))? == Progress::Busy {}
     encoder.run()?;
+    let mut row = [0.0; 16];
+    encoder.watch(black_box(&mut row), |row| {
+        black_box(row);
+    })?;
     black_box((encoder.classes().is_ok(), encoder.class().is_ok()));
     black_box((encoder.tags().is_ok(), encoder.span_logits().is_ok()));
     black_box(encoder.span(black_box(0..9), black_box(5)).is_ok());
