@@ -265,8 +265,8 @@ pub enum Position {
 }
 
 impl Position {
-    /// Whether something is added to the embedding.
-    pub(crate) const fn is_added(&self) -> bool {
+    /// Whether something is added to the embedding, from a table or by sines: of the integer profile always a table.
+    pub const fn is_added(&self) -> bool {
         matches!(self, Self::Learned | Self::Sinusoidal)
     }
 }

@@ -134,3 +134,32 @@ pub fn print_sizes(weights: &[u8], memory: Memory) {
     defmt::println!("static_bytes = {=usize}", static_bytes());
     defmt::println!("stack_bytes = {=usize}", stack_bytes());
 }
+
+/// The most bytes of stack that `work` used at a time: the stack below is painted before it.
+#[inline(never)]
+pub fn stack_of(work: &mut dyn FnMut()) -> usize {
+    let here = 0u32;
+    let top = &raw const here;
+    paint(top);
+    work();
+    let mut word = &raw const linker::_stack_end;
+    // SAFETY: as in `stack_bytes`.
+    while word < top && unsafe { word.read_volatile() } == STACK_PAINT_VALUE {
+        word = word.wrapping_add(1);
+    }
+    top.addr() - word.addr()
+}
+
+/// Paints the stack from its end to some words below this function's frame.
+#[inline(never)]
+fn paint(top: *const u32) {
+    /// Bytes of this function's own frame, and more.
+    const OWN: usize = 256;
+    let mut word = (&raw const linker::_stack_end).cast_mut();
+    while word.addr() + OWN < top.addr() {
+        // SAFETY: the word lies between the end of the stack and a caller's frame, below what this function uses, which
+        // calls nothing.
+        unsafe { word.write_volatile(STACK_PAINT_VALUE) };
+        word = word.wrapping_add(1);
+    }
+}

@@ -21,6 +21,7 @@ mod pass;
 mod sampler;
 mod session;
 mod snapshot;
+mod stack;
 mod tensors;
 
 pub use encoder::{Encoder, quantize_input};
@@ -29,6 +30,7 @@ pub use needs::{Anything, Fit, Needs};
 pub use pass::Progress;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Options, Session};
+pub use stack::Stack;
 pub use tensors::{Bits, Kind, Shape, check, shapes};
 
 /// Embeds a weights file of the integer profile and parses it while compiling, as

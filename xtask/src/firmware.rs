@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 19] = [
+pub(crate) const BINARIES: [&str; 20] = [
     "generate",
     "selftest",
     "digits",
@@ -37,6 +37,7 @@ pub(crate) const BINARIES: [&str; 19] = [
     "translation-integer",
     "timer",
     "counts",
+    "stack",
     "no-panic",
 ];
 

@@ -3,7 +3,7 @@
 use super::speech::Speech;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
-use attentive::{Block, Position, Session, SessionError, WhenFull, integer};
+use attentive::{Block, Session, SessionError, WhenFull, integer};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
 use clap::Args;
@@ -90,9 +90,9 @@ fn integers(request: &Request, model: &integer::Model<'_>, backend: Backend) -> 
     let context = request.context.unwrap_or(config.context_len);
     let options = integer::Options::new(context).with_kv(request.speech.integer_kv()?);
     // Positions of a table end with it.
-    let options = match config.position {
-        Position::Learned | Position::Sinusoidal => options,
-        Position::None | Position::Rotary { .. } => options.with_when_full(WhenFull::Ring),
+    let options = match config.position.is_added() {
+        true => options,
+        false => options.with_when_full(WhenFull::Ring),
     };
     let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
     let session = integer::Session::new(model, &options, Block::bytes_mut(&mut memory), backend);

@@ -1,8 +1,9 @@
 //! `attentive inspect`.
 
 use anyhow::{Result, anyhow};
+use attentive::integer::{Bits, Stack};
 use attentive::kernels::layout::WeightFormat;
-use attentive::{Config, Model, TensorInfo, Tokenizer, integer};
+use attentive::{Config, Model, TensorInfo, Tokenizer, WhenFull, integer};
 use attentive_trainer::package;
 use attentive_trainer::params::name;
 use attentive_trainer::produce::memory_lines;
@@ -134,20 +135,57 @@ fn integers(request: &Request, model: &integer::Model<'_>, out: &mut String) -> 
             "{name:<28} {rows:>6} × {cols:<6} {kind:<10} {bytes:>9}"
         )?;
     }
-    writeln!(
-        out,
-        "\nRAM while it runs:\n{:>9} {:>12}",
-        "context", "bytes"
-    )?;
-    for context in contexts(request, config) {
-        let source = config.source().map_or(0, |source| source.len);
-        let bytes = match config.reading() {
-            Some(_) => model.encoder_bytes(context),
-            None => model.session_bytes(&integer::Options::new(context).with_source_len(source)),
-        };
-        writeln!(out, "{context:>9} {bytes:>12}")?;
-    }
+    integer_memory(request, model, out)?;
     writeln!(out, "\nprovenance:\n{}", model.provenance())?;
+    Ok(())
+}
+
+/// RAM of an integer model's sessions, in kinds of them side by side, and the stack beside it.
+fn integer_memory(request: &Request, model: &integer::Model<'_>, out: &mut String) -> Result<()> {
+    let config = model.config();
+    writeln!(out, "\nRAM while it runs, in bytes:")?;
+    match config.reading() {
+        Some(_) => {
+            writeln!(out, "{:>9} {:>12}", "context", "an encoder")?;
+            for context in contexts(request, config) {
+                writeln!(out, "{context:>9} {:>12}", model.encoder_bytes(context))?;
+            }
+        }
+        None => {
+            let source = config.source().map_or(0, |source| source.len);
+            let kinds: &[(&str, WhenFull, Bits)] = &[
+                ("a session", WhenFull::Error, Bits::Eight),
+                ("kv i4", WhenFull::Error, Bits::Four),
+                ("a ring", WhenFull::Ring, Bits::Eight),
+                ("its kv i4", WhenFull::Ring, Bits::Four),
+            ];
+            // Positions of a table end with it.
+            let kinds = if config.position.is_added() {
+                &kinds[..2]
+            } else {
+                kinds
+            };
+            write!(out, "{:>9}", "context")?;
+            for (name, ..) in kinds {
+                write!(out, " {name:>12}")?;
+            }
+            for context in contexts(request, config) {
+                write!(out, "\n{context:>9}")?;
+                for (_, when_full, kv) in kinds {
+                    let options = integer::Options::new(context)
+                        .with_source_len(source)
+                        .with_when_full(*when_full)
+                        .with_kv(*kv);
+                    write!(out, " {:>12}", model.session_bytes(&options))?;
+                }
+            }
+            writeln!(out)?;
+        }
+    }
+    writeln!(out, "\nand of stack on 32-bit Arm, at most:")?;
+    for (name, bytes) in Stack::ALL {
+        writeln!(out, "{bytes:>9} {name}")?;
+    }
     Ok(())
 }
 

@@ -86,6 +86,8 @@ fn on_other_processors(suite: &mut Suite) {
     for board in firmware::BOARDS.into_iter().skip(1) {
         let name = format!("integer firmware has the same bits on {}", board.name);
         suite.step(&name, || device::integers_on(board));
+        let name = format!("the stack stays below its bounds on {}", board.name);
+        suite.step(&name, || device::stack_on(board));
     }
     // Their kernels are their own.
     for board in [firmware::AN505, firmware::AN547] {
