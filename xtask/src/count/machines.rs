@@ -137,6 +137,7 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
         "gemv/i4/256x256",
         "attn/i8/t64h4d16",
         "attn/i8/t64h4d32",
+        "qk/i8/t64d16",
         "rmsnorm/256",
         "layernorm/256",
         "gelu/256",
