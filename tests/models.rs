@@ -290,15 +290,21 @@ fn integers_are_those_of_the_firmware() {
 
 #[test]
 fn texts_by_integers_are_those_of_the_firmware() {
-    assert_same_text("austen-1m-integer.attn", "generate-integer");
-    assert_same_text("austen-1m-integer-int4.attn", "generate-integer-int4");
+    let int4 = "austen-1m-integer-int4.attn";
+    assert_same_text(
+        "austen-1m-integer.attn",
+        &Writing::SHORT,
+        "generate-integer",
+    );
+    assert_same_text(int4, &Writing::SHORT, "generate-integer-int4");
+    assert_same_text(int4, &Writing::LONG, "generate-integer-ring");
 }
 
-fn assert_same_text(file: &str, binary: &str) {
+fn assert_same_text(file: &str, writing: &Writing, binary: &str) {
     let blocks = one(file);
     let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
     for backend in Backend::available() {
-        let options = Writing::OPTIONS;
+        let options = writing.options;
         let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
         let memory = Block::bytes_mut(&mut memory);
         let session = integer::Session::new(&model, &options, memory, backend);
@@ -309,8 +315,8 @@ fn assert_same_text(file: &str, binary: &str) {
             add(&mut hash, logits.iter().map(|x| x.cast_unsigned()));
             said.push(format!("token b\"{}\"", piece.escape_ascii()));
         };
-        Writing::begin(&mut session, 777).expect("a prompt");
-        Writing::run(&mut session, 777, each).expect("a text");
+        writing.begin(&mut session, 777).expect("a prompt");
+        writing.run(&mut session, 777, each).expect("a text");
         assert_said(binary, said, hash);
     }
 }

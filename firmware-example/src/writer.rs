@@ -10,8 +10,8 @@ use crate::request::LogitsHash;
 use crate::tasks::Writing;
 
 /// Memory of the model's session.
-pub const fn bytes(model: &Model<'_>) -> usize {
-    model.session_bytes(&Writing::OPTIONS)
+pub const fn bytes(model: &Model<'_>, writing: &Writing) -> usize {
+    model.session_bytes(&writing.options)
 }
 
 /// Writes behind the prompt.
@@ -22,12 +22,12 @@ pub const fn bytes(model: &Model<'_>) -> usize {
 #[inline(always)]
 pub fn run<F: Fit>(
     model: &'static Model<'static>,
+    writing: &Writing,
     memory: &'static mut [u8],
 ) -> Result<(), Failure> {
     let clock = Instructions::start()?;
-    let options = &Writing::OPTIONS;
     let bytes = memory.len();
-    let mut session = Session::<F>::fitted(model, options, memory, Backend::BASELINE)?;
+    let mut session = Session::<F>::fitted(model, &writing.options, memory, Backend::BASELINE)?;
     let mut logits = LogitsHash::EMPTY;
     let mut tokens = 0u32;
     defmt::println!("prompt: {=str}", Writing::PROMPT);
@@ -36,10 +36,10 @@ pub fn run<F: Fit>(
         tokens += 1;
         defmt::println!("token {=[u8]:a}", piece);
     };
-    let (begun, reading) = clock.of(|| Writing::begin(&mut session, BUDGET));
+    let (begun, reading) = clock.of(|| writing.begin(&mut session, BUDGET));
     begun?;
-    let read = session.tokens().len() as u64;
-    let (run, instructions) = clock.of(|| Writing::run(&mut session, BUDGET, each));
+    let read = session.position() as u64;
+    let (run, instructions) = clock.of(|| writing.run(&mut session, BUDGET, each));
     run?;
     defmt::println!("logits: {=u64:016x}", logits.0);
     defmt::println!("tokens = {=u32}", tokens);
@@ -54,25 +54,27 @@ pub fn run<F: Fit>(
 /// A binary that writes with a model of the integer profile.
 #[macro_export]
 macro_rules! integer_writer {
-    ($file:literal) => {
+    ($file:literal, $writing:ident) => {
         static MODEL: attentive::integer::Model<'static> = attentive::include_integer_weights!(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file)
         );
 
-        const BYTES: usize = $crate::writer::bytes(&MODEL);
+        const WRITING: $crate::tasks::Writing = $crate::tasks::Writing::$writing;
+
+        const BYTES: usize = $crate::writer::bytes(&MODEL, &WRITING);
 
         struct Fitted;
 
         impl attentive::integer::Fit for Fitted {
             const NEEDS: attentive::integer::Needs =
-                MODEL.needs(&$crate::tasks::Writing::OPTIONS);
+                MODEL.needs(&WRITING.options);
         }
 
         fn run() -> Result<(), $crate::Failure> {
             let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
                 attentive::Aligned([0; BYTES]));
             let memory = memory.ok_or(attentive::ArenaTaken)?;
-            $crate::writer::run::<Fitted>(&MODEL, &mut memory.0)
+            $crate::writer::run::<Fitted>(&MODEL, &WRITING, &mut memory.0)
         }
 
         #[cortex_m_rt::entry]

@@ -18,12 +18,13 @@ use attentive::{Arena, SessionError, include_integer_weights};
 use tasks::{Classifies, Digits, Inputs, Languages, Stories, Writing};
 
 /// The binaries of the firmware that say the same.
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 6] = [
     "digits-integer",
     "languages-integer",
     "stories-integer",
     "generate-integer",
     "generate-integer-int4",
+    "generate-integer-ring",
 ];
 
 /// The hash of `NAMES[index]`; 0 where something was refused, or was asked a second time.
@@ -52,12 +53,13 @@ pub extern "C" fn golden(index: u32) -> u64 {
         }};
     }
     macro_rules! writer {
-        ($file:literal) => {{
+        ($file:literal, $writing:ident) => {{
             static MODEL: Model<'static> =
                 include_integer_weights!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/", $file));
-            static ARENA: Arena<{ MODEL.session_bytes(&Writing::OPTIONS) }> = Arena::new();
+            const WRITING: Writing = Writing::$writing;
+            static ARENA: Arena<{ MODEL.session_bytes(&WRITING.options) }> = Arena::new();
             match ARENA.take() {
-                Ok(memory) => written(&MODEL, memory),
+                Ok(memory) => written(&MODEL, &WRITING, memory),
                 Err(_) => Err(SessionError::NoPrompt),
             }
         }};
@@ -66,8 +68,9 @@ pub extern "C" fn golden(index: u32) -> u64 {
         0 => classifier!("digits-integer.attn", Digits),
         1 => classifier!("languages-integer.attn", Languages),
         2 => classifier!("stories-integer.attn", Stories),
-        3 => writer!("austen-1m-integer.attn"),
-        4 => writer!("austen-1m-integer-int4.attn"),
+        3 => writer!("austen-1m-integer.attn", SHORT),
+        4 => writer!("austen-1m-integer-int4.attn", SHORT),
+        5 => writer!("austen-1m-integer-int4.attn", LONG),
         _ => Err(SessionError::NoPrompt),
     };
     hash.unwrap_or(0)
@@ -89,11 +92,15 @@ fn classified<T: Classifies>(
     Ok(hash)
 }
 
-fn written(model: &'static Model<'static>, memory: &'static mut [u8]) -> Result<u64, SessionError> {
-    let mut session = Session::new(model, &Writing::OPTIONS, memory, Backend::detect())?;
+fn written(
+    model: &'static Model<'static>,
+    writing: &Writing,
+    memory: &'static mut [u8],
+) -> Result<u64, SessionError> {
+    let mut session = Session::new(model, &writing.options, memory, Backend::detect())?;
     let mut hash = EMPTY;
-    Writing::begin(&mut session, 1000)?;
-    Writing::run(&mut session, 1000, |_, logits| add(&mut hash, logits))?;
+    writing.begin(&mut session, 1000)?;
+    writing.run(&mut session, 1000, |_, logits| add(&mut hash, logits))?;
     Ok(hash)
 }
 

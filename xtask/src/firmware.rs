@@ -18,7 +18,7 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 20] = [
+pub(crate) const BINARIES: [&str; 21] = [
     "generate",
     "selftest",
     "digits",
@@ -29,6 +29,7 @@ pub(crate) const BINARIES: [&str; 20] = [
     "translation",
     "generate-integer",
     "generate-integer-int4",
+    "generate-integer-ring",
     "digits-integer",
     "fashion-integer",
     "keywords-integer",

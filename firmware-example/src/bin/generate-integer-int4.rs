@@ -4,4 +4,4 @@
 
 use defmt_semihosting as _;
 
-firmware_example::integer_writer!("austen-1m-integer-int4.attn");
+firmware_example::integer_writer!("austen-1m-integer-int4.attn", SHORT);

@@ -31,13 +31,8 @@ pub fn put_nibble(bytes: &mut [i8], index: usize, number: i8) {
 pub fn unpack_nibbles(bytes: &[i8], numbers: &mut [i8]) {
     let eights = numbers.as_chunks_mut::<{ 2 * BYTES }>().0;
     for (bytes, numbers) in bytes.as_chunks::<BYTES>().0.iter().zip(eights) {
-        let word = u32::from_ne_bytes(bytes.map(i8::cast_unsigned));
+        let word = u32::from_ne_bytes(zerocopy::transmute!(*bytes));
         let (upper, lower) = (word & 0xf0f0_f0f0, word << 4 & 0xf0f0_f0f0);
-        let (first, second) = numbers.split_at_mut(BYTES);
-        for (numbers, word) in [(first, upper), (second, lower)] {
-            for (number, byte) in numbers.iter_mut().zip(word.to_ne_bytes()) {
-                *number = byte.cast_signed();
-            }
-        }
+        *numbers = zerocopy::transmute!([upper, lower]);
     }
 }

@@ -164,6 +164,7 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
             "generate-integer-int4",
             "instructions_per_prompt_token",
         ),
+        ("model/austen-1m-ring", "generate-integer-ring", token),
         ("piece/digits", "digits-integer", piece),
         ("piece/fashion", "fashion-integer", piece),
         ("piece/keywords", "keywords-integer", piece),

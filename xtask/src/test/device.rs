@@ -100,9 +100,10 @@ pub(super) fn expected(binary: &str) -> Result<Outcome> {
 }
 
 /// Binaries of the integer profile, which have no float anywhere.
-const INTEGERS: [&str; 8] = [
+const INTEGERS: [&str; 9] = [
     "generate-integer",
     "generate-integer-int4",
+    "generate-integer-ring",
     "digits-integer",
     "fashion-integer",
     "keywords-integer",

@@ -10,12 +10,13 @@ use std::fs;
 use std::process::Command;
 
 /// The firmware's binaries whose hashes `golden/` computes, in its order.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "digits-integer",
     "languages-integer",
     "stories-integer",
     "generate-integer",
     "generate-integer-int4",
+    "generate-integer-ring",
 ];
 
 /// A way to run `golden/`.
