@@ -425,8 +425,22 @@ fn the_commands_take_such_files() {
         &[&halves[..], &["--format", "f16"]].concat(),
         "int8 or int4, not f16",
     );
-    let penalty = [&generate[..], &["--repetition-penalty", "2"]].concat();
-    refused(&penalty, "--repetition-penalty");
+    // A ring of 16 positions, with keys of four bits.
+    let small = ["--context", "16", "--kv", "i4", "--tokens", "40"];
+    let ring = [&generate[..4], &small, &["--repetition-penalty", "1.2"]].concat();
+    works(&ring, "40 written");
+    refused(
+        &[&generate[..], &["--kv", "f16"]].concat(),
+        "--kv i8 and i4",
+    );
+    refused(
+        &["eval", "models/digits-integer.attn", "--kv", "i4"],
+        "as bytes",
+    );
+    refused(
+        &["eval", "models/austen-1m-int8.attn", "--kv", "i4"],
+        "integer profile",
+    );
     let long = [&generate[..4], &["--context", "1"]].concat();
     refused(&long, "context");
 }

@@ -26,6 +26,10 @@ instructions! {
     ssat8(x: i32) -> i32 = "ssat {out}, #8, {x}";
     /// The nearest number of 16 bits.
     ssat16(x: i32) -> i32 = "ssat {out}, #16, {x}";
+    /// The products of the halves, added.
+    smuad(a: i32, b: i32) -> i32 = "smuad {out}, {a}, {b}";
+    /// The lower half of `a` times the upper one of `b`, less the upper one of `a` times the lower one of `b`.
+    smusdx(a: i32, b: i32) -> i32 = "smusdx {out}, {a}, {b}";
     /// The high half of a product, rounded.
     smmulr(a: i32, b: i32) -> i32 = "smmulr {out}, {a}, {b}";
 }

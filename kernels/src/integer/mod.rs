@@ -18,9 +18,11 @@
 
 mod activation;
 mod attention;
+mod complex;
 #[cfg(all(attentive_dsp, not(attentive_helium)))]
 mod dsp;
 mod embed;
+mod fourier;
 #[cfg(attentive_helium)]
 mod helium;
 #[cfg(attentive_dsp)]
@@ -36,7 +38,9 @@ mod tests;
 
 pub use activation::{Function, activate, gated, plain};
 pub use attention::{BATCH, OutScale, Query, Running, Scores, TILE, Tile, attend, finish, scores};
+pub use complex::{complex, times_conjugate};
 pub use embed::{Table, embed};
+pub use fourier::Step;
 pub use nibbles::{nibbles_len, put_nibble, unpack_nibbles};
 pub use norm::{Norm, norm};
 pub use power::{POWER_ONE, power};

@@ -270,6 +270,22 @@ fn rotations_are_right_to_a_step() {
 }
 
 #[test]
+fn complex_numbers_are_multiplied_exactly() {
+    let mut random = Rng(13);
+    for index in 0..1000 {
+        let mut draw = |ends: [i16; 2]| match index % 5 {
+            0 => ends[(random.bits() >> 40) as usize % 2],
+            _ => (random.bits() >> 40) as i16,
+        };
+        let [a, b] = [(); 2].map(|()| draw([i16::MIN, i16::MAX]));
+        let [c, d] = [(); 2].map(|()| draw([-(1 << 14), 1 << 14]).clamp(-(1 << 14), 1 << 14));
+        let [re, im] = times_conjugate(complex(a, b), complex(c, d));
+        let [a, b, c, d] = [a, b, c, d].map(i64::from);
+        assert_eq!([re, im].map(i64::from), [a * c + b * d, b * c - a * d]);
+    }
+}
+
+#[test]
 fn four_bits_are_the_nearest_upper_halves() {
     let mut random = Rng(11);
     for n in [8, 16, 40, 64] {

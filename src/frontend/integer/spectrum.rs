@@ -1,23 +1,51 @@
 //! Power spectra of whole numbers, of any length that is a multiple of eight.
 //!
-//! A length P·Q, P the power of two in it but 16 at most, is Q transforms of P samples that lie Q apart, from their
-//! definition, and the sum over these that is left (Cooley and Tukey 1965), as in the spectrum of floats. What comes out of
-//! either step is scaled to what 15 bits hold, with one exponent for all.
+//! Transforms of single samples are joined by factors of the length: fours, a two that is left, then the other primes,
+//! the least first ([`Step`]). The last step is computed for one power at a time. What comes out of a step is scaled to what
+//! 15 bits hold, with one exponent for all.
 
-/// The longest transform of the first step.
-const P_MAX: usize = 16;
+use crate::kernels::integer::{Step, complex, to_i16};
 
-const fn power(len: usize) -> usize {
-    let power = len & len.wrapping_neg();
-    if power < P_MAX { power } else { P_MAX }
+/// The factor that comes next of what is left of a length.
+const fn factor(left: usize) -> usize {
+    if left.is_multiple_of(4) {
+        return 4;
+    }
+    if left.is_multiple_of(2) {
+        return 2;
+    }
+    let mut factor = 3;
+    while factor * factor <= left {
+        if left.is_multiple_of(factor) {
+            return factor;
+        }
+        factor += 2;
+    }
+    left
 }
 
 /// Numbers of memory for windows of that length.
 pub(super) const fn words(len: usize) -> usize {
-    let p = power(len);
-    match len.checked_div(p) {
-        Some(q) => q * (p + 2),
-        None => 0,
+    // The first step needs as much as there are samples.
+    let (mut joined, mut left) = (4, len / 4);
+    let mut before = left.saturating_mul(Step::values(joined));
+    let mut most = len;
+    loop {
+        let factor = factor(left);
+        if factor >= left {
+            return most;
+        }
+        left = match left.checked_div(factor) {
+            Some(left) => left,
+            None => return most,
+        };
+        joined *= factor;
+        let after = left.saturating_mul(Step::values(joined));
+        let need = before.saturating_add(after.saturating_mul(2));
+        if need > most {
+            most = need;
+        }
+        before = after;
     }
 }
 
@@ -25,120 +53,122 @@ pub(super) const fn words(len: usize) -> usize {
 pub(super) struct Spectrum<'a> {
     /// Cosines and sines in 2⁻¹⁴.
     turns: &'a [i32],
-    /// Real and imaginary parts of the values 0..=p/2 of each of the q transforms.
-    parts: &'a mut [[i32; 2]],
-    p: usize,
-    q: usize,
+    /// The values of the transforms before the last step, one after the other; behind them, while they are computed, those
+    /// after a step, of 32 bits a part.
+    memory: &'a mut [i32],
+    /// Length of these transforms, and how many are joined by the last step.
+    len: usize,
+    last: usize,
 }
 
 impl<'a> Spectrum<'a> {
     /// `None` when there is too little memory.
     pub(super) fn new(turns: &'a [i32], memory: &'a mut [i32]) -> Option<Self> {
-        let len = turns.len();
-        let p = power(len);
-        let memory = memory.get_mut(..words(len))?;
         Some(Self {
             turns,
-            parts: memory.as_chunks_mut().0,
-            p,
-            q: len.checked_div(p)?,
+            memory: memory.get_mut(..words(turns.len()))?,
+            len: 1,
+            last: turns.len(),
         })
     }
 
-    /// The first step for so many samples, weighed by Hann's window. 2 to what is returned is the unit of the powers, of
-    /// samples in ±1.
+    fn step(&self, factor: usize) -> Step<'a> {
+        Step {
+            turns: self.turns,
+            len: self.len,
+            factor,
+            transforms: self.last.checked_div(factor).unwrap_or(0),
+        }
+    }
+
+    /// All steps but the last for so many samples, weighed by Hann's window. 2 to what is returned is the unit of the powers,
+    /// of samples in ±1.
     pub(super) fn transform(&mut self, samples: &[i32]) -> i32 {
         let weighed = samples.iter().zip(self.turns).map(hann);
         let most = weighed.fold(0, |most, x| most | x.unsigned_abs());
-        let shift = bits(most) - 15;
-        let (p, q) = (self.p, self.q.max(1));
-        let mut largest = 0;
-        for (n, part) in self.parts.chunks_exact_mut(p / 2 + 1).enumerate() {
-            let mut x = [0; P_MAX];
-            let own = samples.iter().zip(self.turns).skip(n).step_by(q);
-            for (to, from) in x.iter_mut().zip(own) {
-                *to = scaled(hann(from), shift);
+        let first = bits(most) - 15;
+        let mut shift = first + self.join_samples(samples, first);
+        (self.len, self.last) = (4, self.turns.len() / 4);
+        let mut before = self.last * Step::values(4);
+        loop {
+            let factor = factor(self.last);
+            if factor >= self.last {
+                break;
             }
-            for (k, value) in part.iter_mut().enumerate() {
-                // Sixteen products of 2²⁹ are a sum of 2³³, so four bits are left out.
-                let (mut re, mut im) = (8, 8);
-                let mut at = 0;
-                for x in x.iter().take(p) {
-                    let [cosine, sine] = turn(self.turns, at);
-                    re += x.wrapping_mul(cosine) >> 4;
-                    im -= x.wrapping_mul(sine) >> 4;
-                    at = on(at, k * q, self.turns.len());
+            let step = self.step(factor);
+            let len = self.len * factor;
+            let after = step.transforms * Step::values(len);
+            let (from, to) = self.memory.split_at_mut_checked(before).unwrap_or_default();
+            let to = to.as_chunks_mut::<2>().0.get_mut(..after);
+            let largest = step.join(from, to.unwrap_or_default());
+            let by = (bits(largest) - 15).max(0);
+            // Each takes a place before those that are still to be read.
+            for index in 0..after {
+                let at = before + 2 * index;
+                let parts = self.memory.get(at..).and_then(|rest| rest.first_chunk());
+                let [re, im] = parts.copied().unwrap_or([0; 2]);
+                if let Some(value) = self.memory.get_mut(index) {
+                    *value = scaled_complex([re, im], by);
                 }
-                *value = [re >> 10, im >> 10];
-                largest |= (re >> 10).unsigned_abs() | (im >> 10).unsigned_abs();
             }
-        }
-        let second = (bits(largest) - 15).max(0);
-        for value in self.parts.as_flattened_mut() {
-            *value = scaled(*value, second);
+            shift += by + step.left_out() as i32 - 14;
+            (self.len, self.last, before) = (len, step.transforms, after);
         }
         // Hann's weights are in 2⁻¹⁵, and so are samples; powers are squares.
-        2 * (shift + second - 15 - 15 - (14 - self.left_out()))
+        2 * (shift + self.step(self.last).left_out() as i32 - 14 - 15 - 15)
     }
 
-    /// Bits that are left out of a product of 2³⁰, so that q of them are as much.
-    fn left_out(&self) -> i32 {
-        bits(self.q as u32)
+    /// The first step, whose turns are quarters: its products are the samples themselves, in 2⁻¹¹. Returns the scaling.
+    fn join_samples(&mut self, samples: &[i32], shift: i32) -> i32 {
+        let transforms = samples.len() / 4;
+        let sample = |n: usize| {
+            let pair = samples.get(n).zip(self.turns.get(n));
+            i32::from(to_i16(scaled(pair.map_or(0, hann), shift)))
+        };
+        let mut largest = 0;
+        let fours = self.memory.as_chunks_mut::<4>().0;
+        for (m, to) in (0..transforms).zip(fours) {
+            let (a, b) = (sample(m), sample(m + transforms));
+            let (c, d) = (sample(m + 2 * transforms), sample(m + 3 * transforms));
+            // The values 0 and 2, which are real, and 1.
+            *to = [a + c + (b + d), a + c - (b + d), a - c, d - b];
+            for part in *to {
+                largest |= part.unsigned_abs();
+            }
+        }
+        let by = (bits(largest) - 15).max(-11);
+        for m in 0..transforms {
+            let four = self.memory.get(4 * m..).and_then(|rest| rest.first_chunk());
+            let [zero, two, re, im] = four.copied().unwrap_or([0; 4]);
+            let values = [[zero, 0], [re, im], [two, 0]];
+            let to = self.memory.get_mut(3 * m..);
+            if let Some(to) = to.and_then(|rest| rest.first_chunk_mut::<3>()) {
+                *to = values.map(|value| scaled_complex(value, by));
+            }
+        }
+        by
     }
 
     /// Each step of the spectrum in 2⁻¹⁶, and its power.
     pub(super) fn powers(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
-        (0..=self.turns.len() / 2).map(|k| ((k << 16) as i32, self.power(k)))
+        let last = self.step(self.last);
+        let square = |part: i32| u64::from(part.unsigned_abs()).pow(2);
+        (0..Step::values(self.turns.len())).map(move |k| {
+            let [re, im] = last.value(self.memory, 0, k);
+            ((k << 16) as i32, square(re).wrapping_add(square(im)))
+        })
     }
+}
 
-    fn power(&self, k: usize) -> u64 {
-        let half = self.p / 2;
-        let k_of_part = k & (self.p - 1);
-        // Behind the half lie the conjugates of the mirrored values; the other way round, their sum is the conjugate of
-        // what is wanted, and as large.
-        let (first, by) = match k_of_part > half {
-            true => (self.p - k_of_part, self.turns.len() - k),
-            false => (k_of_part, k),
-        };
-        let left_out = self.left_out();
-        let (mut re, mut im) = (0i32, 0i32);
-        let mut at = 0;
-        for part in self.parts.chunks_exact(half + 1) {
-            let [a_re, a_im] = part.get(first).copied().unwrap_or_default();
-            let [cosine, sine] = turn(self.turns, at);
-            let of_re = a_re
-                .wrapping_mul(cosine)
-                .wrapping_add(a_im.wrapping_mul(sine));
-            let of_im = a_im
-                .wrapping_mul(cosine)
-                .wrapping_sub(a_re.wrapping_mul(sine));
-            re = re.wrapping_add(of_re >> left_out);
-            im = im.wrapping_add(of_im >> left_out);
-            at = on(at, by, self.turns.len());
-        }
-        let square = |sum: i32| u64::from(sum.unsigned_abs()).pow(2);
-        square(re).wrapping_add(square(im))
-    }
+/// Both parts scaled.
+fn scaled_complex([re, im]: [i32; 2], shift: i32) -> i32 {
+    complex(to_i16(scaled(re, shift)), to_i16(scaled(im, shift)))
 }
 
 /// A sample with its weight in 2⁻¹⁵.
 #[inline(always)]
 fn hann((sample, turn): (&i32, &i32)) -> i32 {
     sample.wrapping_mul((1 << 14) - i32::from(*turn as i16))
-}
-
-/// Cosine and sine at a place on the circle.
-#[inline(always)]
-fn turn(turns: &[i32], at: usize) -> [i32; 2] {
-    let turn = turns.get(at).copied().unwrap_or(0);
-    [i32::from(turn as i16), turn >> 16]
-}
-
-/// A place on the circle, on by less than a whole turn.
-#[inline(always)]
-fn on(at: usize, by: usize, len: usize) -> usize {
-    let to = at + by;
-    if to < len { to } else { to - len }
 }
 
 /// Bits of a magnitude.
