@@ -38,7 +38,7 @@ impl Stack {
     /// [`Model::verify`](super::Model::verify).
     pub const VERIFY: usize = 512;
     /// [`IntegerListener::hear`](crate::frontend::IntegerListener::hear), beside what it is given.
-    pub const LISTEN: usize = 512;
+    pub const LISTEN: usize = 640;
 
     /// All of them, by name.
     pub const ALL: [(&str, usize); 8] = [
