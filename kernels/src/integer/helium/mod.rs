@@ -109,14 +109,11 @@ fn four<const HEAD_DIM_MAX: usize>(work: Attend<'_, '_>) {
     let (tile, running) = (work.tile, work.running);
     let (head_dim, width) = (tile.head_dim(), tile.width());
     // Shapes were checked: visible keys are there, and values have room for them in eights.
-    let seen = || (work.queries.iter()).filter(|query| !query.visible.is_empty());
-    let from = seen().map(|query| query.visible.start).min().unwrap_or(0) & !7;
-    let to = seen().map(|query| query.visible.end).max().unwrap_or(0);
-    let columns = to.saturating_sub(from).next_multiple_of(8);
-    let keys = tile.keys().get(from * head_dim..to * head_dim);
-    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
+    let (from, keys) = visible_keys(work.queries, tile);
+    if keys.is_empty() {
         return;
-    };
+    }
+    let columns = (keys.len() / head_dim).next_multiple_of(8);
     let values = tile.values().get(from..).unwrap_or_default();
     if from + columns > width || head_dim > HEAD_DIM_MAX || running.values.len() < head_dim {
         return;
@@ -162,17 +159,24 @@ fn four<const HEAD_DIM_MAX: usize>(work: Attend<'_, '_>) {
     unsafe { attentive_helium_add(sums, running.values.as_mut_ptr(), head_dim) };
 }
 
+/// The place of the first key that any query sees, rounded down to eights, and the keys from it to the last; none where no
+/// query sees any.
+fn visible_keys<'a>(queries: &[Query<'_>], tile: &'a Tile<'_>) -> (usize, &'a [i8]) {
+    let seen = || (queries.iter()).filter(|query| !query.visible.is_empty());
+    let from = seen().map(|query| query.visible.start).min().unwrap_or(0) & !7;
+    let to = seen().map(|query| query.visible.end).max().unwrap_or(0);
+    let head_dim = tile.head_dim();
+    let keys = tile.keys().get(from * head_dim..to * head_dim);
+    (from, keys.unwrap_or_default())
+}
+
 /// See [`scores`](super::scores()).
 pub(super) fn scores(work: Score<'_>) {
     let head_dim = work.tile.head_dim();
-    let seen = || (work.queries.iter()).filter(|query| !query.visible.is_empty());
-    let from = seen().map(|query| query.visible.start).min().unwrap_or(0) & !7;
-    let to = seen().map(|query| query.visible.end).max().unwrap_or(0);
-    let keys = work.tile.keys().get(from * head_dim..to * head_dim);
+    let (from, keys) = visible_keys(work.queries, work.tile);
     let scores: *mut i16 = work.out.0.as_mut_ptr().cast();
     // SAFETY: behind `from` there is room for as many scores as there are keys, since both are a tile at most together.
     unsafe {
-        let keys = keys.unwrap_or_default();
         scores_of_four(
             work.queries,
             head_dim,
