@@ -104,6 +104,17 @@ impl<'a> Parsed<'a> {
         self.tokenizer.check()
     }
 
+    /// See [`Model::tokenizer_section`](crate::Model::tokenizer_section).
+    pub(crate) fn tokenizer_section(&self) -> &'a [u8] {
+        let header = self.bytes.first_chunk::<{ Header::LEN }>();
+        let header = header.map(|header| Header::decode(*header));
+        let section = header.and_then(|header| {
+            let len = u64::from(header.tokenizer_len);
+            part(self.bytes, header.tokenizer_offset, len)
+        });
+        section.unwrap_or_default()
+    }
+
     /// See [`Model::check_aligned`](crate::Model::check_aligned).
     pub(crate) fn check_aligned(&self) -> Result<(), WeightsError> {
         match self.bytes.as_ptr().addr() % ALIGN {

@@ -70,6 +70,11 @@ impl<'a> Model<'a> {
         self.file.table
     }
 
+    /// The tokenizer as it lies in the file, for [`TokenizerParts::Section`](crate::pack::TokenizerParts::Section).
+    pub fn tokenizer_section(&self) -> &'a [u8] {
+        self.file.tokenizer_section()
+    }
+
     /// The tokenizer.
     pub const fn tokenizer(&self) -> &Tokenizer<'a> {
         &self.file.tokenizer

@@ -211,6 +211,48 @@ fn a_recipe_that_no_file_can_hold_is_refused() {
 }
 
 #[test]
+fn a_tokenizer_can_be_that_of_another_file() {
+    let bytes = std::fs::read("models/languages-int8.attn").expect("a shipped model");
+    let other = Model::parse(&bytes).expect("a model");
+    let section = other.tokenizer_section();
+    let vocab_len = other.tokenizer().vocab_len();
+    let recipe = |section, vocab_len| {
+        let config = Config {
+            vocab_len,
+            ..variants()[0].config
+        };
+        let recipe = Recipe {
+            config: &config,
+            tokenizer: TokenizerParts::Section(section),
+            provenance: "",
+            format: &|_| WeightFormat::F32,
+        };
+        let mut blocks = vec![Block::ZERO; Block::len_for(recipe.file_bytes()?)];
+        recipe.write::<PackError>(Block::bytes_mut(&mut blocks), |mut tensor| {
+            let shape = tensor.shape;
+            tensor.write(&vec![0.5; shape.rows * shape.cols], ScaleMethod::AbsMax)
+        })?;
+        Ok::<_, PackError>(blocks)
+    };
+    let blocks = recipe(section, vocab_len).expect("a file");
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    assert_eq!(model.tokenizer_section(), section);
+    assert_eq!(model.tokenizer().vocab_len(), vocab_len);
+    let mut scratch = [0; attentive::tokenizer::ENCODE_SCRATCH_LEN];
+    let mut tokens = |model: &Model<'_>| {
+        let mut ids = [0; 64];
+        let text = "Wo steht das Haus? ¿Dónde?";
+        let len = model.tokenizer().encode_into(text, &mut scratch, &mut ids);
+        ids[..len.expect("tokens")].to_vec()
+    };
+    assert_eq!(tokens(&model), tokens(&other));
+    // More tokens than the model has, half a section, another's bytes.
+    assert!(recipe(section, vocab_len - 1).is_err());
+    assert!(recipe(&section[..section.len() / 2], vocab_len).is_err());
+    assert!(recipe(&[7; 400], vocab_len).is_err());
+}
+
+#[test]
 fn a_tensor_of_the_wrong_length_is_refused() {
     let config = variants()[0].config;
     let recipe = Recipe {

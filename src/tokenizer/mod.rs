@@ -77,8 +77,11 @@ static BYTES: [u8; 256] = {
 };
 
 impl<'a> Tokenizer<'a> {
-    /// Reads the section; checks every length, not the tables' content.
-    pub(crate) const fn parse(section: &'a [u8], vocab_len: usize) -> Result<Self, WeightsError> {
+    /// Reads the section of a weights file; checks every length, not the tables' content.
+    ///
+    /// # Errors
+    /// When it holds something else, or a token that a vocabulary of `vocab_len` has not.
+    pub const fn parse(section: &'a [u8], vocab_len: usize) -> Result<Self, WeightsError> {
         let Some((header, tables)) = section.split_first_chunk::<{ TokenizerHeader::LEN }>() else {
             return Err(WeightsError::Tokenizer);
         };
@@ -182,6 +185,14 @@ impl<'a> Tokenizer<'a> {
         match &self.kind {
             Kind::Lookup(lookup) => Some(&lookup.data),
             _ => None,
+        }
+    }
+
+    /// Number of tokens that have a text; 0 without a tokenizer.
+    pub fn vocab_len(&self) -> usize {
+        match &self.kind {
+            Kind::Bytes { offset } => *offset as usize + BYTES.len(),
+            _ => self.pieces().map_or(0, |pieces| pieces.len() as usize),
         }
     }
 

@@ -35,6 +35,8 @@ pub enum TokenizerParts<'a> {
     WordPiece(WordPieceParts<'a>),
     /// SentencePiece's unigram model.
     Unigram(UnigramParts<'a>),
+    /// That of another file, byte for byte: [`Model::tokenizer_section`](crate::Model::tokenizer_section).
+    Section(&'a [u8]),
 }
 
 /// The byte that a character of GPT-2's printable alphabet stands for; the vocabularies of Hugging Face's
@@ -78,6 +80,7 @@ impl<'a> TokenizerParts<'a> {
         let header = TokenizerHeader::LEN as u64;
         let bytes = match (self, self.lexicon()) {
             (_, Some(lexicon)) => lexicon.bytes(),
+            (Self::Section(section), _) => section.len() as u64,
             (
                 Self::Bpe {
                     pieces,
@@ -129,6 +132,9 @@ impl<'a> TokenizerParts<'a> {
             }
             Self::WordPiece(parts) => parts.lexicon().check(vocab_len),
             Self::Unigram(parts) => parts.lexicon().check(vocab_len),
+            Self::Section(section) => Tokenizer::parse(section, vocab_len)
+                .and_then(|tokenizer| tokenizer.check())
+                .map_err(PackError::Tokenizer),
         }
     }
 }
@@ -174,6 +180,11 @@ fn check_merges(merges: &[(u32, u32, u32)], vocab_len: usize) -> Result<(), Pack
 
 /// Writes the section into `out`, which has the length that [`TokenizerParts::bytes`] says.
 pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), PackError> {
+    if let TokenizerParts::Section(section) = *parts {
+        // Checked against the vocabulary already.
+        out.copy_from_slice(section);
+        return Ok(());
+    }
     let mut header = TokenizerHeader {
         kind: TokenizerHeader::NONE,
         split: 0,
@@ -188,7 +199,7 @@ pub(crate) fn write(parts: &TokenizerParts<'_>, out: &mut [u8]) -> Result<(), Pa
     let (head, tables) = out.split_at_mut(TokenizerHeader::LEN);
     let mut vocab_len = 0;
     match *parts {
-        TokenizerParts::None => {}
+        TokenizerParts::None | TokenizerParts::Section(_) => {}
         TokenizerParts::Bytes { offset } => {
             header.kind = TokenizerHeader::BYTES;
             header.byte_offset = offset;

@@ -22,7 +22,10 @@ pub struct Batches<'a> {
 pub struct Batch {
     /// Tokens; of a model of patches, its only token for each place.
     pub inputs: Vec<u32>,
-    /// A decoder's: the token after each. An encoder's: the class of each sequence.
+    /// A type for each token, of a model that has types; of none, all have the first.
+    pub types: Vec<u32>,
+    /// A decoder's: the token after each. An encoder's: the class of each sequence, or the places in it of an answer's first
+    /// token and its last.
     pub targets: Vec<u32>,
     /// Tokens of each sequence.
     pub lens: Vec<usize>,

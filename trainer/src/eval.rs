@@ -5,6 +5,7 @@ use crate::frontend::Frontend;
 use crate::network::highest;
 use crate::package::session_memory;
 use crate::shares::shares;
+use crate::texts::wrap;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::tokenizer::ENCODE_SCRATCH_LEN;
@@ -259,8 +260,9 @@ pub fn classes(
         for example in examples {
             let run = match (&example.thing, &frontend) {
                 (Thing::Text(text), _) => {
-                    let mut tokens = encode(model.tokenizer(), text)?;
-                    tokens.truncate(options.len);
+                    let tokenizer = model.tokenizer();
+                    let tokens = encode(tokenizer, text)?;
+                    let (tokens, _) = wrap(tokenizer.template(), tokens, options.len);
                     encoder.run_tokens(&tokens, &[])
                 }
                 (thing, Some(frontend)) => encoder.run_patches(&frontend.cut(thing)?),

@@ -5,6 +5,7 @@ use crate::frontend::Frontend;
 use crate::random::Random;
 use crate::sounds::{Clip, Sounds};
 use crate::task::{Data, Pictures, Task};
+use crate::texts::wrap;
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::HashSet;
@@ -323,10 +324,11 @@ impl Encoded {
         for Example { thing, class } in examples {
             let reads = match (thing, vocabulary) {
                 (Thing::Text(text), Some(vocabulary)) => {
-                    let mut tokens = vocabulary.encode(text)?;
+                    let tokens = vocabulary.encode(text)?;
                     ensure!(!tokens.is_empty(), "{text:?} has no tokens");
-                    out.cut += usize::from(tokens.len() > task.model.context_len);
-                    tokens.truncate(task.model.context_len);
+                    let most = task.model.context_len;
+                    let (tokens, is_cut) = wrap(&vocabulary.template()?, tokens, most);
+                    out.cut += usize::from(is_cut);
                     out.longest = out.longest.max(tokens.len());
                     Reads::Tokens(tokens)
                 }

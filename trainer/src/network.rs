@@ -9,7 +9,7 @@ use crate::params::{Params, shapes};
 use anyhow::{Context, Result, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::ops::position::sinusoidal;
-use attentive::{Input, NormPlace, Output, Position, Reading, Role, Source, TensorKind};
+use attentive::{Input, NormPlace, Output, Pooling, Position, Reading, Role, Source, TensorKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Network {
     /// As [`Network::logits`].
     pub fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Vec<f32>>)> {
         let logits = self.logits(batch)?;
-        let loss = checked_loss(self.backend, logits, &batch.targets)?;
+        let loss = self.checked_loss(logits, batch)?;
         let gradients = loss.backward();
         let weights = self.matrices.iter().zip(&self.vectors);
         let gradient = |(matrix, vector): (&Option<Tensor<2>>, &Option<Tensor<1>>)| {
@@ -114,7 +114,34 @@ impl Network {
     /// As [`Network::logits`].
     pub fn loss(&self, batch: &Batch) -> Result<Loss> {
         let logits = self.logits(batch)?;
-        loss_of(self.backend, logits, &batch.targets)
+        if !self.finds_spans() {
+            return loss_of(self.backend, logits, &batch.targets);
+        }
+        let mut sum = Loss::default();
+        for (rows, targets) in spans(logits, batch)? {
+            sum += loss_of(self.backend, rows, targets)?;
+        }
+        Ok(sum)
+    }
+
+    fn finds_spans(&self) -> bool {
+        let output = self.config.reading().map(|reading| reading.output);
+        output == Some(Output::Span)
+    }
+
+    fn checked_loss(&self, logits: Tensor<2>, batch: &Batch) -> Result<Tensor<1>> {
+        if !self.finds_spans() {
+            return checked_loss(self.backend, logits, &batch.targets);
+        }
+        let mut sum: Option<Tensor<1>> = None;
+        for (rows, targets) in spans(logits, batch)? {
+            let loss = checked_loss(self.backend, rows, targets)?;
+            sum = Some(match sum {
+                Some(sum) => sum + loss,
+                None => loss,
+            });
+        }
+        sum.context("a batch without a sequence")
     }
 
     fn forward(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
@@ -140,7 +167,7 @@ impl Network {
             x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None, observe)?;
         }
         if let Some(reading) = self.config.reading() {
-            return self.classes(x, reading, lens, observe);
+            return self.head(x, reading, lens, observe);
         }
         let output = match self.config.tied {
             true => Role::TokenEmbedding,
@@ -244,20 +271,25 @@ impl Network {
         Ok(x)
     }
 
-    /// Logits of an encoder's classes, `(sequences, classes)`.
-    fn classes(
+    /// Logits of an encoder's classes, `(sequences, classes)`, or of each token for being an answer's first and its last,
+    /// `(n, 2)`.
+    fn head(
         &self,
         x: Tensor<2>,
         reading: &Reading,
         lens: &[usize],
         observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
+        let is_known = matches!(reading.output, Output::Classes(_) | Output::Span);
         ensure!(
-            matches!(reading.output, Output::Classes(_)) && !reading.pooler && reading.types == 0,
-            "the trainer has gradients for encoders that tell classes apart, without types and without a pooler"
+            is_known && !reading.pooler,
+            "the trainer has gradients for encoders that tell classes apart or find spans, without a pooler"
         );
-        let pooled = pool(x, reading.pooling, lens);
-        self.linear(pooled, Role::HeadWeight, Role::HeadBias, None, observe)
+        let x = match reading.pooling {
+            Pooling::None => x,
+            pooling => pool(x, pooling, lens),
+        };
+        self.linear(x, Role::HeadWeight, Role::HeadBias, None, observe)
     }
 
     fn embedded(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
@@ -285,6 +317,10 @@ impl Network {
         };
         let learned = (Role::PositionEmbedding, self.config.context_len);
         let x = self.placed(x, self.config.position, learned, lens)?;
+        let x = match self.config.has(Role::TypeEmbedding) {
+            true => x + self.typed(batch)?,
+            false => x,
+        };
         match self.config.has(Role::EmbeddingNormGain) {
             true => self.norm(
                 x,
@@ -328,6 +364,20 @@ impl Network {
             }
             Position::None | Position::Rotary { .. } => x,
         })
+    }
+
+    /// The rows of the tokens' types.
+    fn typed(&self, batch: &Batch) -> Result<Tensor<2>> {
+        let n = batch.inputs.len();
+        let types = match batch.types.is_empty() {
+            true => vec![0; n],
+            false => batch.types.clone(),
+        };
+        ensure!(types.len() == n, "{n} tokens have {} types", types.len());
+        let most = self.config.reading().map_or(0, |reading| reading.types);
+        inside(&types, most).context("types")?;
+        let table = self.matrix(Role::TypeEmbedding, None)?;
+        Ok(embed(table, types.into(), 1.0))
     }
 
     fn patches(&self, batch: &Batch, observe: Observe<'_>) -> Result<Tensor<2>> {
@@ -419,12 +469,18 @@ pub struct Loss {
     pub right: usize,
 }
 
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.right += other.right;
+    }
+}
+
 impl std::iter::Sum for Loss {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self::default(), |sum, part| Self {
-            nats: sum.nats + part.nats,
-            right: sum.right + part.right,
-        })
+        let mut sum = Self::default();
+        parts.for_each(|part| sum += part);
+        sum
     }
 }
 
@@ -453,6 +509,25 @@ pub(crate) fn loss_of(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> R
         right: rows.filter(right).count(),
         nats: scalar(checked_loss(backend, logits, targets)?)?,
     })
+}
+
+/// Of each sequence the logits of its tokens for being an answer's first and its last, `(2, tokens)`, and these two.
+fn spans(logits: Tensor<2>, batch: &Batch) -> Result<Vec<(Tensor<2>, &[u32])>> {
+    let (targets, rest) = batch.targets.as_chunks::<2>();
+    ensure!(
+        rest.is_empty() && targets.len() == batch.lens.len(),
+        "{} sequences have {} targets, not two each",
+        batch.lens.len(),
+        batch.targets.len()
+    );
+    let mut from = 0;
+    let mut out = Vec::new();
+    for (&len, targets) in batch.lens.iter().zip(targets) {
+        let rows = logits.clone().slice([from..from + len, 0..2]);
+        out.push((rows.transpose(), targets.as_slice()));
+        from += len;
+    }
+    Ok(out)
 }
 
 fn checked_loss(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> Result<Tensor<1>> {

@@ -109,7 +109,7 @@ impl EncodedPairs {
         let most = [task.model.source_len(), task.model.context_len - 1];
         let mut out = Self {
             pairs: Vec::new(),
-            end_of_text: vocabulary.end_of_text(),
+            end_of_text: vocabulary.need_end_of_text()?,
             bytes: 0,
             longest: [0; 2],
             left_out: 0,

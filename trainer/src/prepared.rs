@@ -4,6 +4,7 @@ use crate::batches::{Batch, Batches, Deck, Samples, Shuffled};
 use crate::corpus::{self, Parts};
 use crate::examples::{Encoded, Example, Examples, Thing};
 use crate::pairs::{EncodedPairs, Pairs};
+use crate::questions::{EncodedQuestions, Questions};
 use crate::task::{Task, Training};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,8 @@ pub enum Corpus {
     Labelled(Examples),
     /// Texts and their translations.
     Pairs(Pairs),
+    /// Questions, and passages that hold the answers.
+    Questions(Questions),
 }
 
 impl Corpus {
@@ -27,6 +30,9 @@ impl Corpus {
         let data = &task.data;
         if let Some(files) = &data.pairs {
             return Ok(Self::Pairs(Pairs::load(files, data)?));
+        }
+        if let Some(file) = &data.questions {
+            return Ok(Self::Questions(Questions::load(file, data)?));
         }
         let Some(texts) = &data.texts else {
             return Ok(Self::Labelled(Examples::load(task)?));
@@ -41,7 +47,7 @@ impl Corpus {
     /// Names of the classes.
     pub fn labels(&self) -> Option<Vec<String>> {
         match self {
-            Self::Text(_) | Self::Pairs(_) => None,
+            Self::Text(_) | Self::Pairs(_) | Self::Questions(_) => None,
             Self::Labelled(examples) => Some(examples.labels.clone()),
         }
     }
@@ -58,6 +64,8 @@ impl Corpus {
                     .map(|pair| [&*pair.source, &*pair.target]);
                 sides.flatten().collect()
             }
+            // The task begins with a file that has its own.
+            Self::Questions(_) => Vec::new(),
         }
     }
 }
@@ -75,6 +83,7 @@ enum Train {
     Tokens(Vec<u32>),
     Examples(Encoded),
     Pairs(EncodedPairs),
+    Questions(EncodedQuestions),
 }
 
 /// What is trained on and what is measured in between, as the model reads it.
@@ -91,17 +100,19 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Encodes the parts, after training the tokenizer on the training part unless one is given.
+    /// Encodes the parts, by the tokenizer that is given, or else that of the file that the task begins with, or else one that
+    /// is trained on the training part.
     ///
     /// # Errors
     /// When the text is too small for the vocabulary, or the tokenizer fails.
     pub fn new(task: &Task, corpus: &Corpus, vocabulary: Option<Vocabulary>) -> Result<Self> {
         let vocab_len = task.model.vocab_len;
         let texts = corpus.texts();
-        let vocabulary = match vocabulary {
-            Some(vocabulary) => Some(vocabulary),
-            None if texts.is_empty() => None,
-            None => Some(Vocabulary::train(&texts, vocab_len)?),
+        let vocabulary = match (vocabulary, &task.start) {
+            (Some(vocabulary), _) => Some(vocabulary),
+            (None, Some(start)) => Some(start.vocabulary()?),
+            (None, None) if texts.is_empty() => None,
+            (None, None) => Some(Vocabulary::train(&texts, vocab_len)?),
         };
         let tokens = vocabulary.as_ref().map_or(0, Vocabulary::len);
         ensure!(
@@ -118,6 +129,10 @@ impl Prepared {
                 let vocabulary = vocabulary.context("pairs need a tokenizer")?;
                 Self::of_pairs(task, pairs, vocabulary)
             }
+            Corpus::Questions(questions) => {
+                let vocabulary = vocabulary.context("questions need a tokenizer")?;
+                Self::of_questions(task, questions, vocabulary)
+            }
         }
     }
 
@@ -127,9 +142,9 @@ impl Prepared {
         let mut validation = Vec::new();
         let mut validation_bytes = 0;
         for part in parts {
-            train.push(vocabulary.end_of_text());
+            train.push(vocabulary.need_end_of_text()?);
             train.extend(vocabulary.encode(&part.train)?);
-            let mut tokens = vec![vocabulary.end_of_text()];
+            let mut tokens = vec![vocabulary.need_end_of_text()?];
             tokens.extend(vocabulary.encode(&part.validation)?);
             for batch in windows(&tokens, seq_len, task.training.micro_batch) {
                 let bytes = |token: &u32| vocabulary.pieces()[*token as usize].len();
@@ -194,6 +209,29 @@ impl Prepared {
         })
     }
 
+    fn of_questions(task: &Task, questions: &Questions, vocabulary: Vocabulary) -> Result<Self> {
+        let train = EncodedQuestions::new(task, &questions.train, &vocabulary)?;
+        let validation = EncodedQuestions::new(task, &questions.validation, &vocabulary)?;
+        let summary = format!(
+            "{} training questions about passages of {} tokens at most ({} of the file have no answer there)",
+            train.len(),
+            train.longest,
+            questions.unanswered
+        );
+        Ok(Self {
+            validation: validation.batches(task.training.micro_batch),
+            validation_bytes: 0,
+            train: Train::Questions(train),
+            vocabulary: Some(vocabulary),
+            summary,
+        })
+    }
+
+    /// The token that ends a text, where the tokenizer has one.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.vocabulary.as_ref().and_then(Vocabulary::end_of_text)
+    }
+
     /// The whole training part once, as it is; texts in windows side by side.
     ///
     /// # Errors
@@ -204,6 +242,7 @@ impl Prepared {
             Train::Tokens(tokens) => windows(tokens, task.training.seq_len, all),
             Train::Examples(encoded) => encoded.batches(all)?,
             Train::Pairs(encoded) => encoded.batches(all),
+            Train::Questions(encoded) => encoded.batches(all),
         };
         batches.into_iter().next().context("nothing to train on")
     }
@@ -217,6 +256,7 @@ impl Prepared {
             Train::Tokens(tokens) => Box::new(Batches::new(tokens, training.seq_len, seed)?),
             Train::Examples(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Pairs(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
+            Train::Questions(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
         })
     }
 }

@@ -9,14 +9,15 @@ use crate::parallel;
 use crate::params::Params;
 use crate::prepared::{Corpus, Prepared};
 use crate::provenance::{
-    ClassTest, Provenance, Quantization, Test, TextTest, TranslationTest, rounded,
+    AnswerTest, ClassTest, Provenance, Quantization, Test, TextTest, TranslationTest, rounded,
 };
 use crate::quantize;
+use crate::questions::{self, Agreement};
 use crate::task::{Task, Training};
 use crate::train::Run;
 use crate::translation::{Likeness, Search, translations};
 use crate::vocabulary::Vocabulary;
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use attentive::integer::Bits;
 use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
@@ -72,15 +73,18 @@ pub enum Quality {
     Classes(Accuracy),
     /// On pairs.
     Translation(Likeness),
+    /// On questions.
+    Answers(Agreement),
 }
 
 impl Quality {
-    /// Bits per byte, or the share of examples that are right, or chrF.
+    /// Bits per byte, or the share of examples that are right, or chrF, or F1.
     pub fn figure(&self) -> f64 {
         match self {
             Self::Text(score) => score.bits_per_byte(),
             Self::Classes(accuracy) => accuracy.share(),
             Self::Translation(likeness) => likeness.chrf,
+            Self::Answers(agreement) => agreement.f1,
         }
     }
 }
@@ -101,6 +105,17 @@ impl std::fmt::Display for Quality {
                 bleu,
                 sentences,
             }) => write!(f, "chrF {chrf:.2}, BLEU {bleu:.2} ({sentences} sentences)"),
+            Self::Answers(Agreement {
+                exact,
+                f1,
+                questions,
+            }) => {
+                let (exact, f1) = (100.0 * exact, 100.0 * f1);
+                write!(
+                    f,
+                    "exact match {exact:.2} %, F1 {f1:.2} % ({questions} questions)"
+                )
+            }
         }
     }
 }
@@ -223,6 +238,12 @@ impl Source {
                 bleu: rounded(likeness.bleu),
                 sentences: likeness.sentences as u64,
             }),
+            Quality::Answers(agreement) => Test::Answers(AnswerTest {
+                f1: rounded(figure),
+                f1_f32: floats,
+                exact_match: rounded(agreement.exact),
+                questions: agreement.questions as u64,
+            }),
         });
         let file = pack(&provenance)?;
         Ok(Product { file, quality })
@@ -301,6 +322,12 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             let made = translations(&model, pairs, Search::GREEDY, backend, threads)?;
             Ok(Quality::Translation(Likeness::of(&made, pairs)))
         }
+        Corpus::Questions(questions) => {
+            let asked = &questions.test;
+            let options = EncoderOptions::new(context);
+            let given = questions::answers(&model, asked, &options, backend, threads)?;
+            Ok(Quality::Answers(Agreement::of(&given, asked)))
+        }
     }
 }
 
@@ -338,10 +365,13 @@ pub fn measure_integers(
             let made = integer::measure::translations(model, pairs, kv, backend, threads)?;
             Quality::Translation(Likeness::of(&made, pairs))
         }
+        Corpus::Questions(_) => {
+            bail!("files of the integer profile are not measured on questions yet")
+        }
     })
 }
 
-/// Writes the f32 and int8 files of a finished run, of examples int4 too, and prints their paths.
+/// Writes the f32 and int8 files of a finished run, of all but texts int4 too, and prints their paths.
 ///
 /// # Errors
 /// As [`Source::product`], and when a file cannot be written.
@@ -355,7 +385,7 @@ pub fn finish(run: Run) -> Result<()> {
     let floats = f32.quality.figure();
     let int8 = source.calibrated(INT8, &importance, floats)?;
     write(&int8, &file_name(&out, &name, "int8"))?;
-    if let Corpus::Labelled(_) | Corpus::Pairs(_) = source.corpus {
+    if !matches!(source.corpus, Corpus::Text(_)) {
         let int4 = source.calibrated(INT4, &importance, floats)?;
         write(&int4, &file_name(&out, &name, "int4"))?;
     }

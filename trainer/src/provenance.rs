@@ -18,6 +18,9 @@ pub struct Provenance {
     pub command: String,
     /// Seed of the run.
     pub seed: u64,
+    /// The weights file that the run began with; random weights without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
     /// Names of the classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
@@ -164,6 +167,21 @@ pub enum Test {
     Classes(ClassTest),
     /// Of pairs.
     Translation(TranslationTest),
+    /// Of questions.
+    Answers(AnswerTest),
+}
+
+/// On held-out questions, of which each has its answer in its passage.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AnswerTest {
+    /// Mean F1 over words.
+    pub f1: f64,
+    /// The same with the f32 weights.
+    pub f1_f32: f64,
+    /// Share of the answers whose words are the same.
+    pub exact_match: f64,
+    /// Questions.
+    pub questions: u64,
 }
 
 /// On held-out pairs, by the likeliest next token.
@@ -216,6 +234,7 @@ impl Provenance {
         let data = &task.data;
         let text = data.texts.is_some();
         let split = match (text, &data.sounds) {
+            _ if data.questions.is_some() => "passages by a fixed shuffle",
             (true, _) => "whole chapters at the end of every document",
             (_, Some(_)) => "speakers by a fixed shuffle",
             _ => "examples by a fixed shuffle",
@@ -230,6 +249,10 @@ impl Provenance {
             },
             task: path,
             seed: training.seed,
+            start: task
+                .start
+                .as_ref()
+                .map(|start| start.file.display().to_string()),
             labels,
             data: Text {
                 source: data.source.clone(),
@@ -272,12 +295,13 @@ impl Provenance {
 }
 
 impl Test {
-    /// What was measured of the floats: bits per byte, the share of right answers, or chrF.
+    /// What was measured of the floats: bits per byte, the share of right answers, chrF, or F1.
     pub fn f32_figure(&self) -> f64 {
         match self {
             Self::Text(test) => test.bits_per_byte_f32,
             Self::Classes(test) => test.accuracy_f32,
             Self::Translation(test) => test.chrf_f32,
+            Self::Answers(test) => test.f1_f32,
         }
     }
 }

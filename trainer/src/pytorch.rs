@@ -11,7 +11,6 @@ use crate::params::{Params, name, shapes};
 use crate::prepared::{Corpus, Prepared};
 use crate::task::Task;
 use crate::train::{CHECKPOINT, Run, TOKENIZER};
-use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, ensure};
 use attentive::{Config, TensorKind};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -32,11 +31,15 @@ pub const WEIGHTS: &str = "pytorch.safetensors";
 /// # Errors
 /// When the data cannot be read, or a file cannot be written.
 pub fn prepare(task: &Task, path: &Path, out: &Path) -> Result<()> {
+    ensure!(
+        task.start.is_none() && task.data.questions.is_none(),
+        "PyTorch begins with random weights and learns no spans: `attentive train` takes this task"
+    );
     std::fs::create_dir_all(out)
         .with_context(|| format!("making the directory {}", out.display()))?;
     let corpus = Corpus::load(task)?;
     let prepared = Prepared::new(task, &corpus, None)?;
-    let end_of_text = prepared.vocabulary.as_ref().map(Vocabulary::end_of_text);
+    let end_of_text = prepared.end_of_text();
     let config = task.config(end_of_text)?;
     let mut state = State::start(Params::random(config, task.training.seed));
     state.position.task_path = Some(path.display().to_string());

@@ -4,6 +4,7 @@ use crate::frontend::Frontend;
 use crate::pairs::Files;
 use crate::provenance::{Levels, Picture};
 use crate::sounds::Sounds;
+use crate::start::Start;
 use crate::stories::Stories;
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
@@ -22,13 +23,16 @@ pub struct Task {
     pub name: String,
     /// The text.
     pub data: Data,
+    /// Weights to begin with; random ones without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// Dimensions.
     pub model: ModelSpec,
     /// Optimizer, schedule, length of the run.
     pub training: Training,
 }
 
-/// The data, of one of six kinds, and its parts.
+/// The data, of one of seven kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -50,6 +54,9 @@ pub struct Data {
     /// Texts and their translations, for an encoder–decoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<Files>,
+    /// File of questions about passages that hold the answers, for an encoder to find them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<PathBuf>,
     /// Where it comes from, for the provenance record.
     pub source: String,
     /// Its licence, for the provenance record.
@@ -138,9 +145,18 @@ pub struct ModelSpec {
     /// Tokens of the vocabulary; 1 for pictures and sounds.
     #[serde(default = "one_token")]
     pub vocab_len: usize,
-    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder.
+    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder, unless it finds spans.
     #[serde(default)]
     pub classes: usize,
+    /// Whether the model is an encoder that finds spans: answers to questions.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub spans: bool,
+    /// Types by which an encoder tells two texts apart (BERT: 2).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub types: usize,
+    /// Whether an encoder has a norm of the sum of its embeddings (BERT).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub embedding_norm: bool,
     /// Layers of an encoder–decoder's encoder; without, the model has no source.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub source_layers: usize,
@@ -338,6 +354,10 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+fn is_false(is: &bool) -> bool {
+    !is
+}
+
 fn one_token() -> usize {
     1
 }
@@ -409,15 +429,25 @@ impl Task {
             data.sounds.is_some(),
             data.stories.is_some(),
             data.pairs.is_some(),
+            data.questions.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences, pictures, sounds, stories and pairs"
+            "data should be one of texts, sentences, pictures, sounds, stories, pairs and questions"
         );
         ensure!(
-            (task.model.classes == 0) == (data.texts.is_some() || data.pairs.is_some()),
-            "a model has classes (now {}) exactly where it writes no text",
+            (task.model.classes == 0) == (task.writes() || data.questions.is_some()),
+            "a model has classes (now {}) exactly where it tells examples apart",
             task.model.classes
+        );
+        ensure!(
+            task.model.spans == data.questions.is_some(),
+            "a model finds spans (now {}) exactly where it learns from questions",
+            task.model.spans
+        );
+        ensure!(
+            data.questions.is_none() || task.start.is_some(),
+            "questions are too few to learn a language from: give the task a [start]"
         );
         ensure!(
             (task.model.source_layers > 0) == data.pairs.is_some(),
@@ -523,26 +553,33 @@ impl ModelSpec {
     }
 
     fn architecture(&self, patch: usize) -> Architecture {
-        match (self.classes, self.source_layers) {
-            (0, 0) => Architecture::Decoder,
-            (0, layers) => Architecture::EncoderDecoder(Source {
-                layers,
-                len: self.source_len(),
-                position: self.position(),
-                input: Input::Tokens,
-            }),
-            (classes, _) => Architecture::Encoder(Reading {
-                types: 0,
-                embedding_norm: false,
-                pooling: match self.pooling {
+        let (output, pooling) = match (self.classes, self.source_layers, self.spans) {
+            (.., true) => (Output::Span, Pooling::None),
+            (0, 0, _) => return Architecture::Decoder,
+            (0, layers, _) => {
+                return Architecture::EncoderDecoder(Source {
+                    layers,
+                    len: self.source_len(),
+                    position: self.position(),
+                    input: Input::Tokens,
+                });
+            }
+            (classes, ..) => {
+                let pooling = match self.pooling {
                     PoolingKind::Mean => Pooling::Mean,
                     PoolingKind::First => Pooling::First,
-                },
-                pooler: false,
-                output: Output::Classes(classes),
-                patch,
-            }),
-        }
+                };
+                (Output::Classes(classes), pooling)
+            }
+        };
+        Architecture::Encoder(Reading {
+            types: self.types,
+            embedding_norm: self.embedding_norm,
+            pooling,
+            pooler: false,
+            output,
+            patch,
+        })
     }
 
     fn config(&self, patch: usize, end_of_text: Option<u32>) -> Result<Config> {

@@ -1,7 +1,7 @@
 //! Texts as an encoder's tokens, and the names of what it tells apart.
 
 use anyhow::{Result, anyhow};
-use attentive::tokenizer::Tokenizer;
+use attentive::tokenizer::{Template, Tokenizer};
 use serde::Deserialize;
 
 /// One text or two as tokens.
@@ -39,6 +39,36 @@ impl Wrapped {
             second_at,
         })
     }
+
+    /// Of two texts that are tokens already.
+    pub fn of_tokens(template: &Template, first: &[u32], second: &[u32]) -> Self {
+        let twice = usize::from(template.between_twice) + 1;
+        let mut ids: Vec<u32> = template.first.into_iter().collect();
+        ids.extend(first);
+        for _ in 0..twice {
+            ids.extend(template.between);
+        }
+        let second_at = ids.len();
+        ids.extend(second);
+        ids.extend(template.last);
+        let one = u32::from(template.types);
+        let kind = |index| if index < second_at { 0 } else { one };
+        Self {
+            types: (0..ids.len()).map(kind).collect(),
+            ids,
+            second_at,
+        }
+    }
+}
+
+/// One text's tokens with those around them, cut to `most` in all; whether it was.
+pub fn wrap(template: &Template, mut tokens: Vec<u32>, most: usize) -> (Vec<u32>, bool) {
+    let around = usize::from(template.first.is_some()) + usize::from(template.last.is_some());
+    let room = most.saturating_sub(around);
+    let is_cut = tokens.len() > room;
+    tokens.truncate(room);
+    let ids = template.first.into_iter().chain(tokens);
+    (ids.chain(template.last).collect(), is_cut)
 }
 
 /// The part of a record that this module reads.

@@ -62,7 +62,7 @@ impl Run {
     /// When it holds no checkpoint, or a damaged one.
     pub fn load(out: &Path) -> Result<Self> {
         let vocabulary = vocabulary(&out.join(TOKENIZER))?;
-        let end_of_text = vocabulary.as_ref().map(Vocabulary::end_of_text);
+        let end_of_text = vocabulary.as_ref().and_then(Vocabulary::end_of_text);
         let (state, task) = State::load(end_of_text, &out.join(CHECKPOINT))?;
         Ok(Self {
             task,
@@ -111,7 +111,7 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
     };
     let corpus = Corpus::load(task)?;
     let prepared = Prepared::new(task, &corpus, vocabulary)?;
-    let end_of_text = prepared.vocabulary.as_ref().map(Vocabulary::end_of_text);
+    let end_of_text = prepared.end_of_text();
     let mut state = match resume {
         true => resumed(task, end_of_text, &checkpoint_path)?,
         false => {
@@ -119,7 +119,11 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
                 write_atomically(&tokenizer_path, vocabulary.to_json()?.as_bytes())?;
             }
             let config = task.config(end_of_text)?;
-            State::start(Params::random(config, task.training.seed))
+            let seed = task.training.seed;
+            State::start(match &task.start {
+                Some(start) => start.params(config, seed)?,
+                None => Params::random(config, seed),
+            })
         }
     };
     state.position.task_path = Some(options.task.display().to_string());
@@ -153,9 +157,10 @@ fn resumed(task: &Task, end_of_text: Option<u32>, path: &Path) -> Result<State> 
     let identity = |task: &Task| -> Result<String> {
         let training = &task.training;
         Ok(format!(
-            "{} {} {:?}",
+            "{} {} {} {:?}",
             serde_json::to_string(&task.data)?,
             serde_json::to_string(&task.model)?,
+            serde_json::to_string(&task.start)?,
             (
                 training.seed,
                 training.seq_len,
@@ -166,7 +171,7 @@ fn resumed(task: &Task, end_of_text: Option<u32>, path: &Path) -> Result<State> 
     };
     ensure!(
         identity(task)? == identity(&before)?,
-        "{} belongs to a task with other data, model, seed or batches: use --fresh to begin anew or --out for another \
+        "{} belongs to a task with other data, model, start, seed or batches: use --fresh to begin anew or --out for another \
          directory",
         path.display()
     );

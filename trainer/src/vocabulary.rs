@@ -1,8 +1,11 @@
-//! Byte-level BPE: trained by Hugging Face's `tokenizers`, written so that the core encodes the same way.
+//! Tokenizers: byte-level BPE, trained by Hugging Face's `tokenizers` and written so that the core encodes the same way;
+//! or that of a weights file, as it is.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use attentive::Model;
 use attentive::pack::{TokenizerParts, alphabet_byte};
-use attentive::tokenizer::Split;
+use attentive::tokenizer::{Split, Template, Tokenizer as CoreTokenizer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
@@ -12,13 +15,31 @@ use tokenizers::{AddedToken, Tokenizer, models::TrainerWrapper};
 /// The token between documents; the model ends a text with it.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// A vocabulary with its merges.
+/// A vocabulary, and how a text becomes tokens of it.
 #[derive(Clone)]
 pub struct Vocabulary {
-    tokenizer: Tokenizer,
     pieces: Vec<Vec<u8>>,
-    merges: Vec<(u32, u32, u32)>,
-    end_of_text: u32,
+    end_of_text: Option<u32>,
+    coder: Coder,
+}
+
+#[derive(Clone)]
+enum Coder {
+    Bpe {
+        tokenizer: Box<Tokenizer>,
+        merges: Vec<(u32, u32, u32)>,
+    },
+    /// Of a weights file.
+    Section(Vec<u8>),
+}
+
+/// A tokenizer of a weights file, as JSON.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    /// In hexadecimal digits.
+    section: String,
+    end_of_text: Option<u32>,
 }
 
 impl Vocabulary {
@@ -55,14 +76,25 @@ impl Vocabulary {
     /// # Errors
     /// When it is not a tokenizer of this kind.
     pub fn from_json(json: &str) -> Result<Self> {
+        if let Ok(Section {
+            section,
+            end_of_text,
+        }) = serde_json::from_str(json)
+        {
+            let digits = section.as_bytes().chunks(2);
+            let byte = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+            let section: Option<Vec<u8>> = digits.map(byte).collect();
+            let section = section.context("a tokenizer's section should be hexadecimal digits")?;
+            return Self::of_section(section, end_of_text);
+        }
         let mut tokenizer: Tokenizer = json
             .parse()
             .map_err(|error| anyhow!("not a tokenizer: {error}"))?;
         tokenizer.add_special_tokens(&[AddedToken::from(END_OF_TEXT, true)]);
         let value: Value = serde_json::from_str(json)?;
-        let model = Model::read(&value)?;
+        let table = Table::read(&value)?;
         let mut pieces = Vec::new();
-        for token in &model.tokens {
+        for token in &table.tokens {
             pieces.push(bytes(token)?);
         }
         let end_of_text = pieces.len() as u32;
@@ -72,21 +104,59 @@ impl Vocabulary {
             "{END_OF_TEXT} should be the last token"
         );
         Ok(Self {
-            tokenizer,
-            merges: model.merge_ids()?,
             pieces,
-            end_of_text,
+            end_of_text: Some(end_of_text),
+            coder: Coder::Bpe {
+                tokenizer: Box::new(tokenizer),
+                merges: table.merge_ids()?,
+            },
         })
     }
 
-    /// In the format of Hugging Face's `tokenizer.json`.
+    /// The tokenizer of a weights file.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn of_model(model: &Model<'_>) -> Result<Self> {
+        let section = model.tokenizer_section().to_vec();
+        Self::of_section(section, model.config().end_of_text)
+    }
+
+    fn of_section(section: Vec<u8>, end_of_text: Option<u32>) -> Result<Self> {
+        let most = attentive::Config::VOCAB_MAX;
+        let tokenizer = CoreTokenizer::parse(&section, most);
+        let tokenizer = tokenizer.map_err(|error| anyhow!("the tokenizer: {error}"))?;
+        tokenizer
+            .check()
+            .map_err(|error| anyhow!("the tokenizer: {error}"))?;
+        let pieces: Vec<_> = (0..tokenizer.vocab_len() as u32)
+            .map(|id| tokenizer.piece(id).to_vec())
+            .collect();
+        ensure!(!pieces.is_empty(), "the file has no tokenizer");
+        Ok(Self {
+            pieces,
+            end_of_text,
+            coder: Coder::Section(section),
+        })
+    }
+
+    /// In the format of Hugging Face's `tokenizer.json`; of a weights file's tokenizer, its section.
     ///
     /// # Errors
     /// When `tokenizers` cannot write it.
     pub fn to_json(&self) -> Result<String> {
-        self.tokenizer
-            .to_string(true)
-            .map_err(|error| anyhow!("writing the tokenizer: {error}"))
+        match &self.coder {
+            Coder::Bpe { tokenizer, .. } => tokenizer
+                .to_string(true)
+                .map_err(|error| anyhow!("writing the tokenizer: {error}")),
+            Coder::Section(section) => {
+                let digits = section.iter().map(|byte| format!("{byte:02x}"));
+                Ok(serde_json::to_string(&Section {
+                    section: digits.collect(),
+                    end_of_text: self.end_of_text,
+                })?)
+            }
+        }
     }
 
     /// Number of tokens.
@@ -99,9 +169,18 @@ impl Vocabulary {
         self.pieces.is_empty()
     }
 
-    /// The token between documents.
-    pub fn end_of_text(&self) -> u32 {
+    /// The token between documents, which the tokenizers that are trained here have all.
+    pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
+    }
+
+    /// The same, for a model that writes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn need_end_of_text(&self) -> Result<u32> {
+        self.end_of_text
+            .context("the tokenizer has no token that ends a text, which a model that writes needs")
     }
 
     /// The bytes of each token.
@@ -109,38 +188,69 @@ impl Vocabulary {
         &self.pieces
     }
 
-    /// Tokens of a text by `tokenizers`.
+    /// The core's tokenizer.
     ///
     /// # Errors
-    /// When `tokenizers` fails.
+    /// When it is not that of a weights file.
+    pub fn of_core(&self) -> Result<CoreTokenizer<'_>> {
+        let Coder::Section(section) = &self.coder else {
+            bail!("this needs the tokenizer of a weights file: give the task a [start]");
+        };
+        CoreTokenizer::parse(section, self.len()).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// What stands around a text; nothing with the tokenizers that are trained here.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be read.
+    pub fn template(&self) -> Result<Template> {
+        match self.coder {
+            Coder::Bpe { .. } => Ok(Template::NONE),
+            Coder::Section(_) => Ok(*self.of_core()?.template()),
+        }
+    }
+
+    /// Tokens of a text, by `tokenizers` or by the core.
+    ///
+    /// # Errors
+    /// When they fail.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokenizer
-            .encode(text, false)
-            .map_err(|error| anyhow!("encoding: {error}"))?;
-        Ok(encoding.get_ids().to_vec())
+        match &self.coder {
+            Coder::Bpe { tokenizer, .. } => {
+                let encoding = tokenizer
+                    .encode(text, false)
+                    .map_err(|error| anyhow!("encoding: {error}"))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+            Coder::Section(_) => crate::eval::encode(&self.of_core()?, text),
+        }
     }
 
     /// Calls `with` with the tables in the form that a weights file holds.
     pub fn with_parts<R>(&self, with: impl FnOnce(TokenizerParts<'_>) -> R) -> R {
-        let pieces: Vec<&[u8]> = self.pieces.iter().map(Vec::as_slice).collect();
-        with(TokenizerParts::Bpe {
-            split: Split::Gpt2,
-            pieces: &pieces,
-            merges: &self.merges,
-            specials: &[self.end_of_text],
-        })
+        match &self.coder {
+            Coder::Bpe { merges, .. } => {
+                let pieces: Vec<&[u8]> = self.pieces.iter().map(Vec::as_slice).collect();
+                with(TokenizerParts::Bpe {
+                    split: Split::Gpt2,
+                    pieces: &pieces,
+                    merges,
+                    specials: self.end_of_text.as_slice(),
+                })
+            }
+            Coder::Section(section) => with(TokenizerParts::Section(section)),
+        }
     }
 }
 
 /// The model part of a `tokenizer.json`.
-struct Model {
+struct Table {
     /// Texts in the printable alphabet, by token.
     tokens: Vec<String>,
     merges: Vec<(String, String)>,
 }
 
-impl Model {
+impl Table {
     fn read(json: &Value) -> Result<Self> {
         let model = json.get("model").context("a tokenizer has a model")?;
         let vocab = model.get("vocab").and_then(Value::as_object);
@@ -189,7 +299,7 @@ impl Model {
 /// its token; `tokenizers` reads the result too, so that both encode alike.
 fn renumbered(json: &str) -> Result<String> {
     let mut json: Value = serde_json::from_str(json)?;
-    let model = Model::read(&json)?;
+    let model = Table::read(&json)?;
     let mut tokens: Vec<String> = model
         .tokens
         .iter()

@@ -206,7 +206,7 @@ fn a_directory_equals_the_oracle() {
     let mut tensors = tensors();
     write(&directory, CONFIG, &tensors);
     let import = |directory: &Path| {
-        bert::import(directory, "tiny", "a test", Formats::F32).expect("a model")
+        bert::import(directory, "tiny", "a test", Formats::F32, None).expect("a model")
     };
     let texts = ["The houses", "the house burns houses"];
     let plain = embed(&import(&directory), 12, &texts);
@@ -230,8 +230,18 @@ fn a_directory_equals_the_oracle() {
     let model = Model::parse(Block::bytes(&shorter)).expect("a model");
     assert_eq!(model.config().context_len, 7);
     assert_eq!(embed(&shorter, 7, &texts), plain);
+    // Whoever wants more asks for it.
+    let wanted = |context| bert::import(&directory, "tiny", "a test", Formats::F32, Some(context));
+    let longer = wanted(11).expect("a model");
+    let model = Model::parse(Block::bytes(&longer)).expect("a model");
+    assert_eq!(model.config().context_len, 11);
+    let error = format!("{:#}", wanted(13).expect_err("refused"));
+    assert!(
+        error.contains("--context") && error.contains("12"),
+        "{error}"
+    );
     std::fs::write(&limit, r#"{"max_seq_length": "long"}"#).expect("written");
-    let error = bert::import(&directory, "tiny", "a test", Formats::F32).err();
+    let error = bert::import(&directory, "tiny", "a test", Formats::F32, None).err();
     let error = format!("{:#}", error.expect("refused"));
     assert!(error.contains("sentence_bert_config.json"), "{error}");
     std::fs::remove_file(&limit).expect("it was there");
@@ -342,7 +352,7 @@ fn an_onnx_file_equals_the_oracle() {
     let pools = ["Erf", "ReduceSum", "Clip", "ReduceL2"];
     let whole = onnx(&tensors, &pools);
     std::fs::write(&path, &whole).expect("written");
-    let import = || onnx::import(&path, "tiny", "a test", Formats::F32);
+    let import = || onnx::import(&path, "tiny", "a test", Formats::F32, None);
     let file = import().expect("a model");
     let texts = ["The houses", "the house burns houses"];
     let tokens: [&[usize]; 2] = [&[2, 5, 6, 7, 3], &[2, 5, 6, 8, 6, 7, 3]];
@@ -582,12 +592,23 @@ fn heads_equal_the_oracle() {
             "answer",
             "spans.attn",
             "--question",
-            "the",
-            "--passage",
             &"the ".repeat(20),
+            "--passage",
+            "the",
         ],
-        "tokens",
+        "shorten",
     );
+    // A passage is read in windows.
+    let long = "the ".repeat(20);
+    let (status, out, error) = run(&[
+        "answer",
+        "spans.attn",
+        "--question",
+        "the",
+        "--passage",
+        &long,
+    ]);
+    assert!(status == Some(0) && out.starts_with("the"), "{error}");
     refused(&["embed", "spans.attn", "--text", "the"], "embedding");
     let decoder = common::root().join("models/austen-1m-int8.attn");
     let decoder = decoder.to_str().expect("a path in UTF-8");
@@ -755,7 +776,8 @@ fn minilm_is_pytorchs() {
         vectors: WeightFormat::F32,
     };
     for (formats, bound) in [(Formats::F32, 1e-5), (groups, 2e-2)] {
-        let file = bert::import(Path::new(&path), "minilm", "a test", formats).expect("a model");
+        let file =
+            bert::import(Path::new(&path), "minilm", "a test", formats, None).expect("a model");
         let context_len = |model: Model<'_>| model.config().context_len;
         let len = Model::parse(Block::bytes(&file)).map(context_len);
         let vectors = embed(&file, len.expect("a model"), &texts);
@@ -799,7 +821,7 @@ fn minilm_l3_is_onnx_runtimes() {
         .map(|line| line.split_once('\t').expect("a text and a vector"))
         .collect();
     let texts: Vec<&str> = reference.iter().map(|(text, _)| *text).collect();
-    let file = onnx::import(Path::new(&path), "l3", "a test", Formats::F32).expect("a model");
+    let file = onnx::import(Path::new(&path), "l3", "a test", Formats::F32, None).expect("a model");
     let vectors = embed(&file, 512, &texts);
     for (vector, (text, numbers)) in vectors.iter().zip(&reference) {
         let numbers = numbers.split_whitespace().map(|x| x.parse::<f64>());

@@ -146,7 +146,7 @@ fn variants(base: Config) -> Vec<(&'static str, Config)> {
 #[test]
 fn attention_without_gradients_is_refused() {
     let (vocabulary, _) = vocabulary();
-    let base = default_task().config(Some(vocabulary.end_of_text()));
+    let base = default_task().config(vocabulary.end_of_text());
     let base = base.expect("a configuration");
     let capped = Attention {
         soft_cap: Some(30.0),
@@ -170,7 +170,7 @@ fn attention_without_gradients_is_refused() {
 fn logits_are_burns() {
     let (vocabulary, _) = vocabulary();
     let base = default_task()
-        .config(Some(vocabulary.end_of_text()))
+        .config(vocabulary.end_of_text())
         .expect("a configuration");
     let base = Config {
         vocab_len: vocabulary.len(),
@@ -211,7 +211,7 @@ fn logits_are_burns() {
 fn tokens_are_those_of_tokenizers() {
     let (vocabulary, parts) = vocabulary();
     let config = default_task()
-        .config(Some(vocabulary.end_of_text()))
+        .config(vocabulary.end_of_text())
         .expect("a configuration");
     let config = Config {
         vocab_len: vocabulary.len(),
@@ -237,7 +237,7 @@ fn tokens_are_those_of_tokenizers() {
 fn rounding_is_the_packers() {
     let (vocabulary, _) = vocabulary();
     let config = default_task()
-        .config(Some(vocabulary.end_of_text()))
+        .config(vocabulary.end_of_text())
         .expect("a configuration");
     let config = Config {
         vocab_len: vocabulary.len(),
@@ -269,7 +269,7 @@ fn rounding_is_the_packers() {
 fn encoders_are_burns() {
     let (vocabulary, _) = vocabulary();
     let base = default_task()
-        .config(Some(vocabulary.end_of_text()))
+        .config(vocabulary.end_of_text())
         .expect("a configuration");
     let reading = |pooling, patch| {
         Architecture::Encoder(Reading {
@@ -354,7 +354,7 @@ fn encoders_are_burns() {
 fn translators_are_burns() {
     let (vocabulary, _) = vocabulary();
     let base = default_task()
-        .config(Some(vocabulary.end_of_text()))
+        .config(vocabulary.end_of_text())
         .expect("a configuration");
     let base = Config {
         vocab_len: vocabulary.len(),

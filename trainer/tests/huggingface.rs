@@ -46,7 +46,7 @@ fn assert_close(what: &str, have: &[f32], want: &[f32]) {
 #[test]
 fn decoders_give_the_logits_of_transformers() {
     for name in ["llama", "mistral", "gpt2"] {
-        let file = directory(&data(name), name, "import", Formats::F32);
+        let file = directory(&data(name), name, "import", Formats::F32, None);
         let file = file.unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let model = Model::parse(Block::bytes(&file)).expect("a model");
         let expected = json(&data(name).join("expected.json"));
@@ -82,7 +82,7 @@ fn decoders_give_the_logits_of_transformers() {
 
 #[test]
 fn pictures_give_the_logits_of_transformers() {
-    let file = directory(&data("vit"), "vit", "import", Formats::F32).expect("a file");
+    let file = directory(&data("vit"), "vit", "import", Formats::F32, None).expect("a file");
     let model = Model::parse(Block::bytes(&file)).expect("a model");
     let expected = json(&data("vit").join("expected.json"));
     let pixels = floats(&expected["pixels"])
@@ -108,7 +108,8 @@ fn pictures_give_the_logits_of_transformers() {
 
 #[test]
 fn sounds_give_the_logits_of_transformers() {
-    let file = directory(&data("whisper"), "whisper", "import", Formats::F32).expect("a file");
+    let file =
+        directory(&data("whisper"), "whisper", "import", Formats::F32, None).expect("a file");
     let model = Model::parse(Block::bytes(&file)).expect("a model");
     let expected = json(&data("whisper").join("expected.json"));
     let frames = floats(&expected["frames"]);
@@ -152,7 +153,7 @@ fn what_is_not_supported_is_named() {
         let mut config = json(&path);
         change(&mut config);
         fs::write(&path, config.to_string()).expect("written");
-        let error = directory(&copy, name, "import", Formats::F32).err();
+        let error = directory(&copy, name, "import", Formats::F32, None).err();
         let error = format!("{:#}", error.unwrap_or_else(|| panic!("{name}: {words:?}")));
         for word in words {
             assert!(error.contains(word), "{name}: {error}");
@@ -213,7 +214,7 @@ fn what_is_not_supported_is_named() {
     let path = copy.join("model.safetensors");
     let bytes = fs::read(&path).expect("weights");
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
-    let error = directory(&copy, "whisper", "import", Formats::F32).err();
+    let error = directory(&copy, "whisper", "import", Formats::F32, None).err();
     assert!(format!("{:#}", error.expect("refused")).contains("truncated"));
 }
 
@@ -221,7 +222,7 @@ fn what_is_not_supported_is_named() {
 #[test]
 fn weights_in_parts_are_put_together() {
     let copy = common::directory("huggingface-parts");
-    let whole = directory(&data("gpt2"), "gpt2", "import", Formats::F32).expect("a file");
+    let whole = directory(&data("gpt2"), "gpt2", "import", Formats::F32, None).expect("a file");
     let bytes = fs::read(data("gpt2").join("model.safetensors")).expect("weights");
     let all = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
     let mut parts = [Vec::new(), Vec::new()];
@@ -240,9 +241,9 @@ fn weights_in_parts_are_put_together() {
     for name in ["config.json", "tokenizer.json"] {
         fs::copy(data("gpt2").join(name), copy.join(name)).expect("copied");
     }
-    let again = directory(&copy, "gpt2", "import", Formats::F32).expect("a file");
+    let again = directory(&copy, "gpt2", "import", Formats::F32, None).expect("a file");
     assert!(Block::bytes(&again) == Block::bytes(&whole));
     let outside = index.to_string().replace("part-0", "../part-0");
     fs::write(copy.join("model.safetensors.index.json"), outside).expect("written");
-    assert!(directory(&copy, "gpt2", "import", Formats::F32).is_err());
+    assert!(directory(&copy, "gpt2", "import", Formats::F32, None).is_err());
 }

@@ -3,8 +3,9 @@
 use super::reader::{self, shortened};
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Model, Output};
+use attentive_trainer::eval::encode;
 use attentive_trainer::package;
-use attentive_trainer::texts::Wrapped;
+use attentive_trainer::questions::{ANSWER_TOKENS, Passage, Reader};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ pub(crate) struct Request {
     /// The question
     #[arg(long)]
     question: String,
-    /// The text that holds the answer
+    /// The text that holds the answer; a longer one than the model takes is read in windows that overlap by half
     #[arg(
         long,
         conflicts_with = "passage_file",
@@ -29,9 +30,9 @@ pub(crate) struct Request {
     #[arg(long, value_name = "FILE")]
     passage_file: Option<PathBuf>,
     /// Most tokens of an answer
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = ANSWER_TOKENS)]
     tokens: usize,
-    /// Print JSON: answer, score, first and last token
+    /// Print JSON: answer, score, first and last token, and the bytes of the passage that it is
     #[arg(long)]
     json: bool,
     /// Backend: native, or one by its name
@@ -60,32 +61,25 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "this encoder finds no answers"
     );
     let mut encoder = reader::encoder(&model, &options, &mut memory, backend)?;
-    let wrapped = Wrapped::new(
-        model.tokenizer(),
-        &request.question,
-        Some(&passage),
-        options.len,
-    );
-    let Wrapped {
-        ids,
-        types,
-        second_at,
-    } = wrapped.with_context(|| format!("the passage {:?}", shortened(&passage)))?;
-    let run = encoder.run_tokens(&ids, &types);
-    run.map_err(|error| anyhow!("{error}"))?;
-    // Behind the passage stands the token that ends it.
-    let ending = usize::from(model.tokenizer().template().last.is_some());
-    let passage = second_at..ids.len().saturating_sub(ending);
-    let found = encoder.span(passage, request.tokens.max(1));
-    let found = found.map_err(|error| anyhow!("{error}"))?;
-    let answer = found.context("the passage has no token")?;
-    let of_answer = &ids[answer.first..=answer.last];
-    let parts = model.tokenizer().decode(of_answer);
-    let bytes: Vec<u8> = parts.flatten().copied().collect();
-    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    let tokenizer = model.tokenizer();
+    let passage_of = Passage::new(tokenizer, &passage);
+    let passage_of =
+        passage_of.with_context(|| format!("the passage {:?}", shortened(&passage)))?;
+    let question = encode(tokenizer, &request.question)?;
+    let mut reader = Reader {
+        encoder: &mut encoder,
+        template: *tokenizer.template(),
+        context: options.len,
+        most: request.tokens,
+    };
+    let answer = reader.answer(&question, &passage_of)?;
+    let answer = answer.context("the passage has no token")?;
+    let bytes = passage_of.bytes(answer.first, answer.last);
+    let text = passage.get(bytes.clone()).unwrap_or_default();
     if request.json {
         let line = json!({
-            "answer": text, "score": answer.score, "first": answer.first - second_at, "last": answer.last - second_at,
+            "answer": text, "score": answer.score, "first": answer.first, "last": answer.last,
+            "bytes": [bytes.start, bytes.end],
         });
         println!("{line}");
     } else {

@@ -10,6 +10,7 @@ use attentive_trainer::frontend::Frontend;
 use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{Quality, Source, measure_integers};
 use attentive_trainer::provenance::Provenance;
+use attentive_trainer::questions::{Agreement, Questions, answers};
 use attentive_trainer::sounds::{Clip, Sounds};
 use attentive_trainer::train::Run;
 use attentive_trainer::translation::{Likeness, Search, translations};
@@ -145,7 +146,7 @@ fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     match Corpus::load(&task)? {
         Corpus::Text(parts) => Ok(parts.into_iter().map(|part| part.test).collect()),
-        Corpus::Labelled(_) | Corpus::Pairs(_) => {
+        Corpus::Labelled(_) | Corpus::Pairs(_) | Corpus::Questions(_) => {
             bail!("the task {:?} has examples, no texts", task.name)
         }
     }
@@ -190,6 +191,42 @@ fn translator(request: &Request, model: &Model<'_>, backend: Backend) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// Measures an encoder that finds answers.
+fn answerer(
+    request: &Request,
+    model: &Model<'_>,
+    questions: &Questions,
+    backend: Backend,
+) -> Result<ExitCode> {
+    ensure!(
+        request.sounds.is_none(),
+        "the task has no sounds: leave out --sounds"
+    );
+    let context = request.context.unwrap_or(model.config().context_len);
+    let kv = request.kv.with(SessionOptions::new(context))?.kv;
+    let options = EncoderOptions::new(context).with_kv(kv);
+    let start = Instant::now();
+    let given = answers(
+        model,
+        &questions.test,
+        &options,
+        backend,
+        parallel::threads(),
+    )?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "held-out questions; backend {}, kv {:?}",
+        backend.name(),
+        request.kv
+    );
+    println!(
+        "{}  ({:.1} questions/s)",
+        Quality::Answers(Agreement::of(&given, &questions.test)),
+        given.len() as f64 / seconds
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 /// All clips of a directory, as examples of the model's classes.
 fn clips(directory: &Path, sounds: &Sounds, labels: &[String]) -> Result<Vec<Example>> {
     let example = |clip: Clip| {
@@ -212,8 +249,10 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     );
     let recorded = Provenance::parse(model.provenance()).map(|record| record.task);
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
-    let Corpus::Labelled(examples) = Corpus::load(&task)? else {
-        bail!("the task {:?} has texts, no examples", task.name);
+    let examples = match Corpus::load(&task)? {
+        Corpus::Labelled(examples) => examples,
+        Corpus::Questions(questions) => return answerer(request, model, &questions, backend),
+        _ => bail!("the task {:?} has texts, no examples", task.name),
     };
     let context = request.context.unwrap_or(model.config().context_len);
     let kv = request.kv.with(SessionOptions::new(context))?.kv;

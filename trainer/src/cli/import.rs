@@ -25,6 +25,9 @@ pub(crate) struct Request {
     /// Round the weights to this format [default: keep every number exactly]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Tokens of the longest text, of a bert whose files say fewer than it has positions [default: what they say]
+    #[arg(long)]
+    context: Option<usize>,
     /// Format of the embedding, if another
     #[arg(long, value_enum, requires = "format")]
     embedding: Option<Format>,
@@ -39,6 +42,9 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     }
     if let Some(embedding) = request.embedding {
         command += &format!(" --embedding {}", embedding.name());
+    }
+    if let Some(context) = request.context {
+        command += &format!(" --context {context}");
     }
     let formats = request
         .format
@@ -65,14 +71,18 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             finish(pytorch::adopt(dir)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let imported = directory(dir, &source, &command, formats);
+        let imported = directory(dir, &source, &command, formats, request.context);
         return written(imported, &request, &out);
     }
     if input.extension().is_some_and(|end| end == "onnx") {
         let formats = formats.unwrap_or(Formats::F32);
-        let imported = onnx::import(input, &source, &command, formats);
+        let imported = onnx::import(input, &source, &command, formats, request.context);
         return written(imported, &request, &out);
     }
+    ensure!(
+        request.context.is_none(),
+        "--context is for models of the architecture bert"
+    );
     let bytes = mapped::map(input)?;
     let Imported { file, report } =
         import(&bytes, &source, &command, formats).with_context(|| input.display().to_string())?;

@@ -231,6 +231,9 @@ fn vocabulary(
             &path,
         )?)?));
     }
+    if task.start.is_some() {
+        return Vocabulary::of_model(model).map(Some);
+    }
     let vocabulary = Prepared::new(task, corpus, None)?.vocabulary;
     let vocabulary = vocabulary.context("a model of texts has a tokenizer")?;
     let mut tokens = vocabulary.pieces().iter().zip(0..);

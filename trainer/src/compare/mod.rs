@@ -5,6 +5,7 @@ mod examples;
 mod linear;
 mod ngrams;
 mod pairs;
+mod questions;
 mod recurrent;
 mod rival;
 mod texts;
@@ -73,6 +74,7 @@ pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
     match &subject.source.corpus {
         Corpus::Labelled(examples) => examples::table(&subject, examples, stop),
         Corpus::Pairs(pairs) => pairs::table(&subject, pairs, stop),
+        Corpus::Questions(questions) => questions::table(&subject, questions),
         Corpus::Text(parts) => texts::table(&subject, parts, stop),
     }
 }

@@ -88,7 +88,7 @@ fn write(
     let mut writer = Writer::new(model).context("a network that writes")?;
     let mut out = Vec::new();
     for source in sources {
-        let tokens = writer.write(source, vocabulary.end_of_text(), most);
+        let tokens = writer.write(source, vocabulary.need_end_of_text()?, most);
         let bytes: Vec<u8> = tokens
             .iter()
             .flat_map(|token| &vocabulary.pieces()[*token as usize])

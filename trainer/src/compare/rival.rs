@@ -39,7 +39,7 @@ pub(super) fn train(
     stop: &AtomicBool,
 ) -> Result<Rival> {
     let training = &task.training;
-    let config = task.config(prepared.vocabulary.as_ref().map(|v| v.end_of_text()))?;
+    let config = task.config(prepared.end_of_text())?;
     let mut model = Recurrent::like(&config, cell, training.seed)?;
     let mut adam = Adam::new(model.tensors.iter().map(|t| vec![0.0; t.len()]).collect());
     let mut samples = prepared.samples(training, training.seed)?;

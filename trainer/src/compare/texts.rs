@@ -40,7 +40,7 @@ pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Re
     let vocabulary = vocabulary.context("texts have a tokenizer")?;
     let context = source.context();
     let tokens = |text: &str| -> Result<Vec<u32>> {
-        let mut tokens = vec![vocabulary.end_of_text()];
+        let mut tokens = vec![vocabulary.need_end_of_text()?];
         tokens.extend(vocabulary.encode(text)?);
         Ok(tokens)
     };

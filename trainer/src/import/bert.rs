@@ -35,7 +35,13 @@ struct Record<'a> {
 ///
 /// # Errors
 /// What the directory holds that the core cannot run, or that is missing, by its name.
-pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Result<Vec<Block>> {
+pub fn import(
+    dir: &Path,
+    source: &str,
+    command: &str,
+    formats: Formats,
+    context: Option<usize>,
+) -> Result<Vec<Block>> {
     let json = ConfigJson(read_json(&dir.join("config.json"))?);
     let files = Files::open(dir)?;
     let weights = files.tensors()?;
@@ -49,6 +55,7 @@ pub fn import(dir: &Path, source: &str, command: &str, formats: Formats) -> Resu
         prefix,
         source,
         command,
+        context,
     };
     build(dir, &json, head(&json.0, dir)?, &named, formats)
 }
@@ -62,6 +69,8 @@ pub(super) struct Named<'a> {
     pub(super) source: &'a str,
     /// What was typed, for the record.
     pub(super) command: &'a str,
+    /// Tokens of the longest text, if others than the files say.
+    pub(super) context: Option<usize>,
 }
 
 /// The weights file of that configuration and those tensors, with the tokenizer that lies in the directory.
@@ -79,7 +88,7 @@ pub(super) fn build(
         weights, prefix, ..
     } = *named;
     let vocabulary = vocabulary(dir)?;
-    let config = config(json, dir, head)?;
+    let config = config(json, dir, head, named.context)?;
     ensure!(
         vocabulary.len() <= config.vocab_len,
         "the tokenizer has {} tokens; config.json has vocab_size {}",
@@ -134,7 +143,7 @@ fn vocabulary(dir: &Path) -> Result<TextVocabulary> {
     TextVocabulary::from_vocab_txt(&text, kind)
 }
 
-fn config(json: &ConfigJson, dir: &Path, head: Head) -> Result<Config> {
+fn config(json: &ConfigJson, dir: &Path, head: Head, context: Option<usize>) -> Result<Config> {
     let kind = json.model_type();
     ensure!(
         kind == ARCHITECTURE,
@@ -169,7 +178,7 @@ fn config(json: &ConfigJson, dir: &Path, head: Head) -> Result<Config> {
         kv_heads: heads,
         head_dim: dim / heads,
         hidden_dim: number("intermediate_size")?,
-        context_len: context_len(number("max_position_embeddings")?, dir)?,
+        context_len: context_len(number("max_position_embeddings")?, dir, context)?,
         norm: Norm::Layer,
         norm_place: NormPlace::Post,
         norm_eps: json.float("layer_norm_eps")?,
@@ -189,8 +198,15 @@ fn config(json: &ConfigJson, dir: &Path, head: Head) -> Result<Config> {
     Ok(config)
 }
 
-/// Tokens of the longest text: as many as there are positions, or as sentence-transformers has it.
-fn context_len(positions: usize, dir: &Path) -> Result<usize> {
+/// Tokens of the longest text: as many as are wanted, or as sentence-transformers has it, or as there are positions.
+fn context_len(positions: usize, dir: &Path, wanted: Option<usize>) -> Result<usize> {
+    if let Some(wanted) = wanted {
+        ensure!(
+            (1..=positions).contains(&wanted),
+            "--context should lie between 1 and the model's {positions} positions, not {wanted}"
+        );
+        return Ok(wanted);
+    }
     let path = dir.join("sentence_bert_config.json");
     if !path.exists() {
         return Ok(positions);

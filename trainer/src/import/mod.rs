@@ -61,7 +61,8 @@ fn packed(
 }
 
 /// Turns a directory into a weights file: CTranslate2's of whisper, or Hugging Face's of an architecture that its
-/// `config.json` names. `source` is its name and `command` what was typed, for the record.
+/// `config.json` names. `source` is its name and `command` what was typed, for the record; `context` are the tokens of the
+/// longest text, where a bert's files say fewer than it has positions.
 ///
 /// # Errors
 /// An architecture that is not supported, and what the importers of the others refuse.
@@ -70,13 +71,23 @@ pub fn directory(
     source: &str,
     command: &str,
     formats: Formats,
+    context: Option<usize>,
 ) -> Result<Vec<Block>> {
-    if whisper::is_here(dir) {
+    let json = || -> Result<_> {
+        let json = safetensors::read_json(&dir.join("config.json"))?;
+        Ok(safetensors::ConfigJson(json))
+    };
+    let is_whisper = whisper::is_here(dir);
+    ensure!(
+        context.is_none() || !is_whisper && json()?.model_type() == bert::ARCHITECTURE,
+        "--context is for models of the architecture bert"
+    );
+    if is_whisper {
         return whisper::import(dir, source, command, formats);
     }
-    let json = safetensors::ConfigJson(safetensors::read_json(&dir.join("config.json"))?);
+    let json = json()?;
     match json.model_type() {
-        bert::ARCHITECTURE => bert::import(dir, source, command, formats),
+        bert::ARCHITECTURE => bert::import(dir, source, command, formats, context),
         vit::ARCHITECTURE => vit::import(dir, source, command, formats),
         whisper_hf::ARCHITECTURE => whisper_hf::import(dir, source, command, formats),
         kind if decoders::ARCHITECTURES.contains(&kind) => {

@@ -19,7 +19,13 @@ const WORDS: &str = "embeddings.word_embeddings.weight";
 ///
 /// # Errors
 /// What the file holds that the core cannot run, or that is missing, by its name.
-pub fn import(path: &Path, source: &str, command: &str, formats: Formats) -> Result<Vec<Block>> {
+pub fn import(
+    path: &Path,
+    source: &str,
+    command: &str,
+    formats: Formats,
+    context: Option<usize>,
+) -> Result<Vec<Block>> {
     let bytes = mapped::map(path)?;
     let graph = Graph::parse(&bytes).context("the file is truncated or no ONNX file")?;
     let words = graph
@@ -36,6 +42,7 @@ pub fn import(path: &Path, source: &str, command: &str, formats: Formats) -> Res
         prefix,
         source,
         command,
+        context,
     };
     bert::build(dir, &json, head, &named, formats)
 }
