@@ -53,6 +53,10 @@ fn main() {
         println!("cargo::error=cannot copy {memory}: {error}");
     }
     println!("cargo::rustc-link-search={}", out.display());
+    if env::var("TARGET").is_ok_and(|target| target.starts_with("riscv32")) {
+        // cortex-m-rt's script takes it in by itself, riscv-rt's does not.
+        println!("cargo::rustc-link-arg-bins=-Tmemory.x");
+    }
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
 }
@@ -72,6 +76,12 @@ impl Board {
             Self {
                 memory: "memory-an547.x",
                 kilohertz: 32_000,
+            }
+        } else if target.starts_with("riscv32") {
+            // Has no SysTick: the processor counts what it executes.
+            Self {
+                memory: "memory-virt.x",
+                kilohertz: 0,
             }
         } else if target.starts_with("thumbv8m") {
             Self {

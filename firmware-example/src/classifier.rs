@@ -113,7 +113,7 @@ macro_rules! integer_classifier {
         }
 
         fn run() -> Result<(), $crate::Failure> {
-            let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
+            let memory = $crate::processor::singleton!(: attentive::Aligned<[u8; BYTES]> =
                 attentive::Aligned([0; BYTES]));
             let memory = memory.ok_or(attentive::ArenaTaken)?;
             let mut encoder = attentive::integer::Encoder::<Fitted>::fitted(
@@ -125,7 +125,7 @@ macro_rules! integer_classifier {
             $crate::classifier::ask_integers::<$task, Fitted>(&mut encoder, BYTES, INPUTS)
         }
 
-        #[cortex_m_rt::entry]
+        #[$crate::processor::entry]
         fn main() -> ! {
             match run() {
                 Ok(()) => semihosting::process::exit(0),
@@ -169,7 +169,7 @@ macro_rules! classifier {
             $crate::classifier::ask::<$task, Fitted>(&mut encoder, bytes)
         }
 
-        #[cortex_m_rt::entry]
+        #[$crate::processor::entry]
         fn main() -> ! {
             match run() {
                 Ok(()) => semihosting::process::exit(0),

@@ -9,6 +9,7 @@ pub mod classifier;
 pub mod command_line;
 mod failure;
 pub mod measure;
+pub mod processor;
 pub mod request;
 pub mod tasks;
 pub mod writer;

@@ -71,13 +71,13 @@ macro_rules! integer_writer {
         }
 
         fn run() -> Result<(), $crate::Failure> {
-            let memory = cortex_m::singleton!(: attentive::Aligned<[u8; BYTES]> =
+            let memory = $crate::processor::singleton!(: attentive::Aligned<[u8; BYTES]> =
                 attentive::Aligned([0; BYTES]));
             let memory = memory.ok_or(attentive::ArenaTaken)?;
             $crate::writer::run::<Fitted>(&MODEL, &WRITING, &mut memory.0)
         }
 
-        #[cortex_m_rt::entry]
+        #[$crate::processor::entry]
         fn main() -> ! {
             match run() {
                 Ok(()) => semihosting::process::exit(0),

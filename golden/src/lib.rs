@@ -1,6 +1,6 @@
 //! What the firmware's integer binaries are asked, as the hash of all logits: equal hashes are equal bits.
 //!
-//! WebAssembly calls [`golden`]; on RISC-V the binary beside it prints all of them.
+//! WebAssembly's host calls [`golden`].
 #![no_std]
 
 /// What the firmware asks, this very file.
@@ -17,17 +17,9 @@ use attentive::kernels::Backend;
 use attentive::{Arena, SessionError, include_integer_weights};
 use tasks::{Classifies, Digits, Inputs, Languages, Stories, Writing};
 
-/// The binaries of the firmware that say the same.
-pub const NAMES: [&str; 6] = [
-    "digits-integer",
-    "languages-integer",
-    "stories-integer",
-    "generate-integer",
-    "generate-integer-int4",
-    "generate-integer-ring",
-];
-
-/// The hash of `NAMES[index]`; 0 where something was refused, or was asked a second time.
+/// The hash of what these binaries of the firmware are asked, in this order: `digits-integer`, `languages-integer`,
+/// `stories-integer`, `generate-integer`, `generate-integer-int4`, `generate-integer-ring`; 0 where something was refused, or
+/// was asked a second time.
 #[unsafe(no_mangle)]
 pub extern "C" fn golden(index: u32) -> u64 {
     macro_rules! classifier {
@@ -113,7 +105,6 @@ fn add(hash: &mut u64, logits: &[i32]) {
     }
 }
 
-#[cfg(any(target_arch = "wasm32", target_os = "none"))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {

@@ -57,6 +57,8 @@ pub(crate) struct Board {
     pub(crate) id: &'static str,
     /// What it shows, in a word.
     pub(crate) name: &'static str,
+    /// The program, and what it is told of the board.
+    qemu: &'static str,
     machine: &'static str,
     cpu: &'static str,
     target: &'static str,
@@ -66,6 +68,7 @@ pub(crate) struct Board {
 pub(crate) const AN386: Board = Board {
     id: "an386",
     name: "Cortex-M4",
+    qemu: "qemu-system-arm",
     machine: "mps2-an386",
     cpu: "cortex-m4",
     target: crate::setup::FIRMWARE_TARGET,
@@ -86,16 +89,15 @@ const AN500: Board = Board {
 pub(crate) const ARMV6M: Board = Board {
     id: "armv6m",
     name: "Armv6-M",
-    machine: "mps2-an386",
-    cpu: "cortex-m4",
     target: "thumbv6m-none-eabi",
-    flags: "",
+    ..AN386
 };
 
 /// With the DSP extension of Armv8-M.
 pub(crate) const AN505: Board = Board {
     id: "an505",
     name: "Cortex-M33",
+    qemu: AN386.qemu,
     machine: "mps2-an505",
     cpu: "cortex-m33",
     target: "thumbv8m.main-none-eabihf",
@@ -114,14 +116,26 @@ pub(crate) const AN505_PLAIN: Board = Board {
 pub(crate) const AN547: Board = Board {
     id: "an547",
     name: "Cortex-M55",
+    qemu: AN386.qemu,
     machine: "mps3-an547",
     cpu: "cortex-m55",
     target: AN505.target,
     flags: "-Ctarget-cpu=cortex-m55",
 };
 
+/// RISC-V without floats: the binaries of the integer profile, `counts` and `stack`.
+pub(crate) const RV32: Board = Board {
+    id: "rv32",
+    name: "RISC-V",
+    qemu: "qemu-system-riscv32",
+    machine: "virt",
+    cpu: "rv32,f=off,d=off",
+    target: "riscv32imac-unknown-none-elf",
+    flags: "",
+};
+
 /// All of them.
-pub(crate) const BOARDS: [Board; 6] = [AN386, AN500, ARMV6M, AN505, AN505_PLAIN, AN547];
+pub(crate) const BOARDS: [Board; 7] = [AN386, AN500, ARMV6M, AN505, AN505_PLAIN, AN547, RV32];
 
 /// The directory of the firmware's own workspace.
 pub(crate) fn directory() -> PathBuf {
@@ -260,10 +274,18 @@ pub(crate) fn run_on(
 }
 
 fn qemu(board: Board, elf: &Path, args: &[String]) -> Command {
-    let mut qemu = command("qemu-system-arm");
-    qemu.args(["-machine", board.machine, "-cpu", board.cpu]);
+    let mut qemu = command(board.qemu);
+    // Nothing is executed before the firmware.
+    qemu.args([
+        "-machine",
+        board.machine,
+        "-cpu",
+        board.cpu,
+        "-bios",
+        "none",
+    ]);
     qemu.args(["-display", "none", "-serial", "none", "-monitor", "none"]);
-    // shift=0: one instruction takes 1 ns of virtual time, which SysTick then counts exactly.
+    // shift=0: one instruction takes 1 ns of virtual time, which the processor's counters then count exactly.
     qemu.args(["-icount", "shift=0"]);
     let mut semihosting = "enable=on,target=native".to_owned();
     // Without any argument QEMU would give the ELF file's path, of as many words as it has spaces.

@@ -29,6 +29,7 @@ pub(crate) const AARCH64_SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
 /// The program that proves a package is there, and the package.
 const QEMU_SYSTEM: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
+const QEMU_RISCV: (&str, &str) = ("qemu-system-riscv32", "qemu-system-misc");
 const QEMU_USER: (&str, &str) = ("qemu-aarch64", "qemu-user");
 const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 const CROSS_GCC: (&str, &str) = ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu");
@@ -55,7 +56,7 @@ pub(crate) fn for_tests() -> Result<()> {
 /// What `count` needs, and the tests on aarch64 too.
 pub(crate) fn for_counts() -> Result<()> {
     add_targets(&BARE_TARGETS)?;
-    add_packages(&[QEMU_SYSTEM])?;
+    add_packages(&[QEMU_SYSTEM, QEMU_RISCV])?;
     // On an aarch64 PC QEMU emulates the same processor, and nothing is cross-compiled.
     if cfg!(target_arch = "aarch64") {
         return add_packages(&[QEMU_USER]);

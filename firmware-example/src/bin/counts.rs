@@ -11,10 +11,10 @@ use attentive::kernels::integer::{
 };
 use attentive::kernels::{Backend, ShapeError};
 use attentive::{Aligned, ArenaTaken};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::measure::Instructions;
+use firmware_example::processor::{entry, singleton};
 use semihosting::process;
 
 const SIDE: usize = 256;
@@ -42,7 +42,7 @@ fn main() -> ! {
 
 fn run() -> Result<(), Failure> {
     let clock = Instructions::start()?;
-    let room = cortex_m::singleton!(: Room = Room {
+    let room = singleton!(: Room = Room {
         weights: Aligned([0; SIDE * SIDE]),
         pairs: [0; SIDE],
         quads: Aligned([0; SIDE * SIDE / QUAD]),

@@ -6,10 +6,10 @@ use core::mem::MaybeUninit;
 
 use attentive::kernels::Backend;
 use attentive::{Sampler, Sequential, Session};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::command_line::{COMMAND_LINE_BYTES_MAX, Request};
 use firmware_example::measure::{self, Instructions, Memory};
+use firmware_example::processor::entry;
 use firmware_example::request::{self, LogitsHash};
 use firmware_example::{ARENA, Failure, Fitted, MODEL};
 use semihosting::process;

@@ -11,10 +11,10 @@ use attentive::integer::{
 use attentive::kernels::integer::{BATCH, Query, Running, Tile, attend};
 use attentive::kernels::{Backend, ShapeError};
 use attentive::{Aligned, ArenaTaken, SessionError, WhenFull, include_integer_weights};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::measure::stack_of;
+use firmware_example::processor::{entry, singleton};
 use firmware_example::tasks::{Classifies, Stories, Translation, Writing};
 use semihosting::process;
 
@@ -143,9 +143,9 @@ struct Room {
 }
 
 fn run() -> Result<bool, Failure> {
-    let memory = cortex_m::singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
-    let snapshot = cortex_m::singleton!(: [u8; SNAPSHOT] = [0; SNAPSHOT]);
-    let room = cortex_m::singleton!(: Room = Room {
+    let memory = singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
+    let snapshot = singleton!(: [u8; SNAPSHOT] = [0; SNAPSHOT]);
+    let room = singleton!(: Room = Room {
         numbers: Aligned([1; KEYS * WIDEST]),
         sums: [[0; BATCH]; WIDEST],
     });

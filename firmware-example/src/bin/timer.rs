@@ -12,11 +12,12 @@ use attentive::integer::{Encoder, Model, Progress};
 use attentive::kernels::Backend;
 use attentive::{Aligned, ArenaTaken, include_integer_weights};
 use cortex_m::peripheral::NVIC;
-use cortex_m_rt::{entry, exception};
+use cortex_m_rt::exception;
 use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::classifier::BUDGET;
 use firmware_example::measure::Instructions;
+use firmware_example::processor::{entry, singleton};
 use firmware_example::tasks::{Classifies, Digits, Inputs, pixels};
 use semihosting::process;
 
@@ -116,7 +117,7 @@ fn main() -> ! {
 
 fn run() -> Result<u32, Failure> {
     let clock = Instructions::start()?;
-    let memory = cortex_m::singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
+    let memory = singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
     let memory = memory.ok_or(ArenaTaken)?;
     let mut encoder = Encoder::new(&MODEL, LEN, &mut memory.0, Backend::BASELINE)?;
     let mut filtered = 0;

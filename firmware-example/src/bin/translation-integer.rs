@@ -5,11 +5,11 @@
 use attentive::integer::{Fit, Model, Needs, Session};
 use attentive::kernels::Backend;
 use attentive::{Aligned, ArenaTaken, include_integer_weights};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::classifier::BUDGET;
 use firmware_example::measure::{self, Instructions, Memory};
+use firmware_example::processor::{entry, singleton};
 use firmware_example::request::LogitsHash;
 use firmware_example::tasks::Translation;
 use semihosting::process;
@@ -40,7 +40,7 @@ fn main() -> ! {
 
 fn run() -> Result<(), Failure> {
     let clock = Instructions::start()?;
-    let memory = cortex_m::singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
+    let memory = singleton!(: Aligned<[u8; BYTES]> = Aligned([0; BYTES]));
     let memory = &mut memory.ok_or(ArenaTaken)?.0;
     let options = &Translation::INTEGER_OPTIONS;
     let mut session = Session::<Fitted>::fitted(&MODEL, options, memory, Backend::BASELINE)?;

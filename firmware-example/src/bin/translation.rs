@@ -4,10 +4,10 @@
 
 use attentive::kernels::Backend;
 use attentive::{Arena, Fit, Model, Needs, Sequential, Session, include_weights};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::Failure;
 use firmware_example::measure::{self, Instructions, Memory};
+use firmware_example::processor::entry;
 use firmware_example::request::LogitsHash;
 use firmware_example::tasks::Translation;
 use semihosting::process;

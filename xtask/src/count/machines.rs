@@ -64,12 +64,13 @@ const M0: Machine = board("m0", firmware::ARMV6M);
 const M4: Machine = board("m4", firmware::AN386);
 const M33: Machine = board("m33", firmware::AN505);
 const M55: Machine = board("m55", firmware::AN547);
+const RV32: Machine = board("rv32", firmware::RV32);
 
 /// The machines that this computer can count for: Callgrind counts for the processor that it runs on.
 pub(super) fn all() -> &'static [Machine] {
     match cfg!(target_arch = "x86_64") {
-        true => &[X86, AARCH64, M0, M4, M33, M55],
-        false => &[AARCH64, M0, M4, M33, M55],
+        true => &[X86, AARCH64, M0, M4, M33, M55, RV32],
+        false => &[AARCH64, M0, M4, M33, M55, RV32],
     }
 }
 

@@ -150,7 +150,16 @@ pub(super) fn integers_on(board: firmware::Board) -> Result<Outcome> {
         let elf = firmware::build_for(board, binary, &firmware::default_model())?;
         let symbols = size::symbols(&elf)?;
         let is_float = |name: &&String| {
-            let routine = ["__aeabi_f", "__aeabi_d", "__addsf3", "__mulsf3", "__adddf3"];
+            let routine = [
+                "__aeabi_f",
+                "__aeabi_d",
+                "__addsf3",
+                "__mulsf3",
+                "__adddf3",
+                "__muldf3",
+                "__float",
+                "__fix",
+            ];
             let conversions =
                 ["2f", "2d"].map(|end| name.starts_with("__aeabi_") && name.ends_with(end));
             routine.iter().any(|prefix| name.starts_with(prefix)) || conversions.contains(&true)

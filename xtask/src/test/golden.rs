@@ -1,4 +1,4 @@
-//! The integer profile's hashes on processors that have no firmware here: WebAssembly under Node, RISC-V under QEMU.
+//! The integer profile's hashes as WebAssembly, under Node.
 
 use super::Outcome;
 use crate::{
@@ -7,7 +7,6 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::process::Command;
 
 /// The firmware's binaries whose hashes `golden/` computes, in its order.
 const NAMES: [&str; 6] = [
@@ -19,28 +18,13 @@ const NAMES: [&str; 6] = [
     "generate-integer-ring",
 ];
 
-/// A way to run `golden/`.
-#[derive(Clone, Copy)]
-pub(super) enum Machine {
-    /// WebAssembly, with those flags of the compiler.
-    Wasm(&'static str),
-    /// RV32IMAC.
-    RiscV,
-}
-
-/// Builds, runs and compares.
-pub(super) fn same(machine: Machine) -> Result<Outcome> {
-    let (program, target, kind, flags) = match machine {
-        Machine::Wasm(flags) => ("node", "wasm32-unknown-unknown", "--lib", flags),
-        Machine::RiscV => {
-            let target = "riscv32imac-unknown-none-elf";
-            ("qemu-riscv32", target, "--bin golden", "")
-        }
-    };
+/// Builds with those flags of the compiler, runs and compares.
+pub(super) fn same(flags: &str) -> Result<Outcome> {
+    let (program, target) = ("node", "wasm32-unknown-unknown");
     if !is_there(program) {
         return Ok(Outcome::Skipped(format!("there is no {program}")));
     }
-    let mut build = cargo(&format!("build --quiet --release {kind} --target {target}"));
+    let mut build = cargo(&format!("build --quiet --release --target {target}"));
     build
         .current_dir(root().join("golden"))
         .env("RUSTFLAGS", flags);
@@ -49,14 +33,10 @@ pub(super) fn same(machine: Machine) -> Result<Outcome> {
     build.env("CARGO_TARGET_DIR", &built);
     run_quietly(&mut build)?;
     let built = built.join(target).join("release");
-    let mut run: Command = command(program);
-    match machine {
-        Machine::Wasm(_) => run
-            .arg(root().join("golden/run.mjs"))
-            .arg(built.join("golden.wasm"))
-            .args(NAMES),
-        Machine::RiscV => run.arg(built.join("golden")),
-    };
+    let mut run = command(program);
+    run.arg(root().join("golden/run.mjs"))
+        .arg(built.join("golden.wasm"))
+        .args(NAMES);
     let output = run_quietly(&mut run)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut wanted = String::new();

@@ -24,7 +24,7 @@ use attentive::kernels::layout::KvDtype;
 use attentive::{
     Model, Sampler, SamplerOptions, Session, SessionError, SessionOptions, WeightsError, WhenFull,
 };
-use cortex_m_rt::entry;
+use firmware_example::processor::entry;
 use firmware_example::{ARENA, MODEL};
 use semihosting::process;
 

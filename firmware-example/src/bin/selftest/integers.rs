@@ -9,6 +9,7 @@ use attentive::kernels::integer::{
 use attentive::{Aligned, Block, SessionError, WeightsError, include_integer_weights};
 
 use crate::{Bench, Fault, ensure};
+use firmware_example::processor::singleton;
 
 static MODEL: Model<'static> = include_integer_weights!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -44,8 +45,8 @@ const QUADS_MAX: usize = 3;
 
 pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
     let mut numbers = Numbers(1);
-    let storage = cortex_m::singleton!(: [Block; ROWS_MAX * COLS_MAX / 64 + 1] = [Block::ZERO; ROWS_MAX * COLS_MAX / 64 + 1]);
-    let x = cortex_m::singleton!(: [i8; VECTORS_MAX * COLS_MAX] = [0; VECTORS_MAX * COLS_MAX]);
+    let storage = singleton!(: [Block; ROWS_MAX * COLS_MAX / 64 + 1] = [Block::ZERO; ROWS_MAX * COLS_MAX / 64 + 1]);
+    let x = singleton!(: [i8; VECTORS_MAX * COLS_MAX] = [0; VECTORS_MAX * COLS_MAX]);
     let (Some(storage), Some(x)) = (storage, x) else {
         return ensure(false, "the check was run twice");
     };
@@ -96,7 +97,7 @@ pub(crate) fn products(_: &mut Bench) -> Result<(), Fault> {
 pub(crate) fn quads(_: &mut Bench) -> Result<(), Fault> {
     const WORDS: usize = QUADS_MAX * stride(COLS_MAX) / 2;
     let mut numbers = Numbers(3);
-    let room = cortex_m::singleton!(: ([u32; WORDS], [i8; QUAD * QUADS_MAX * COLS_MAX]) = ([0; WORDS], [0; QUAD * QUADS_MAX * COLS_MAX]));
+    let room = singleton!(: ([u32; WORDS], [i8; QUAD * QUADS_MAX * COLS_MAX]) = ([0; WORDS], [0; QUAD * QUADS_MAX * COLS_MAX]));
     let Some((words, levels)) = room else {
         return ensure(false, "the check was run twice");
     };
@@ -178,7 +179,7 @@ impl Plain {
 }
 
 pub(crate) fn attention(_: &mut Bench) -> Result<(), Fault> {
-    let head = cortex_m::singleton!(: Head = Head {
+    let head = singleton!(: Head = Head {
         keys: Aligned([0; KEYS_MAX * DIM_MAX]),
         values: Aligned([0; KEYS_MAX * DIM_MAX]),
         queries: [[0; DIM_MAX]; BATCH],
@@ -328,7 +329,7 @@ fn plainly(
 }
 
 pub(crate) fn files(_: &mut Bench) -> Result<(), Fault> {
-    let copy = cortex_m::singleton!(: [Block; 1200] = [Block::ZERO; 1200]);
+    let copy = singleton!(: [Block; 1200] = [Block::ZERO; 1200]);
     let copy = copy.and_then(|copy| Block::bytes_mut(copy).get_mut(..SMALL.len()));
     let Some(copy) = copy else {
         return ensure(false, "the file does not fit the check's memory");

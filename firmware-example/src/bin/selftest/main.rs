@@ -9,9 +9,9 @@ mod sessions;
 
 use attentive::pack::PackError;
 use attentive::{ArenaTaken, Block, SessionError, WeightsError};
-use cortex_m_rt::entry;
 use defmt_semihosting as _;
 use firmware_example::measure::{self, Instructions};
+use firmware_example::processor::entry;
 use firmware_example::{ARENA, Failure};
 use semihosting::process;
 
