@@ -253,13 +253,7 @@ impl Kernel for Attend<'_, '_> {
             running.weigh(lane, max, weights);
             let rows = tile.values.chunks_exact(tile.width.max(1));
             for (totals, row) in running.values.iter_mut().zip(rows) {
-                let mut sum = 0i32;
-                for (&weight, &value) in weights
-                    .iter()
-                    .zip(row.get(visible.clone()).unwrap_or_default())
-                {
-                    sum = sum.wrapping_add(i32::from(weight) * i32::from(value));
-                }
+                let sum = dot(weights, row.get(visible.clone()).unwrap_or_default());
                 if let Some(total) = totals.get_mut(lane) {
                     *total = with_tile(*total, sum);
                 }

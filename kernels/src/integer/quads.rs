@@ -4,7 +4,7 @@
 //! levels a, b, c and d of −8 to 7. One multiplication of such a number adds all four rows' products to a sum, of which
 //! masks leave one row after the other.
 
-use super::product::{Rows, stride};
+use super::product::{Rows, in_eights, stride};
 use super::scaled;
 use crate::error::ShapeError;
 use crate::isa::{Isa, Kernel};
@@ -102,7 +102,7 @@ impl Kernel for Rows<'_, u16> {
 fn sums(quad: &[u16], x: &[i8]) -> [i32; QUAD] {
     let mut sums = [0i32; QUAD];
     let mut all = 0i32;
-    for (&number, &x) in quad.iter().zip(x) {
+    in_eights(quad, x, |number, x| {
         let x = i32::from(x);
         all = all.wrapping_add(x);
         let [a, b, c, d] = &mut sums;
@@ -110,7 +110,7 @@ fn sums(quad: &[u16], x: &[i8]) -> [i32; QUAD] {
         *b = b.wrapping_add(i32::from(number >> 4 & 15).wrapping_mul(x));
         *c = c.wrapping_add(i32::from(number >> 8 & 15).wrapping_mul(x));
         *d = d.wrapping_add(i32::from(number.cast_signed() >> 12).wrapping_mul(x));
-    }
+    });
     let [a, b, c, d] = sums;
     let eight = all.wrapping_mul(8);
     let sixteenth = |sum: i32| sum.wrapping_mul(16);
