@@ -1,5 +1,7 @@
 //! Choosing the next token from integer logits.
 
+use core::cmp::Ordering;
+
 use crate::kernels::integer::power;
 
 /// How a [`Sampler`] chooses; the filters apply in the order of the fields.
@@ -67,8 +69,8 @@ impl Sampler {
     /// Draws one of the tokens, whose logits are in 2^−`bits` of a power of two; `None` of none. A greedy draw uses up
     /// no random number. The repetition penalty changes the logits of the tokens of `context`, where they lie.
     ///
-    /// Nothing is sorted and no memory is needed: thresholds are found by bisection, probabilities computed anew each
-    /// time they are looked at, with a relative error below 2⁻⁸.
+    /// Nothing is sorted: thresholds are found by bisection, probabilities computed anew each time they are looked at, with
+    /// a relative error below 2⁻⁸.
     pub fn draw(&mut self, logits: &mut [i32], bits: u8, context: &[u32]) -> Option<u32> {
         self.penalise(logits, context);
         let logits = &*logits;
@@ -76,28 +78,30 @@ impl Sampler {
         if self.options.temperature_thousandths == 0 {
             return Some(best);
         }
+        let mut least = logits.iter().copied().min().unwrap_or(highest);
+        let k = self.options.top_k;
+        if k > 0 && k < logits.len() {
+            least = bisect(least, highest, |least| {
+                let kept = logits.iter().filter(|logit| **logit >= least);
+                kept.count().cmp(&k)
+            });
+        }
+        let mut room = [0; FEW];
         let weights = Weights {
-            logits,
+            logits: few(logits, least, &mut room).unwrap_or(logits),
             highest,
             bits: u32::from(bits),
             thousandths: u64::from(self.options.temperature_thousandths),
         };
-        let mut least = i32::MIN;
-        let k = self.options.top_k;
-        if k > 0 && k < logits.len() {
-            least = bisect(highest, |least| {
-                logits.iter().filter(|logit| **logit >= least).count() >= k
-            });
-        }
         let mut total = weights.sum(least);
         if self.options.top_p_thousandths < 1000 {
             let wanted = total / 1000 * u64::from(self.options.top_p_thousandths);
-            let kept = least;
-            least = bisect(highest, |least| weights.sum(least.max(kept)) >= wanted).max(kept);
+            least = bisect(least, highest, |least| weights.sum(least).cmp(&wanted));
             total = weights.sum(least);
         }
         let place = (u128::from(self.random()) * u128::from(total)) >> 64;
-        Some(weights.pick(least, place as u64).unwrap_or(best))
+        let picked = Weights { logits, ..weights }.pick(least, place as u64);
+        Some(picked.unwrap_or(best))
     }
 
     fn penalise(&self, logits: &mut [i32], context: &[u32]) {
@@ -129,6 +133,19 @@ impl Sampler {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+}
+
+/// Logits that are kept apart while their weights are added up again and again.
+const FEW: usize = 64;
+
+/// The logits that are not below `least`, if there is room for them.
+fn few<'a>(logits: &[i32], least: i32, room: &'a mut [i32; FEW]) -> Option<&'a [i32]> {
+    let mut count = 0;
+    for logit in logits.iter().filter(|logit| **logit >= least) {
+        *room.get_mut(count)? = *logit;
+        count += 1;
+    }
+    room.get(..count)
 }
 
 struct Weights<'a> {
@@ -192,17 +209,75 @@ fn highest(logits: &[i32]) -> Option<(u32, i32)> {
     best
 }
 
-/// The greatest threshold up to `most` for which `holds`, which must hold for `i32::MIN` and, once false, stay false
-/// for greater ones.
-fn bisect(most: i32, holds: impl Fn(i32) -> bool) -> i32 {
-    // As offsets from the least, which order as they do.
-    let value = |offset: u32| (offset ^ (1 << 31)) as i32;
-    let offset = (0..32).rev().fold(0u32, |offset, bit| {
-        let higher = offset | 1 << bit;
-        match value(higher) <= most && holds(value(higher)) {
-            true => higher,
-            false => offset,
+/// A threshold from `least`, which keeps enough, to `most` that keeps what the greatest does that keeps enough. `kept` says
+/// how what a threshold keeps compares with what is enough; a greater one keeps less.
+fn bisect(mut least: i32, mut most: i32, kept: impl Fn(i32) -> Ordering) -> i32 {
+    while least < most {
+        // Half of the way, rounded up; the way may be longer than an i32 can say.
+        let half = most.abs_diff(least).div_ceil(2);
+        let middle = least.wrapping_add_unsigned(half);
+        match kept(middle) {
+            Ordering::Less => most = middle.wrapping_sub(1),
+            // A greater one with as much keeps the same.
+            Ordering::Equal => return middle,
+            Ordering::Greater => least = middle,
         }
-    });
-    value(offset)
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::vec::Vec;
+
+    /// The same by sorting.
+    fn by_sorting(sampler: &mut Sampler, logits: &[i32], bits: u8) -> Option<u32> {
+        let options = sampler.options;
+        let weights = Weights {
+            logits,
+            highest: *logits.iter().max()?,
+            bits: u32::from(bits),
+            thousandths: u64::from(options.temperature_thousandths),
+        };
+        let mut sorted = logits.to_vec();
+        sorted.sort_by(|a, b| b.cmp(a));
+        let mut least = match options.top_k {
+            0 => *sorted.last()?,
+            k => sorted[(k - 1).min(sorted.len() - 1)],
+        };
+        if options.top_p_thousandths < 1000 {
+            let wanted = weights.sum(least) / 1000 * u64::from(options.top_p_thousandths);
+            let kept = sorted.iter().filter(|logit| **logit >= least);
+            least = *kept.clone().find(|logit| weights.sum(**logit) >= wanted)?;
+        }
+        let place = (u128::from(sampler.random()) * u128::from(weights.sum(least))) >> 64;
+        weights.pick(least, place as u64)
+    }
+
+    #[test]
+    fn thresholds_are_those_of_sorting() {
+        let mut random = Sampler::new(SamplerOptions::DEFAULT);
+        for case in 0..2000u32 {
+            let mut number = |below: u64| (random.random() % below) as i64;
+            let len = 1 + number(300) as usize;
+            // Now and then with many that are equal, and with the extremes.
+            let spread = [3, 100, 60_000, 1 << 32][case as usize % 4];
+            let mut logits: Vec<i32> = (0..len)
+                .map(|_| (number(spread) - spread as i64 / 2) as i32)
+                .collect();
+            let options = SamplerOptions {
+                temperature_thousandths: 1 + number(2000) as u32,
+                top_k: number(400) as usize,
+                top_p_thousandths: number(1100) as u32,
+                repetition_penalty_thousandths: 1000,
+                seed: u64::from(case),
+            };
+            let bits = number(17) as u8;
+            let want = by_sorting(&mut Sampler::new(options), &logits, bits);
+            let have = Sampler::new(options).draw(&mut logits, bits, &[]);
+            assert_eq!(have, want, "{options:?} {logits:?}");
+        }
+    }
 }

@@ -38,7 +38,8 @@ fn bent<T: Copy + Into<i32>>(table: &[T], z: i32) -> i16 {
 }
 
 /// `out = f(z) · multiplier / 2³²`.
-#[inline]
+// This crate's own code, with its optimization, whatever that of the program is; so is the next.
+#[inline(never)]
 pub fn plain(function: Function, z: &[i32], multiplier: i32, out: &mut [i8]) {
     for (out, &z) in out.iter_mut().zip(z) {
         *out = to_i8(scaled(i32::from(activate(function, z)), multiplier));
@@ -46,7 +47,7 @@ pub fn plain(function: Function, z: &[i32], multiplier: i32, out: &mut [i8]) {
 }
 
 /// `out = f(gate) · up · multiplier / 2³²`, `up` in i16's range.
-#[inline]
+#[inline(never)]
 pub fn gated(function: Function, gate: &[i32], up: &[i32], multiplier: i32, out: &mut [i8]) {
     for (out, (&gate, &up)) in out.iter_mut().zip(gate.iter().zip(up)) {
         let gate = i32::from(activate(function, gate));
