@@ -30,14 +30,11 @@ impl Wrapped {
         let wrapped = tokenizer.encode_wrapped(text, second, &mut scratch, &mut ids);
         let wrapped = wrapped.map_err(|error| anyhow!("{error}"))?;
         ids.truncate(wrapped.len);
-        let one = u32::from(tokenizer.template().types);
-        let second_at = wrapped.second_at;
-        let kind = |index| if index < second_at { 0 } else { one };
-        Ok(Self {
+        Ok(Self::with_types(
+            tokenizer.template(),
             ids,
-            types: (0..wrapped.len).map(kind).collect(),
-            second_at,
-        })
+            wrapped.second_at,
+        ))
     }
 
     /// Of two texts that are tokens already.
@@ -51,6 +48,10 @@ impl Wrapped {
         let second_at = ids.len();
         ids.extend(second);
         ids.extend(template.last);
+        Self::with_types(template, ids, second_at)
+    }
+
+    fn with_types(template: &Template, ids: Vec<u32>, second_at: usize) -> Self {
         let one = u32::from(template.types);
         let kind = |index| if index < second_at { 0 } else { one };
         Self {

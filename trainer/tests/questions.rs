@@ -334,6 +334,53 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
     assert!(figures[1] > 90.0 && figures[0] < figures[1], "{figures:?}");
 }
 
+/// With the tokens that the file's tokenizer puts around a text, as the commands do.
+#[test]
+fn a_run_that_tells_texts_apart_begins_with_a_file_too() {
+    let directory = common::directory("questions-classes");
+    let (path, _) = task(&directory, 24, 250);
+    let text = std::fs::read_to_string(&path).expect("the task");
+    let mut lines = String::new();
+    for (label, words) in [("person", NAMES), ("thing", THINGS)] {
+        for word in words {
+            for rest in ["is the old one", "has it", "is it", ". the one is old"] {
+                lines += &format!("{label}\tthe old {word} {rest}\n");
+            }
+        }
+    }
+    let file = directory.join("sentences.tsv");
+    std::fs::write(&file, lines).expect("written");
+    let text = text
+        .replace("questions = ", "sentences = ")
+        .replace("questions.jsonl", "sentences.tsv")
+        .replace("spans = true", "classes = 2\npooling = \"first\"")
+        .replace("test_share = 0.1", "test_share = 0.2");
+    std::fs::write(&path, &text).expect("written");
+    let task = Task::parse(&text).expect("a task");
+    let config = task.config(None).expect("a configuration");
+    let start = packed(&Params::random(config, 5));
+    package::write(&start, &directory.join("start.attn")).expect("written");
+    let out = directory.join("run");
+    finish(trained(&task, &path, &out)).expect("files");
+    let file = out.join("asked-int8.attn");
+    let bytes = package::open(&file).expect("a file");
+    let model = Model::parse(&bytes).expect("a model");
+    let record = attentive_trainer::provenance::Provenance::parse(model.provenance());
+    let test = record.expect("a record").test.expect("a test");
+    assert!(test.f32_figure() > 0.9, "{test:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+        .args([
+            "classify",
+            file.to_str().expect("a path"),
+            "--text",
+            "the old crown has it",
+        ])
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("\"thing\""), "{said}");
+}
+
 #[test]
 fn what_a_run_cannot_begin_with_is_refused() {
     let directory = common::directory("questions-refused");
