@@ -9,7 +9,7 @@ use crate::file::{
     self, ALIGN, CRC, ConfigRecord, Entry, Header, IntegerRecord, MAGIC, NO_LAYER, VERSION,
     align_up,
 };
-use crate::tensors::{Profile, Role, TENSORS_MAX};
+use crate::tensors::{Profile, Role, Runs, TENSORS_MAX};
 use crate::tokenizer::Tokenizer;
 
 /// A file whose header is sound; its tensors are each profile's own.
@@ -25,7 +25,7 @@ pub(crate) struct Parsed<'a> {
     payload_crc: u32,
     /// Where the first tensor must begin.
     tensors_at: u64,
-    profile: Profile,
+    runs: Runs,
     /// Zeros in a file of floats.
     pub(crate) record: [u8; IntegerRecord::LEN],
 }
@@ -83,7 +83,7 @@ impl<'a> Parsed<'a> {
             provenance: sections.provenance,
             payload_crc: header.payload_crc,
             tensors_at: sections.tensors_at,
-            profile,
+            runs: config.runs(profile),
             record,
         })
     }
@@ -130,8 +130,13 @@ impl<'a> Parsed<'a> {
         layer: Option<usize>,
     ) -> Result<(Entry, &'a [u8]), WeightsError> {
         let absent = WeightsError::Absent { role };
-        let index = self.config.index_of(self.profile, role, layer);
-        let entry = Entry::decode(*self.table.get(index.ok_or(absent)?).ok_or(absent)?);
+        // The table is what the configuration asks for: the parser has seen to that. To find a role in it takes less than to
+        // count which roles the model has.
+        let (first, second) = self.runs.of(layer);
+        let entries = |first: Option<&'a [_]>| first.unwrap_or_default().iter();
+        let mut entries = entries(self.table.get(first)).chain(entries(self.table.get(second)));
+        let is = |entry: &&[u8; Entry::LEN]| entry.starts_with(&(role as u16).to_le_bytes());
+        let entry = Entry::decode(*entries.find(is).ok_or(absent)?);
         let bytes = part(self.bytes, entry.offset, entry.len).ok_or(absent)?;
         Ok((entry, bytes))
     }

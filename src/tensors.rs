@@ -3,6 +3,8 @@
 //! The order follows from the [`Config`] alone. So a file cannot leave a tensor out, hold one twice or give one a
 //! wrong shape without the parser seeing it at that very entry, and a look-up is an index, not a search.
 
+use core::ops::{Range, RangeFrom};
+
 use crate::config::{Config, Position, Reading, Source};
 
 /// What a tensor is for; the number is its code in a file.
@@ -273,6 +275,42 @@ pub struct TensorShape {
     pub cols: usize,
 }
 
+/// Numbers of tensors: of the model before the layers, of each layer, of each layer of a source's; and of these layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runs {
+    before: usize,
+    layers: usize,
+    own: usize,
+    source_layers: usize,
+    sources: usize,
+}
+
+impl Runs {
+    /// The tensors of a layer in file order; those of the model itself are the first range and what is behind the second.
+    pub(crate) fn of(&self, layer: Option<usize>) -> (Range<usize>, RangeFrom<usize>) {
+        let sources_at = self
+            .before
+            .saturating_add(self.layers.saturating_mul(self.own));
+        let behind = sources_at.saturating_add(self.source_layers.saturating_mul(self.sources));
+        let none = usize::MAX..;
+        let Some(layer) = layer else {
+            return (0..self.before, behind..);
+        };
+        let (first, len) = match layer.checked_sub(self.layers) {
+            None => (
+                self.before.saturating_add(layer.saturating_mul(self.own)),
+                self.own,
+            ),
+            Some(layer) if layer < self.source_layers => {
+                let first = sources_at.saturating_add(layer.saturating_mul(self.sources));
+                (first, self.sources)
+            }
+            Some(_) => (0, 0),
+        };
+        (first..first.saturating_add(len), none)
+    }
+}
+
 impl Config {
     /// Number of tensors in a file of this model.
     pub const fn tensors_len(&self) -> usize {
@@ -290,6 +328,18 @@ impl Config {
     /// Place of a tensor in file order; `None` when this model has no such tensor.
     pub const fn tensor_index(&self, role: Role, layer: Option<usize>) -> Option<usize> {
         self.index_of(Profile::Float, role, layer)
+    }
+
+    /// How the tensors in a file of that profile follow one another.
+    pub(crate) const fn runs(&self, profile: Profile) -> Runs {
+        let order = profile.order();
+        Runs {
+            before: self.present_len(profile, order.before),
+            layers: self.layers,
+            own: self.present_len(profile, order.layer),
+            source_layers: self.source_layers(),
+            sources: self.present_len(profile, order.source_layer),
+        }
     }
 
     /// Number of tensors in a file of that profile.
