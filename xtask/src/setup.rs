@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 /// Targets of the firmware and of the `no_std` builds.
-pub(crate) const BARE_TARGETS: [&str; 6] = [
+const BARE_TARGETS: [&str; 6] = [
     "thumbv6m-none-eabi",
     "thumbv7em-none-eabihf",
     "thumbv8m.main-none-eabihf",
