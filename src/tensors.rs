@@ -286,7 +286,8 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// The tensors of a layer in file order; those of the model itself are the first range and what is behind the second.
+    /// Places in file order of a layer's tensors, the first range alone; without a layer, of the model's own: those before the
+    /// layers, and all from there on that are behind them.
     pub(crate) fn of(&self, layer: Option<usize>) -> (Range<usize>, RangeFrom<usize>) {
         let sources_at = self
             .before
