@@ -19,6 +19,16 @@ pub(super) const RISE_MAX: f32 = 60.0;
 /// A score that is not visible; its exponential is never taken.
 pub(super) const HIDDEN: f32 = -3e38;
 
+/// How far ahead of their use one row asks for 16-bit keys and values, in bytes: they come in several streams, which
+/// the processor's own prefetching loses.
+pub(super) const PREFETCH: usize = 4096;
+
+/// Whether the element of this index begins a cache line, among rows of sixteen.
+#[inline(always)]
+pub(super) const fn begins_line<E>(index: usize) -> bool {
+    (index * size_of::<Wide<E>>()).is_multiple_of(64)
+}
+
 /// What a row group carries from tile to tile of a key block.
 pub(super) struct Group<'a, const R: usize> {
     /// Scaled queries `[head_dim / 8][R][8]`.
@@ -164,8 +174,8 @@ pub(super) fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
         for dim in 0..8 {
             for (p, chunk) in chunk.iter().enumerate() {
                 let k = &(*chunk)?[dim];
-                if R == 1 && E::NARROW {
-                    isa.prefetch(k, size_of_val(keys));
+                if R == 1 && E::NARROW && begins_line::<E>(dim) {
+                    isa.prefetch(k, PREFETCH);
                 }
                 let k = [E::load(isa, &k[0]), E::load(isa, &k[1])];
                 for (acc, q) in acc.iter_mut().zip(q) {

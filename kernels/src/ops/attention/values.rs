@@ -6,6 +6,7 @@
 
 use super::float::Element;
 use super::plan::{Tile, Wide};
+use super::tile::{PREFETCH, begins_line};
 use crate::isa::Isa;
 use crate::layout::KEYS_PER_BLOCK;
 
@@ -57,11 +58,11 @@ pub(super) fn weigh_values<I: Isa, E: Element, const R: usize, const T: usize>(
         let keys = weighing.keys.saturating_sub(panel * KEYS_PER_BLOCK);
         if I::VECTORS && keys >= KEYS_PER_BLOCK {
             for quad in 0..4 {
-                weigh_quad(isa, &mut acc, p, (v, block_len), quad, 4);
+                weigh_quad(isa, &mut acc, p, v, quad, 4);
             }
         } else {
             for quad in 0..keys.min(KEYS_PER_BLOCK).div_ceil(4) {
-                weigh_quad(isa, &mut acc, p, (v, block_len), quad, keys - 4 * quad);
+                weigh_quad(isa, &mut acc, p, v, quad, keys - 4 * quad);
             }
         }
     }
@@ -80,7 +81,7 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
     isa: I,
     acc: &mut [[[I::F32; 2]; R]; T],
     p: &Tile<R>,
-    (v, block_len): (&[[Wide<E>; 16]; T], usize),
+    v: &[[Wide<E>; 16]; T],
     quad: usize,
     keys: usize,
 ) {
@@ -99,8 +100,8 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
                 return;
             };
             let v = &v[lane];
-            if R == 1 && E::NARROW {
-                isa.prefetch(v, size_of::<E>() * block_len);
+            if R == 1 && E::NARROW && begins_line::<E>(lane) {
+                isa.prefetch(v, PREFETCH);
             }
             let v = [E::load(isa, &v[0]), E::load(isa, &v[1])];
             for (acc, p) in acc.iter_mut().zip(rows) {
