@@ -341,8 +341,7 @@ impl Workload for Attention {
             for row in spread(rows, ROWS_CHECKED) {
                 let token = row / self.shape.group;
                 let at = row * head_dim;
-                let expected =
-                    self.reference(&self.q[at..][..head_dim], self.shape.visible(token));
+                let expected = self.reference(&self.q[at..][..head_dim], self.shape.visible(token));
                 verdict.row(
                     &format!("round {round}, query row {row}"),
                     &self.out[at..][..head_dim],

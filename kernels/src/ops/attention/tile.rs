@@ -24,7 +24,6 @@ pub(super) const HIDDEN: f32 = -3e38;
 pub(super) const PREFETCH: usize = 4096;
 
 /// Whether the element of this index begins a cache line, among rows of sixteen.
-#[inline(always)]
 pub(super) const fn begins_line<E>(index: usize) -> bool {
     (index * size_of::<Wide<E>>()).is_multiple_of(64)
 }
@@ -171,22 +170,40 @@ pub(super) fn scores<I: Isa, E: Element, const R: usize, const P: usize>(
         for (chunk, panel) in chunk.iter_mut().zip(&mut panels) {
             *chunk = Some(panel.next()?);
         }
-        for dim in 0..8 {
-            for (p, chunk) in chunk.iter().enumerate() {
-                let k = &(*chunk)?[dim];
-                if R == 1 && E::NARROW && begins_line::<E>(dim) {
-                    isa.prefetch(k, PREFETCH);
-                }
-                let k = [E::load(isa, &k[0]), E::load(isa, &k[1])];
-                for (acc, q) in acc.iter_mut().zip(q) {
-                    let q = isa.splat(q[dim]);
-                    acc[p][0] = isa.fma(q, k[0], acc[p][0]);
-                    acc[p][1] = isa.fma(q, k[1], acc[p][1]);
-                }
-            }
-        }
+        // One by one: a loop is unrolled where its body is short, and then only are the places constants.
+        score_dim::<I, E, R, P, 0>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 1>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 2>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 3>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 4>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 5>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 6>(isa, &mut acc, q, &chunk)?;
+        score_dim::<I, E, R, P, 7>(isa, &mut acc, q, &chunk)?;
     }
     Some(acc)
+}
+
+/// One dimension of a chunk of eight.
+#[inline(always)]
+fn score_dim<I: Isa, E: Element, const R: usize, const P: usize, const DIM: usize>(
+    isa: I,
+    acc: &mut [[[I::F32; 2]; P]; R],
+    q: &[[f32; 8]; R],
+    chunk: &[Option<&[Wide<E>; 8]>; P],
+) -> Option<()> {
+    for (p, chunk) in chunk.iter().enumerate() {
+        let k = &(*chunk)?[DIM];
+        if R == 1 && E::NARROW && begins_line::<E>(DIM) {
+            isa.prefetch(k, PREFETCH);
+        }
+        let k = [E::load(isa, &k[0]), E::load(isa, &k[1])];
+        for (acc, q) in acc.iter_mut().zip(q) {
+            let q = isa.splat(q[DIM]);
+            acc[p][0] = isa.fma(q, k[0], acc[p][0]);
+            acc[p][1] = isa.fma(q, k[1], acc[p][1]);
+        }
+    }
+    Some(())
 }
 
 /// As [`scores`] where no row sees any of the last eight keys, which count as hidden.

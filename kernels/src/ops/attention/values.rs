@@ -91,24 +91,39 @@ fn weigh_quad<I: Isa, E: Element, const R: usize, const T: usize>(
             *row = p;
         }
     }
-    for lane in 0..4 {
-        if lane >= keys {
-            break;
+    // One by one: a loop is unrolled where its body is short, and then only are the places constants.
+    weigh_lane::<I, E, R, T, 0>(isa, acc, rows, v, quad, keys);
+    weigh_lane::<I, E, R, T, 1>(isa, acc, rows, v, quad, keys);
+    weigh_lane::<I, E, R, T, 2>(isa, acc, rows, v, quad, keys);
+    weigh_lane::<I, E, R, T, 3>(isa, acc, rows, v, quad, keys);
+}
+
+/// The key of a quad, if there are so many.
+#[inline(always)]
+fn weigh_lane<I: Isa, E: Element, const R: usize, const T: usize, const LANE: usize>(
+    isa: I,
+    acc: &mut [[[I::F32; 2]; R]; T],
+    rows: [&[f32; 4]; R],
+    v: &[[Wide<E>; 16]; T],
+    quad: usize,
+    keys: usize,
+) {
+    if LANE >= keys {
+        return;
+    }
+    for (acc, v) in acc.iter_mut().zip(v) {
+        let Some(v) = v.as_chunks::<4>().0.get(quad) else {
+            return;
+        };
+        let v = &v[LANE];
+        if R == 1 && E::NARROW && begins_line::<E>(LANE) {
+            isa.prefetch(v, PREFETCH);
         }
-        for (acc, v) in acc.iter_mut().zip(v) {
-            let Some(v) = v.as_chunks::<4>().0.get(quad) else {
-                return;
-            };
-            let v = &v[lane];
-            if R == 1 && E::NARROW && begins_line::<E>(lane) {
-                isa.prefetch(v, PREFETCH);
-            }
-            let v = [E::load(isa, &v[0]), E::load(isa, &v[1])];
-            for (acc, p) in acc.iter_mut().zip(rows) {
-                let p = isa.splat(p[lane]);
-                acc[0] = isa.fma(p, v[0], acc[0]);
-                acc[1] = isa.fma(p, v[1], acc[1]);
-            }
+        let v = [E::load(isa, &v[0]), E::load(isa, &v[1])];
+        for (acc, p) in acc.iter_mut().zip(rows) {
+            let p = isa.splat(p[LANE]);
+            acc[0] = isa.fma(p, v[0], acc[0]);
+            acc[1] = isa.fma(p, v[1], acc[1]);
         }
     }
 }
