@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::isa::Isa;
-use crate::math::{LOWEST_COARSE, exp2, exp2_coarse};
+use crate::math::{exp2_coarse, exp2_fair};
 
 /// How wide the levels of queries and probabilities are.
 pub(super) trait Width: Sized {
@@ -37,7 +37,7 @@ pub(super) trait Width: Sized {
         values: &[Self::Operand<I>; H],
         p: &Self::Quad,
     );
-    /// 2^x to more digits than the levels have, for x ≤ 80; 2⁻⁸⁰ below −80.
+    /// 2^x, closer than keys and values of a byte are, for x ≤ 80; 2⁻⁸⁰ below −80.
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32;
 }
 
@@ -187,6 +187,6 @@ impl Width for Accurate {
     }
     #[inline(always)]
     fn exp2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-        exp2(isa, isa.max(isa.splat(LOWEST_COARSE), x))
+        exp2_fair(isa, x)
     }
 }

@@ -36,10 +36,9 @@ impl<W: Width, const R: usize> Bytes<'_, W, R> {
             if widens {
                 let rows = v.chunks_exact(stride.max(1));
                 for (to, from) in self.widened.iter_mut().zip(rows) {
-                    let from = from.get(2 * dims..)?;
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = W::widen(isa, W::value(isa, from));
-                    }
+                    let from: &[_; 2] = from.get(2 * dims..)?.first_chunk()?;
+                    to[0] = W::widen(isa, W::value(isa, &from[0]));
+                    to[1] = W::widen(isa, W::value(isa, &from[1]));
                 }
             }
             for piece in pieces.iter().flatten() {
