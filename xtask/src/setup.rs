@@ -80,10 +80,10 @@ pub(crate) fn for_llama() -> Result<()> {
 
 /// Where Debian's and other Linux systems' packages put it.
 fn has_libclang() -> bool {
-    let holds = |dir: &std::path::Path, begin: &str| {
+    let holds = |dir: &std::path::Path| {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.any(|name| name.starts_with(begin))
+        names.any(|name| is_libclang(&name))
     };
     let versions = std::fs::read_dir("/usr/lib")
         .into_iter()
@@ -91,8 +91,13 @@ fn has_libclang() -> bool {
         .flatten();
     let mut dirs: Vec<_> = versions.map(|entry| entry.path().join("lib")).collect();
     dirs.extend(["/usr/lib", "/usr/lib64"].map(std::path::PathBuf::from));
-    dirs.iter()
-        .any(|dir| holds(dir, "libclang.so") || holds(dir, "libclang-"))
+    dirs.iter().any(|dir| holds(dir))
+}
+
+/// The library of C, not that of C++ (`libclang-cpp`), which comes with other packages.
+fn is_libclang(name: &str) -> bool {
+    name.starts_with("libclang.so")
+        || name.starts_with("libclang-") && !name.starts_with("libclang-cpp")
 }
 
 /// Whether Miri can run here.
@@ -206,4 +211,19 @@ fn apt(args: &[&str]) -> Result<()> {
         bail!("apt-get {}: {}", args.join(" "), tail(&output.text, 8));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_libclang;
+
+    #[test]
+    fn the_library_of_cpp_is_another() {
+        for name in ["libclang.so", "libclang.so.1", "libclang-14.so.14.0.6"] {
+            assert!(is_libclang(name), "{name}");
+        }
+        for name in ["libclang-cpp.so.14", "libclangBasic.a"] {
+            assert!(!is_libclang(name), "{name}");
+        }
+    }
 }
