@@ -400,6 +400,17 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         products::add_i8_panel(self, sums, panel, words)
     }
 
+    /// Four panels of int8 weights times one vector: as [`add_i8_panel`](Self::add_i8_panel) for each of them.
+    #[inline(always)]
+    fn add_i8_panels(
+        self,
+        sums: &mut [[Self::I32; 2]; 4],
+        panels: [&[[[i8; 32]; 2]]; 4],
+        words: &[u32],
+    ) {
+        products::add_i8_panels(self, sums, panels, words)
+    }
+
     /// Groups of int8 weights times M vectors: for every group g, in order, `outputs[m]` gains `scales[g]` times
     /// `units[g][0][m]`, an f32's bits, times an integer: it starts at `units[g][1][m]` and gains
     /// [`dot4_weights`](Self::dot4_weights) of `groups[g][k]` and `words[8·g + k][m]` for each of the group's steps.

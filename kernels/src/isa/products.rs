@@ -112,6 +112,26 @@ pub(super) fn add_i8_panel<I: Isa>(
     }
 }
 
+/// Four panels side by side make four streams, which the processor's own prefetching reads from memory faster than one
+/// (Zen 4: 24 against 17 GB/s); asking for lines ahead would disturb it.
+#[inline(always)]
+pub(super) fn add_i8_panels<I: Isa>(
+    isa: I,
+    sums: &mut [[I::I32; 2]; 4],
+    panels: [&[[[i8; 32]; 2]]; 4],
+    words: &[u32],
+) {
+    let [a, b, c, d] = panels;
+    let steps = a.iter().zip(b).zip(c.iter().zip(d));
+    for (((a, b), (c, d)), x) in steps.zip(words) {
+        let x = isa.splat4_u8(x.to_le_bytes());
+        for ([s0, s1], step) in sums.iter_mut().zip([a, b, c, d]) {
+            *s0 = isa.dot4_u7(*s0, x, isa.load_bytes_i8(&step[0]));
+            *s1 = isa.dot4_u7(*s1, x, isa.load_bytes_i8(&step[1]));
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) fn add_i8_groups<I: Isa, const M: usize>(
     isa: I,

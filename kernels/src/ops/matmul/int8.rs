@@ -25,6 +25,10 @@ const TILE: usize = 4;
 /// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
 const WIDE_TILE: usize = 8;
 
+/// From so many columns on, one vector meets four panels at a time. Shorter ones are of matrices that lie in a cache
+/// with their layer, where one stream is as fast or faster.
+const COLS_OF_FOUR: usize = 1024;
+
 /// y = W x for weights with a scale per row.
 pub(super) struct RowProduct<'a> {
     pub(super) weights: &'a [i8],
@@ -62,11 +66,26 @@ impl RowProduct<'_> {
         let steps = steps(self.cols);
         let x = quantize::<I, 1, ROW>(isa, self.x, self.cols, self.scratch)?;
         let x_scale = x.scales.first().copied().unwrap_or_default();
-        let parameters = as_panels(self.corrections)
-            .iter()
-            .zip(as_panels(self.scales));
-        let panels = as_steps(self.weights).chunks(steps).zip(parameters);
-        for ((panel, (start, scales)), y) in panels.zip(self.y.chunks_mut(PANEL)) {
+        let (weights, scales) = (as_steps(self.weights), as_panels(self.scales));
+        let corrections = as_panels(self.corrections);
+        let mut y = self.y.chunks_mut(PANEL);
+        let fours = match self.cols {
+            COLS_OF_FOUR.. => corrections.as_chunks::<4>().0,
+            _ => &[],
+        };
+        let mut panels = weights.chunks(steps);
+        for (starts, scales) in fours.iter().zip(scales.as_chunks::<4>().0) {
+            let mut sums = [[isa.splat_i32(0); 2]; 4];
+            for (sums, start) in sums.iter_mut().zip(starts) {
+                *sums = load_i32(isa, start);
+            }
+            isa.add_i8_panels(&mut sums, next_four(&mut panels), x.words);
+            for ((sums, scales), y) in sums.iter().zip(scales).zip(&mut y) {
+                store(isa, scaled(isa, *sums, load_f16(isa, scales), x_scale), y);
+            }
+        }
+        let parameters = corrections.iter().zip(scales).skip(4 * fours.len());
+        for ((panel, (start, scales)), y) in panels.zip(parameters).zip(y) {
             let mut sums = load_i32(isa, start);
             isa.add_i8_panel(&mut sums, panel, x.words);
             store(isa, scaled(isa, sums, load_f16(isa, scales), x_scale), y);
@@ -94,6 +113,16 @@ impl RowProduct<'_> {
         }
         Ok(())
     }
+}
+
+/// The next four panels; empty ones where there are no more.
+#[inline(always)]
+fn next_four<'a>(panels: &mut core::slice::Chunks<'a, Step<i8>>) -> [&'a [Step<i8>]; 4] {
+    let mut four: [&[Step<i8>]; 4] = [&[]; 4];
+    for (to, from) in four.iter_mut().zip(panels) {
+        *to = from;
+    }
+    four
 }
 
 /// A panel of `I8Row`.

@@ -39,6 +39,8 @@ fn shapes() -> Vec<(usize, usize, usize)> {
         (65, 8, 3),
         (32, 513, 13),
     ]);
+    // Columns of which one vector meets four panels at a time: some fours, and rows beyond them.
+    shapes.extend([(128, 1024, 1), (150, 1053, 1), (40, 1100, 1)]);
     shapes.extend([(20, 40, 127), (20, 40, 128), (20, 40, 129), (9, 33, 260)]);
     shapes
 }
