@@ -8,7 +8,7 @@ use super::avx2_products;
 use super::avx512;
 use super::products as generic;
 use super::x86::{AVX_VNNI, AVX2, AVX512, X86, run_apart};
-use super::{GROUP_STEPS, Isa, Kernel, U4Group};
+use super::{Ahead, GROUP_STEPS, Isa, Kernel, U4Group};
 use core::arch::x86_64::*;
 use half::{bf16, f16};
 
@@ -487,31 +487,33 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
         }
     }
     #[inline(always)]
-    fn add_f32_tile<const M: usize>(
+    fn add_f32_tile<const P: usize, const M: usize>(
         self,
-        sums: &mut [[__m256; 2]; M],
-        panel: &[[[f32; 8]; 2]],
+        sums: &mut [[[__m256; 2]; M]; P],
+        panels: [&[[[f32; 8]; 2]]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
-            unsafe { avx512::add_f32_tile(sums, panel, x) }
+            unsafe { avx512::add_f32_tile(sums, panels, x, next) }
         } else {
-            generic::add_f32_tile(self, sums, panel, x);
+            generic::add_f32_tile(self, sums, panels, x, next);
         }
     }
     #[inline(always)]
-    fn add_f16_tile<const M: usize>(
+    fn add_f16_tile<const P: usize, const M: usize>(
         self,
-        sums: &mut [[__m256; 2]; M],
-        panel: &[[[f16; 8]; 2]],
+        sums: &mut [[[__m256; 2]; M]; P],
+        panels: [&[[[f16; 8]; 2]]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
         if LEVEL == AVX512 {
             // SAFETY: `self` proves the features.
-            unsafe { avx512::add_f16_tile(sums, panel, x) }
+            unsafe { avx512::add_f16_tile(sums, panels, x, next) }
         } else {
-            generic::add_f16_tile(self, sums, panel, x);
+            generic::add_f16_tile(self, sums, panels, x, next);
         }
     }
     #[inline(always)]

@@ -7,7 +7,7 @@
 //! Safe functions but for loads; to call them, the caller's token proves the features.
 
 use super::products::{PREFETCH_BYTES, common};
-use super::{GROUP_STEPS, U4Group};
+use super::{Ahead, GROUP_STEPS, U4Group};
 use core::arch::x86_64::*;
 use half::f16;
 
@@ -85,47 +85,79 @@ fn halves_f32(a: __m512) -> [__m256; 2] {
 )]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn add_f32_tile<const M: usize>(
-    sums: &mut [[__m256; 2]; M],
-    panel: &[[[f32; 8]; 2]],
+pub(super) fn add_f32_tile<const P: usize, const M: usize>(
+    sums: &mut [[[__m256; 2]; M]; P],
+    panels: [&[[[f32; 8]; 2]]; P],
     x: [&[f32]; M],
+    next: Ahead,
 ) {
-    let mut wide = [_mm512_setzero_ps(); M];
+    let mut wide = [[_mm512_setzero_ps(); P]; M];
     for m in 0..M {
-        wide[m] = join_f32(sums[m]);
+        for p in 0..P {
+            wide[m][p] = join_f32(sums[p][m]);
+        }
     }
-    let (panel, x) = common(panel, x);
-    for (k, w) in panel.iter().enumerate() {
-        let w = load_f32(w);
+    let (len, panels, x) = common(panels, x);
+    let mut bytes = next.bytes;
+    for k in 0..len {
+        prefetch(&panels[0][k], bytes);
+        bytes = bytes.wrapping_add(next.step);
+        let mut w = [_mm512_setzero_ps(); P];
+        for p in 0..P {
+            w[p] = load_f32(&panels[p][k]);
+        }
         for m in 0..M {
-            wide[m] = _mm512_fmadd_ps(w, _mm512_set1_ps(x[m][k]), wide[m]);
+            let x = _mm512_set1_ps(x[m][k]);
+            for p in 0..P {
+                wide[m][p] = _mm512_fmadd_ps(w[p], x, wide[m][p]);
+            }
         }
     }
     for m in 0..M {
-        sums[m] = halves_f32(wide[m]);
+        for p in 0..P {
+            sums[p][m] = halves_f32(wide[m][p]);
+        }
     }
 }
 
+#[allow(
+    clippy::needless_range_loop,
+    reason = "zipped iterators over arrays may stay calls and their sums in memory"
+)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn add_f16_tile<const M: usize>(
-    sums: &mut [[__m256; 2]; M],
-    panel: &[[[f16; 8]; 2]],
+pub(super) fn add_f16_tile<const P: usize, const M: usize>(
+    sums: &mut [[[__m256; 2]; M]; P],
+    panels: [&[[[f16; 8]; 2]]; P],
     x: [&[f32]; M],
+    next: Ahead,
 ) {
-    let mut wide = [_mm512_setzero_ps(); M];
-    for (wide, sums) in wide.iter_mut().zip(&*sums) {
-        *wide = join_f32(*sums);
-    }
-    let (panel, x) = common(panel, x);
-    for (k, w) in panel.iter().enumerate() {
-        let w = load_f16(w);
-        for (sum, x) in wide.iter_mut().zip(x) {
-            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(x[k]), *sum);
+    let mut wide = [[_mm512_setzero_ps(); P]; M];
+    for m in 0..M {
+        for p in 0..P {
+            wide[m][p] = join_f32(sums[p][m]);
         }
     }
-    for (sums, wide) in sums.iter_mut().zip(wide) {
-        *sums = halves_f32(wide);
+    let (len, panels, x) = common(panels, x);
+    let mut bytes = next.bytes;
+    for k in 0..len {
+        prefetch(&panels[0][k], bytes);
+        bytes = bytes.wrapping_add(next.step);
+        let mut w = [_mm512_setzero_ps(); P];
+        for p in 0..P {
+            w[p] = load_f16(&panels[p][k]);
+        }
+        for m in 0..M {
+            let x = _mm512_set1_ps(x[m][k]);
+            for p in 0..P {
+                wide[m][p] = _mm512_fmadd_ps(w[p], x, wide[m][p]);
+            }
+        }
+    }
+    for m in 0..M {
+        for p in 0..P {
+            sums[p][m] = halves_f32(wide[m][p]);
+        }
     }
 }
 

@@ -109,6 +109,30 @@ impl U4Group {
     }
 }
 
+/// What the micro-kernels of float products ask memory for while they multiply: at each column a cache line, a bit further
+/// than at the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    /// From the first panel's first column.
+    bytes: usize,
+    /// How much further at each column, counted from the column.
+    step: usize,
+}
+
+impl Ahead {
+    /// Nothing but what is read anyway.
+    pub const NONE: Self = Self { bytes: 0, step: 0 };
+
+    /// `len` bytes that begin `bytes` behind the first panel's first column, in the course of `cols` columns of
+    /// `col_bytes`.
+    pub(crate) const fn new(bytes: usize, len: usize, cols: usize, col_bytes: usize) -> Self {
+        Self {
+            bytes,
+            step: len.div_ceil(cols).wrapping_sub(col_bytes),
+        }
+    }
+}
+
 mod sealed {
     /// Only this crate names instruction sets.
     pub trait Sealed {}
@@ -358,27 +382,29 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
     // Micro-kernels, written once in terms of the operations above; an instruction set with something better
     // overrides them.
 
-    /// One panel of f32 weights times M vectors: `sums[m]` gains, column by column in order, `panel[k]` times
-    /// `x[m][k]`.
+    /// P panels of f32 weights times M vectors: `sums[p][m]` gains, column by column in order, `panels[p][k]` times
+    /// `x[m][k]`. Meanwhile memory is asked for `next`.
     #[inline(always)]
-    fn add_f32_tile<const M: usize>(
+    fn add_f32_tile<const P: usize, const M: usize>(
         self,
-        sums: &mut [[Self::F32; 2]; M],
-        panel: &[[[f32; 8]; 2]],
+        sums: &mut [[[Self::F32; 2]; M]; P],
+        panels: [&[[[f32; 8]; 2]]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
-        products::add_f32_tile(self, sums, panel, x);
+        products::add_f32_tile(self, sums, panels, x, next);
     }
 
     /// As [`add_f32_tile`](Self::add_f32_tile) for f16 weights.
     #[inline(always)]
-    fn add_f16_tile<const M: usize>(
+    fn add_f16_tile<const P: usize, const M: usize>(
         self,
-        sums: &mut [[Self::F32; 2]; M],
-        panel: &[[[f16; 8]; 2]],
+        sums: &mut [[[Self::F32; 2]; M]; P],
+        panels: [&[[[f16; 8]; 2]]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
-        products::add_f16_tile(self, sums, panel, x);
+        products::add_f16_tile(self, sums, panels, x, next);
     }
 
     /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both

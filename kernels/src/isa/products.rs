@@ -3,7 +3,7 @@
 //! [`Isa`] documents them: these are what its methods do where an instruction set does not override them, in
 //! functions so that one that overrides a method for some processors can still call it for the others.
 
-use super::{GROUP_STEPS, Isa, U4Group};
+use super::{Ahead, GROUP_STEPS, Isa, U4Group};
 use half::f16;
 
 /// How far ahead of a product with one vector its weights are asked for.
@@ -14,55 +14,80 @@ pub(super) const PREFETCH_BYTES: usize = 2048;
     clippy::needless_range_loop,
     reason = "zipped iterators over arrays may stay calls"
 )]
-pub(super) fn add_f32_tile<I: Isa, const M: usize>(
+pub(super) fn add_f32_tile<I: Isa, const P: usize, const M: usize>(
     isa: I,
-    sums: &mut [[I::F32; 2]; M],
-    panel: &[[[f32; 8]; 2]],
+    sums: &mut [[[I::F32; 2]; M]; P],
+    panels: [&[[[f32; 8]; 2]]; P],
     x: [&[f32]; M],
+    next: Ahead,
 ) {
-    let (panel, x) = common(panel, x);
-    for (k, [w0, w1]) in panel.iter().enumerate() {
-        let (w0, w1) = (isa.load(w0), isa.load(w1));
-        for m in 0..M {
-            let x = isa.splat(x[m][k]);
-            sums[m][0] = isa.fma(w0, x, sums[m][0]);
-            sums[m][1] = isa.fma(w1, x, sums[m][1]);
+    let (len, panels, x) = common(panels, x);
+    let mut bytes = next.bytes;
+    for k in 0..len {
+        isa.prefetch(&panels[0][k], bytes);
+        bytes = bytes.wrapping_add(next.step);
+        for p in 0..P {
+            let [w0, w1] = &panels[p][k];
+            let (w0, w1) = (isa.load(w0), isa.load(w1));
+            for m in 0..M {
+                let x = isa.splat(x[m][k]);
+                sums[p][m][0] = isa.fma(w0, x, sums[p][m][0]);
+                sums[p][m][1] = isa.fma(w1, x, sums[p][m][1]);
+            }
         }
     }
 }
 
 #[inline(always)]
-pub(super) fn add_f16_tile<I: Isa, const M: usize>(
+#[allow(
+    clippy::needless_range_loop,
+    reason = "zipped iterators over arrays may stay calls"
+)]
+pub(super) fn add_f16_tile<I: Isa, const P: usize, const M: usize>(
     isa: I,
-    sums: &mut [[I::F32; 2]; M],
-    panel: &[[[f16; 8]; 2]],
+    sums: &mut [[[I::F32; 2]; M]; P],
+    panels: [&[[[f16; 8]; 2]]; P],
     x: [&[f32]; M],
+    next: Ahead,
 ) {
-    let (panel, x) = common(panel, x);
-    for (k, [w0, w1]) in panel.iter().enumerate() {
-        let (w0, w1) = (isa.load_f16(w0), isa.load_f16(w1));
-        for ([s0, s1], x) in sums.iter_mut().zip(x) {
-            let x = isa.splat(x[k]);
-            *s0 = isa.fma(w0, x, *s0);
-            *s1 = isa.fma(w1, x, *s1);
+    let (len, panels, x) = common(panels, x);
+    let mut bytes = next.bytes;
+    for k in 0..len {
+        isa.prefetch(&panels[0][k], bytes);
+        bytes = bytes.wrapping_add(next.step);
+        for p in 0..P {
+            let [w0, w1] = &panels[p][k];
+            let (w0, w1) = (isa.load_f16(w0), isa.load_f16(w1));
+            for m in 0..M {
+                let x = isa.splat(x[m][k]);
+                sums[p][m][0] = isa.fma(w0, x, sums[p][m][0]);
+                sums[p][m][1] = isa.fma(w1, x, sums[p][m][1]);
+            }
         }
     }
 }
 
-/// The columns that the panel and all vectors have, in slices whose equal lengths the compiler can see.
+/// The number of columns that all panels and vectors have, and these in slices whose equal lengths the compiler can see.
 #[inline(always)]
-pub(super) fn common<'a, T, const M: usize>(
-    panel: &'a [T],
+pub(super) fn common<'a, T, const P: usize, const M: usize>(
+    mut panels: [&'a [T]; P],
     mut x: [&'a [f32]; M],
-) -> (&'a [T], [&'a [f32]; M]) {
-    let len = x.iter().fold(panel.len(), |len, x| len.min(x.len()));
+) -> (usize, [&'a [T]; P], [&'a [f32]; M]) {
+    let len = x.iter().fold(usize::MAX, |len, x| len.min(x.len()));
+    let len = panels.iter().fold(len, |len, panel| len.min(panel.len()));
+    for panel in &mut panels {
+        match panel.split_at_checked(len) {
+            Some((columns, _)) => *panel = columns,
+            None => return (0, [&[]; P], [&[]; M]),
+        }
+    }
     for x in &mut x {
         match x.split_at_checked(len) {
             Some((columns, _)) => *x = columns,
-            None => return (&[], [&[]; M]),
+            None => return (0, [&[]; P], [&[]; M]),
         }
     }
-    (panel.get(..len).unwrap_or_default(), x)
+    (len, panels, x)
 }
 
 #[inline(always)]

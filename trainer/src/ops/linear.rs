@@ -5,7 +5,7 @@
 //! burn's own product is as fast inside, but zeroes its output and then copies it to an aligned place.
 
 use super::{Backend, Flat, flat, incoming, node, tensor, with_values};
-use attentive::kernels::isa::{Isa, Kernel};
+use attentive::kernels::isa::{Ahead, Isa, Kernel};
 use attentive::kernels::layout::PANEL;
 use attentive::kernels::ops::matmul::matmul;
 use attentive::kernels::{Matrix, MatrixData};
@@ -235,11 +235,11 @@ impl SumOverTokens<'_> {
                 let steps = panel.as_chunks::<8>().0.as_chunks::<2>().0;
                 let (first, last) = (index * PANEL, cols.min((index + 1) * PANEL));
                 for (lines, out) in lines.iter().zip(out.chunks_mut(M * cols)) {
-                    let mut sums = [[isa.splat(0.0); 2]; M];
+                    let mut sums = [[[isa.splat(0.0); 2]; M]];
                     let lines = std::array::from_fn(|m| &lines[m][..tokens]);
-                    isa.add_f32_tile::<M>(&mut sums, steps, lines);
+                    isa.add_f32_tile::<1, M>(&mut sums, [steps], lines, Ahead::NONE);
                     for m in 0..M.min(out.len() / cols) {
-                        add(isa, sums[m], &mut out[m * cols + first..m * cols + last]);
+                        add(isa, sums[0][m], &mut out[m * cols + first..m * cols + last]);
                     }
                 }
             }

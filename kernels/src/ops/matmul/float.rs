@@ -4,26 +4,29 @@ use half::f16;
 
 use super::panel::{Panel, as_panels, load_f16, panel_of, store};
 use super::scalar;
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Ahead, Isa, Kernel};
 use crate::layout::PANEL;
 
 /// Vectors of a tile: 6 × 16 outputs are twelve chains of multiply-adds, which with two registers of weights and one of
 /// activations fill AVX2's sixteen. (Measured with 64 columns, on Intel Sapphire Rapids: four vectors are 15 % slower.)
 const TILE: usize = 6;
 
-/// Vectors of a tile where a register holds sixteen lanes and there are 32 of them.
+/// Vectors of a tile where a register holds sixteen lanes and there are 32 of them, and panels that it is multiplied with
+/// at a time: a vector's number is loaded for two multiply-adds, else loads would be what limits them.
 const WIDE_TILE: usize = 8;
+const WIDE_PANELS: usize = 2;
 
 /// A float that a panel can be loaded from.
 pub(super) trait Weight: Copy {
     fn load<I: Isa>(isa: I, from: &Panel<Self>) -> [I::F32; 2];
     fn to_f32(self) -> f32;
     /// [`Isa::add_f32_tile`] or [`Isa::add_f16_tile`].
-    fn add_tile<I: Isa, const M: usize>(
+    fn add_tile<I: Isa, const P: usize, const M: usize>(
         isa: I,
-        sums: &mut [[I::F32; 2]; M],
-        panel: &[Panel<Self>],
+        sums: &mut [[[I::F32; 2]; M]; P],
+        panels: [&[Panel<Self>]; P],
         x: [&[f32]; M],
+        next: Ahead,
     );
 }
 
@@ -39,13 +42,14 @@ impl Weight for f32 {
     }
 
     #[inline(always)]
-    fn add_tile<I: Isa, const M: usize>(
+    fn add_tile<I: Isa, const P: usize, const M: usize>(
         isa: I,
-        sums: &mut [[I::F32; 2]; M],
-        panel: &[Panel<f32>],
+        sums: &mut [[[I::F32; 2]; M]; P],
+        panels: [&[Panel<f32>]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
-        isa.add_f32_tile(sums, panel, x);
+        isa.add_f32_tile(sums, panels, x, next);
     }
 }
 
@@ -61,13 +65,14 @@ impl Weight for f16 {
     }
 
     #[inline(always)]
-    fn add_tile<I: Isa, const M: usize>(
+    fn add_tile<I: Isa, const P: usize, const M: usize>(
         isa: I,
-        sums: &mut [[I::F32; 2]; M],
-        panel: &[Panel<f16>],
+        sums: &mut [[[I::F32; 2]; M]; P],
+        panels: [&[Panel<f16>]; P],
         x: [&[f32]; M],
+        next: Ahead,
     ) {
-        isa.add_f16_tile(sums, panel, x);
+        isa.add_f16_tile(sums, panels, x, next);
     }
 }
 
@@ -91,9 +96,9 @@ impl<W: Weight> Kernel for Product<'_, W> {
         } else if self.x.len() == self.cols {
             self.one(isa);
         } else if I::WIDE {
-            self.many::<I, WIDE_TILE>(isa);
+            self.many::<I, WIDE_PANELS, WIDE_TILE>(isa);
         } else {
-            self.many::<I, TILE>(isa);
+            self.many::<I, 1, TILE>(isa);
         }
     }
 }
@@ -129,71 +134,124 @@ impl<W: Weight> Product<'_, W> {
         }
     }
 
-    /// Many vectors, in tiles of M; a panel stays in the first cache level for all of them.
+    /// Many vectors, in tiles of M; P panels stay in the nearest caches for all of them.
     #[inline(always)]
-    fn many<I: Isa, const M: usize>(self, isa: I) {
-        let (rows, cols) = (self.rows.max(1), self.cols.max(1));
-        for (p, panel) in as_panels(self.weights).chunks(cols).enumerate() {
-            let tile = PanelTile {
-                panel,
-                rows,
-                cols,
-                row: p * PANEL,
-            };
-            let wide = self.x.len() / cols / M * M;
-            let (x, mut x_left) = self.x.split_at_checked(wide * cols).unwrap_or_default();
-            let (y, mut y_left) = self.y.split_at_mut_checked(wide * rows).unwrap_or_default();
-            for (x, y) in x.chunks_exact(M * cols).zip(y.chunks_exact_mut(M * rows)) {
-                tile.multiply::<I, M>(isa, x, y);
+    fn many<I: Isa, const P: usize, const M: usize>(self, isa: I) {
+        let cols = self.cols.max(1);
+        let mut all = Tiles {
+            x: self.x,
+            y: self.y,
+            rows: self.rows.max(1),
+            cols,
+        };
+        for (index, panels) in as_panels(self.weights).chunks(P * cols).enumerate() {
+            let row = index * P * PANEL;
+            let mut each = panels.chunks(cols);
+            let mut whole: [&[_]; P] = [&[]; P];
+            for panel in &mut whole {
+                *panel = each.next().unwrap_or_default();
             }
-            // What M does not divide is left to tiles of 4, 2 and 1, so that each is compiled for few widths.
-            while !x_left.is_empty() {
-                let width = match x_left.len() / cols {
-                    4.. if M > 4 => 4,
-                    2.. => 2,
-                    _ => 1,
-                };
-                let (x, x_behind) = x_left.split_at_checked(width * cols).unwrap_or_default();
-                let (y, y_behind) = y_left
-                    .split_at_mut_checked(width * rows)
-                    .unwrap_or_default();
-                match width {
-                    4 => tile.multiply::<I, 4>(isa, x, y),
-                    2 => tile.multiply::<I, 2>(isa, x, y),
-                    _ => tile.multiply::<I, 1>(isa, x, y),
-                }
-                (x_left, y_left) = (x_behind, y_behind);
+            if panels.len() == P * cols {
+                all.multiply::<I, W, P, M>(isa, whole, row);
+                continue;
+            }
+            for (p, panel) in panels.chunks(cols).enumerate() {
+                all.multiply::<I, W, 1, M>(isa, [panel], row + p * PANEL);
             }
         }
     }
 }
 
-/// A panel that is multiplied with tiles of vectors.
-struct PanelTile<'a, W> {
-    panel: &'a [Panel<W>],
+/// All vectors, which are multiplied with some panels at a time.
+struct Tiles<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
     rows: usize,
     cols: usize,
-    /// First row of the panel.
-    row: usize,
 }
 
-impl<W: Weight> PanelTile<'_, W> {
+impl Tiles<'_> {
+    /// Multiplies with the panels that begin with row `row`. What M does not divide is left to a tile of M, 4, 2 or 1
+    /// vectors, so that each is compiled for few widths: a tile of four takes as long as one of three or two, whose
+    /// chains of multiply-adds are too few.
+    #[inline(always)]
+    fn multiply<I: Isa, W: Weight, const P: usize, const M: usize>(
+        &mut self,
+        isa: I,
+        panels: [&[Panel<W>]; P],
+        row: usize,
+    ) {
+        let (rows, cols) = (self.rows, self.cols);
+        let (mut x, mut y) = (self.x, &mut *self.y);
+        let mut left = x.len() / cols;
+        // The panels that follow are asked for while these are multiplied, by each tile its share of them: memory has as
+        // long to bring them as these take.
+        let bytes = P * cols * size_of::<Panel<W>>();
+        let share = bytes / left.div_ceil(M).max(1);
+        let mut next = bytes;
+        while left > 0 {
+            let count = left.min(M);
+            left -= count;
+            let (x_tile, x_left) = x.split_at_checked(count * cols).unwrap_or_default();
+            let (y_tile, y_left) = y.split_at_mut_checked(count * rows).unwrap_or_default();
+            let tile = Tile {
+                x: x_tile,
+                y: y_tile,
+                rows,
+                cols,
+                row,
+                next: Ahead::new(next, share, cols, size_of::<Panel<W>>()),
+            };
+            next += share;
+            match count {
+                5.. => tile.multiply::<I, W, P, M>(isa, panels),
+                3.. => tile.multiply::<I, W, P, 4>(isa, panels),
+                2 => tile.multiply::<I, W, P, 2>(isa, panels),
+                _ => tile.multiply::<I, W, P, 1>(isa, panels),
+            }
+            (x, y) = (x_left, y_left);
+        }
+    }
+}
+
+/// At most as many vectors as a tile has.
+struct Tile<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    /// First row of the panels.
+    row: usize,
+    next: Ahead,
+}
+
+impl Tile<'_> {
     #[allow(
         clippy::needless_range_loop,
         reason = "zipped iterators over arrays may stay calls, whose arguments wait for all stores before them"
     )]
     #[inline(always)]
-    fn multiply<I: Isa, const M: usize>(&self, isa: I, x: &[f32], y: &mut [f32]) {
-        let mut vectors: [&[f32]; M] = [&[]; M];
+    fn multiply<I: Isa, W: Weight, const P: usize, const M: usize>(
+        self,
+        isa: I,
+        panels: [&[Panel<W>]; P],
+    ) {
+        // Where there are fewer vectors than the tile has, the first is multiplied in their place, for nothing.
+        let first = self.x.get(..self.cols).unwrap_or_default();
+        let mut vectors = [first; M];
         for m in 0..M {
             let columns = m * self.cols..(m + 1) * self.cols;
-            vectors[m] = x.get(columns).unwrap_or_default();
+            vectors[m] = self.x.get(columns).unwrap_or(first);
         }
-        let mut sums = [[isa.splat(0.0); 2]; M];
-        W::add_tile(isa, &mut sums, self.panel, vectors);
-        for m in 0..M {
-            let y = panel_of(y, m * self.rows + self.row, self.rows - self.row);
-            store(isa, sums[m], y);
+        let mut sums = [[[isa.splat(0.0); 2]; M]; P];
+        W::add_tile(isa, &mut sums, panels, vectors, self.next);
+        for p in 0..P {
+            let row = self.row + p * PANEL;
+            for m in 0..M {
+                // Empty where there is no such vector.
+                let y = panel_of(self.y, m * self.rows + row, self.rows - row);
+                store(isa, sums[p][m], y);
+            }
         }
     }
 }
