@@ -157,6 +157,15 @@ pub enum Problem<'a> {
         /// Logits after the whole prompt.
         logits: &'a [f32],
     },
+    /// An encoder that turns a text into a vector.
+    Embedding {
+        /// Element type of the weights, as in the case's name.
+        weights: &'static str,
+        /// The text's.
+        tokens: &'a [u32],
+        /// (dim), of length 1.
+        vector: &'a [f32],
+    },
 }
 
 /// A case that is set up.

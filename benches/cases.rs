@@ -2,6 +2,7 @@
 
 mod attention;
 pub mod e2e;
+pub mod encoder;
 mod limits;
 mod matmul;
 

@@ -162,7 +162,7 @@ pub fn of_file(model: &str, weights: &'static str, file: &[u8]) -> Outcome<Vec<C
 }
 
 /// Operations that a token's layers need in matrix products.
-fn layer_products(config: &Config) -> usize {
+pub(super) fn layer_products(config: &Config) -> usize {
     matrices(config)
         .filter(|shape| shape.layer.is_some())
         .map(|shape| 2 * shape.rows * shape.cols)
@@ -170,7 +170,7 @@ fn layer_products(config: &Config) -> usize {
 }
 
 /// The matrices that a token is multiplied with: every one, the embedding being the logits' when tied.
-fn matrices(config: &Config) -> impl Iterator<Item = TensorShape> + '_ {
+pub(super) fn matrices(config: &Config) -> impl Iterator<Item = TensorShape> + '_ {
     (0..config.tensors_len())
         .filter_map(|index| config.tensor(index))
         .filter(|shape| shape.kind == TensorKind::Matrix)

@@ -43,6 +43,22 @@ pub(crate) struct Options {
         value_name = "FILE"
     )]
     smollm2_attn: Option<PathBuf>,
+    /// A published encoder of texts as ONNX (BERT): measured when weights imported from it are named too
+    #[arg(
+        long,
+        env = "ATTENTIVE_ENCODER_ONNX",
+        requires = "encoder_attn",
+        value_name = "FILE"
+    )]
+    encoder_onnx: Option<PathBuf>,
+    /// A weights file imported from it; may be given once for each format
+    #[arg(
+        long,
+        env = "ATTENTIVE_ENCODER_ATTN",
+        requires = "encoder_onnx",
+        value_name = "FILE"
+    )]
+    encoder_attn: Vec<PathBuf>,
     /// Leave out the training step, whose build takes minutes
     #[arg(long, requires = "peers")]
     no_training: bool,
@@ -160,6 +176,18 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<b
                 .to_owned(),
         ),
     }
+    match &options.encoder_onnx {
+        Some(onnx) => {
+            driver.arg("--encoder-onnx").arg(present(onnx)?);
+            for attn in &options.encoder_attn {
+                driver.arg("--encoder-attn").arg(present(attn)?);
+            }
+        }
+        None => missing.push(
+            "an encoder: name an ONNX file and the weights imported from it with --encoder-onnx and --encoder-attn"
+                .to_owned(),
+        ),
+    }
     for reason in missing {
         driver.arg("--missing").arg(reason);
     }
@@ -182,6 +210,10 @@ pub(crate) fn run(options: &Options, json: bool, filters: &[String]) -> Result<b
         ),
         (" --no-training", options.no_training),
         (" --smollm2-gguf FILE --smollm2-attn FILE", has_smollm2),
+        (
+            " --encoder-onnx FILE --encoder-attn FILE …",
+            options.encoder_onnx.is_some(),
+        ),
     ] {
         if given {
             said.push_str(flag);
@@ -210,12 +242,15 @@ fn smollm2(options: &Options) -> Result<Option<[PathBuf; 2]>> {
             "--smollm2-gguf and --smollm2-attn belong together: the same model in both formats"
         ),
     };
-    for path in [gguf, attn] {
-        if !path.is_file() {
-            bail!("{} is not there", path.display());
-        }
+    Ok(Some([present(gguf)?, present(attn)?]))
+}
+
+/// The file, wherever the driver stands.
+fn present(path: &Path) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!("{} is not there", path.display());
     }
-    Ok(Some([absolute(gguf.clone())?, absolute(attn.clone())?]))
+    absolute(path.to_owned())
 }
 
 /// The worker for the peers that are crates; without llama.cpp where it cannot be built.

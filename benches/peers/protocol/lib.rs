@@ -118,6 +118,14 @@ pub enum Task {
         /// Tokens to write; 0 to read the prompt.
         answer: usize,
     },
+    /// An encoder that reads `tokens.u32`. The result is the text's vector, divided by its length: the mean of the
+    /// tokens' vectors, unless the file gives one for the text.
+    Embedding {
+        /// The model, whose inputs are `input_ids` and what else of BERT's it names.
+        onnx: PathBuf,
+        /// Tokens of the text.
+        len: usize,
+    },
 }
 
 /// A decoder of the llama family.

@@ -171,7 +171,33 @@ class OnnxRuntime:
             return self.attention(task, directory, threads)
         if task["task"] == "product":
             return self.product(task, directory, threads)
-        raise Unsupported("kernels only")
+        if task["task"] == "embedding":
+            return self.embedding(task, directory, threads)
+        raise Unsupported("kernels and encoders only")
+
+    def options(self, threads):
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        return options
+
+    def embedding(self, task, directory, threads):
+        providers = ["CPUExecutionProvider"]
+        session = self.runtime.InferenceSession(task["onnx"], self.options(threads), providers=providers)
+        tokens = np.fromfile(os.path.join(directory, "tokens.u32"), dtype="<u4").astype(np.int64)[None, :]
+        known = {
+            "input_ids": tokens,
+            "attention_mask": np.ones_like(tokens),
+            "token_type_ids": np.zeros_like(tokens),
+        }
+        inputs = {each.name: known[each.name] for each in session.get_inputs()}
+        output = session.get_outputs()[0].name
+
+        def vector(out):
+            of_text = out[0] if out.ndim == 2 else out[0].mean(axis=0)
+            return of_text / np.linalg.norm(of_text)
+
+        return lambda: session.run([output], inputs)[0], vector
 
     def session(self, nodes, inputs, outputs, initializers, threads):
         """A function that runs the graph on inputs and into outputs that are bound once."""
@@ -185,11 +211,8 @@ class OnnxRuntime:
         )
         opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        options = self.runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
         session = self.runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), self.options(threads), providers=["CPUExecutionProvider"]
         )
         binding = session.io_binding()
         for name, value in inputs.items():

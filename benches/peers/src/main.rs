@@ -60,6 +60,11 @@ fn cases(options: &Options) -> Result<Vec<Case>> {
         let more = cases::e2e::of_file("smollm2-135m", "q4_1", &file);
         all.extend(more.map_err(|error| anyhow!("{}: {error}", attn.display()))?);
     }
+    for attn in &options.encoder_attn {
+        let file = std::fs::read(attn).with_context(|| attn.display().to_string())?;
+        let more = cases::encoder::of_file(&file);
+        all.extend(more.map_err(|error| anyhow!("{}: {error}", attn.display()))?);
+    }
     let wanted = |name: &str| match options.filters.as_slice() {
         [] => targets::is_reported(name),
         filters => filters.iter().any(|filter| name_matches(filter, name)),
@@ -136,8 +141,9 @@ fn measure(stopwatch: &Stopwatch, peers: &Peers, case: &Case, options: &Options)
         let figure = stopwatch.measure(case, options.backend).map_err(failed)?;
         return Ok(Row::new(case, figure, Vec::new()));
     }
-    let published = match &options.smollm2 {
-        Some([gguf, _]) if case.name.starts_with("e2e/smollm2") => Some(gguf.canonicalize()?),
+    let published = match (&options.smollm2, &options.encoder_onnx) {
+        (Some([gguf, _]), _) if case.name.starts_with("e2e/smollm2") => Some(gguf.canonicalize()?),
+        (_, Some(onnx)) if case.name.starts_with("e2e/encoder") => Some(onnx.canonicalize()?),
         _ => None,
     };
     let mut absent = Vec::new();

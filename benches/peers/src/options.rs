@@ -15,6 +15,8 @@ FILTER, those of the table of targets. `cargo xtask perf --peers` calls this wit
   --tries N          so many tries while something else disturbs the machine (default 2)
   --scratch DIR      where inputs and generated models are put (default target/peers)
   --smollm2 GGUF ATTN  the published model as GGUF, and the weights file imported from it
+  --encoder-onnx FILE  a published encoder of texts as ONNX
+  --encoder-attn FILE  a weights file imported from it; as often as there are formats
   --train OURS TORCH TASK  the trainer's example `speed` and the command that times PyTorch, both as JSON arrays, and
                      the task file
   --doc PATH         writes the report there, and its charts into a directory `performance` beside it
@@ -41,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) tries: usize,
     pub(crate) scratch: PathBuf,
     pub(crate) smollm2: Option<[PathBuf; 2]>,
+    pub(crate) encoder_onnx: Option<PathBuf>,
+    pub(crate) encoder_attn: Vec<PathBuf>,
     pub(crate) train: Option<Training>,
     pub(crate) doc: Option<PathBuf>,
     pub(crate) command: String,
@@ -58,6 +62,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
         tries: TRIES,
         scratch: "target/peers".into(),
         smollm2: None,
+        encoder_onnx: None,
+        encoder_attn: Vec::new(),
         train: None,
         doc: None,
         command: "cargo xtask perf --peers".to_owned(),
@@ -87,6 +93,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Op
             }
             "--scratch" => options.scratch = next()?.into(),
             "--smollm2" => options.smollm2 = Some([next()?.into(), next()?.into()]),
+            "--encoder-onnx" => options.encoder_onnx = Some(next()?.into()),
+            "--encoder-attn" => options.encoder_attn.push(next()?.into()),
             "--train" => {
                 options.train = Some(Training {
                     ours: words_of(&next()?)?,

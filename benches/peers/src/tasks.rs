@@ -15,7 +15,7 @@ pub(crate) struct Prepared {
     pub(crate) tolerance: f64,
 }
 
-/// Writes the numbers of a problem into `dir`. `published` is the GGUF file of a model that is read from a file.
+/// Writes the numbers of a problem into `dir`. `published` is the GGUF or ONNX file of a model that is read from a file.
 pub(crate) fn prepare(
     problem: &Problem<'_>,
     dir: &Path,
@@ -82,12 +82,7 @@ pub(crate) fn prepare(
             answer,
             logits,
         } => {
-            let words: Vec<u8> = prompt
-                .iter()
-                .flat_map(|token| token.to_le_bytes())
-                .collect();
-            let path = dir.join("prompt.u32");
-            fs::write(&path, words).with_context(|| path.display().to_string())?;
+            write_tokens(dir, "prompt.u32", prompt)?;
             let (gguf, model) = match published {
                 Some(path) => (path.to_owned(), None),
                 None => {
@@ -105,6 +100,24 @@ pub(crate) fn prepare(
                 task,
                 ours: logits.to_vec(),
                 tolerance: generation_tolerance(weights),
+            })
+        }
+        Problem::Embedding {
+            weights,
+            tokens,
+            vector,
+        } => {
+            write_tokens(dir, "tokens.u32", tokens)?;
+            let task = Task::Embedding {
+                onnx: published
+                    .context("an encoder without its ONNX file")?
+                    .to_owned(),
+                len: tokens.len(),
+            };
+            Ok(Prepared {
+                task,
+                ours: vector.to_vec(),
+                tolerance: embedding_tolerance(weights),
             })
         }
     }
@@ -140,6 +153,16 @@ fn generation_tolerance(weights: &str) -> f64 {
     }
 }
 
+/// The peers' weights are those of the ONNX file, ours may be rounded from them: int8 of random tokens by 1 - cos = 0.5 %.
+fn embedding_tolerance(weights: &str) -> f64 {
+    match weights {
+        "f32" => 1e-4,
+        "f16" => 5e-3,
+        "i4" | "u4" => 5e-1,
+        _ => 1.5e-1,
+    }
+}
+
 /// Holds a peer's result against ours.
 pub(crate) fn compare(prepared: &Prepared, path: &Path) -> Result<()> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
@@ -158,6 +181,15 @@ pub(crate) fn compare(prepared: &Prepared, path: &Path) -> Result<()> {
     verdict
         .judge(prepared.tolerance)
         .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn write_tokens(dir: &Path, name: &str, tokens: &[u32]) -> Result<()> {
+    let path = dir.join(name);
+    let words: Vec<u8> = tokens
+        .iter()
+        .flat_map(|token| token.to_le_bytes())
+        .collect();
+    fs::write(&path, words).with_context(|| path.display().to_string())
 }
 
 fn write(dir: &Path, name: &str, values: &[f32]) -> Result<PathBuf> {
