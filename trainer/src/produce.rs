@@ -417,15 +417,20 @@ pub fn write(product: &Product, path: &Path) -> Result<()> {
 /// # Errors
 /// When the model cannot have such a context.
 pub fn memory_lines(model: &Model<'_>, contexts: &[usize]) -> Result<Vec<String>> {
+    let source_len = model.config().source().map_or(0, |source| source.len);
+    let beside = match source_len {
+        0 => String::new(),
+        len => format!(", with a source of {len}"),
+    };
     let mut out = vec![format!(
-        "{:>9} {:>12} {:>12} {:>12}  bytes",
+        "{:>9} {:>12} {:>12} {:>12}  bytes{beside}",
         "context", "kv f32", "kv f16", "kv i8"
     )];
     for &context in contexts {
         let options = match model.config().reading() {
             // An encoder runs a text at once.
             Some(_) => SessionOptions::new(context).with_prefill_len(context),
-            None => SessionOptions::new(context),
+            None => SessionOptions::new(context).with_source_len(source_len),
         };
         options
             .check(model.config())

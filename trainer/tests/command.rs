@@ -55,6 +55,24 @@ fn bad_tasks() {
     );
 }
 
+/// Every family, of both profiles.
+#[test]
+fn every_shipped_model_is_shown() {
+    let models = common::root().join("models");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&models).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "attn") {
+            let shown = attentive(&models, &["inspect", path.to_str().expect("a name")]);
+            let text = String::from_utf8_lossy(&shown.stdout);
+            assert!(shown.status.success(), "{shown:?}");
+            assert!(text.contains("RAM while it runs"), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7, "{seen}");
+}
+
 #[test]
 fn bad_weights() {
     let directory = common::directory("bad-weights");
