@@ -5,7 +5,9 @@
 mod common;
 
 use attentive::kernels::Backend;
-use attentive::{Block, Encoder, EncoderOptions, Model, Session, SessionOptions};
+use attentive::{
+    Block, Encoder, EncoderOptions, Model, Sampler, SamplerOptions, Session, SessionOptions,
+};
 use attentive_trainer::examples::Thing;
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::import::directory;
@@ -139,6 +141,58 @@ fn sounds_give_the_logits_of_transformers() {
     }
 }
 
+fn tokens(value: &Value) -> Vec<u32> {
+    floats(value).iter().map(|id| *id as u32).collect()
+}
+
+#[test]
+fn translations_give_the_tokens_and_the_logits_of_transformers() {
+    let file = directory(&data("marian"), "marian", "import", Formats::F32, None);
+    let file = file.unwrap_or_else(|error| panic!("{error:#}"));
+    let model = Model::parse(Block::bytes(&file)).expect("a model");
+    let expected = json(&data("marian").join("expected.json"));
+    let padding = expected["pad"].as_u64().expect("a token") as usize;
+    let options = SessionOptions::new(48).with_source_len(48);
+    for backend in Backend::available() {
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let mut session = Session::new(&model, &options, memory, backend).expect("a session");
+        for example in expected["examples"].as_array().expect("examples") {
+            let text = example["text"].as_str().expect("a text");
+            let what = format!("{} {text:?}", backend.name());
+            session.read(text).expect("a source");
+            let wrapped = texts::Wrapped::new(model.tokenizer(), text, None, 48).expect("tokens");
+            assert_eq!(wrapped.ids, tokens(&example["tokens"]), "{what}");
+            let mut seen = 0;
+            let scored = session.score(&tokens(&example["forced"]), |index, logits| {
+                let want = &example["logits"][index.to_string()];
+                if !want.is_null() {
+                    let mut logits = logits.to_vec();
+                    assert!(logits[padding] < -60_000.0, "{what}");
+                    logits[padding] = 0.0;
+                    assert_close(&format!("{what} at {index}"), &logits, &floats(want));
+                    seen += 1;
+                }
+            });
+            scored.expect("room");
+            assert_eq!(seen, 3, "{what}");
+            // The likeliest tokens, until there is no room and the end is forced.
+            let made = tokens(&example["made"]);
+            session.read(text).expect("a source");
+            session.prompt("").expect("a beginning");
+            let mut sampler = Sampler::new(SamplerOptions::GREEDY);
+            let mut written = Vec::new();
+            for _ in 2..made.len() {
+                let piece = session.step(&mut sampler).expect("room");
+                written.extend_from_slice(piece.expect("no end"));
+            }
+            assert_eq!(session.tokens(), &made[..made.len() - 1], "{what}");
+            let written = String::from_utf8(written).expect("a text");
+            assert_eq!(example["decoded"], written.trim_start(), "{what}");
+        }
+    }
+}
+
 /// Every change is refused by the name of what is wrong.
 #[test]
 fn what_is_not_supported_is_named() {
@@ -162,7 +216,12 @@ fn what_is_not_supported_is_named() {
     let set =
         |key: &'static str, value: Value| move |config: &mut Value| config[key] = value.clone();
     let of = |kind: &'static str| set("model_type", kind.into());
-    refused("llama", &of("t5"), &["\"t5\"", "llama", "bert", "vit"]);
+    refused(
+        "llama",
+        &of("rwkv"),
+        &["\"rwkv\"", "llama", "bert", "vit", "marian"],
+    );
+    refused("llama", &of("t5"), &["\"t5\"", "bias by distance"]);
     refused("llama", &of("gpt2"), &["n_embd"]);
     refused(
         "llama",
@@ -211,6 +270,53 @@ fn what_is_not_supported_is_named() {
         &set("num_mel_bins", 9.into()),
         &["conv1", "[16, 8, 3]"],
     );
+    let marian = |key: &'static str, value: Value, words: &[&str]| {
+        refused("marian", &set(key, value), words);
+    };
+    marian("vocab_size", 104.into(), &["begin_of_text", "104"]);
+    marian(
+        "vocab_size",
+        106.into(),
+        &["shared.weight", "[105, 16]", "[106, 16]"],
+    );
+    marian("normalize_before", true.into(), &["normalize_before"]);
+    let apart = false.into();
+    marian(
+        "share_encoder_decoder_embeddings",
+        apart,
+        &["share_encoder_decoder_embeddings"],
+    );
+    marian(
+        "decoder_start_token_id",
+        Value::Null,
+        &["decoder_start_token_id"],
+    );
+    for (file, change, words) in [
+        (
+            "source.spm",
+            &b"\x0a\xff\x01"[..],
+            ["source.spm", "truncated"],
+        ),
+        ("source.spm", b"", ["source.spm", "no pieces"]),
+        (
+            "target.spm",
+            b"\x12\x02\x18\x02",
+            ["target.spm", "model_type is 2"],
+        ),
+        (
+            "target_vocab.json",
+            b"{}",
+            ["target_vocab.json", "one vocabulary"],
+        ),
+    ] {
+        for name in ["config.json", "source.spm", "target.spm"] {
+            fs::copy(data("marian").join(name), copy.join(name)).expect("copied");
+        }
+        fs::write(copy.join(file), change).expect("written");
+        let error = directory(&copy, "marian", "import", Formats::F32, None).err();
+        let error = format!("{:#}", error.expect("refused"));
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
     let path = copy.join("model.safetensors");
     let bytes = fs::read(&path).expect("weights");
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");

@@ -8,7 +8,7 @@ use attentive::pack::{PackError, Recipe, ScaleMethod};
 use attentive::tokenizer::BertText;
 use attentive::{Block, Config, Encoder, EncoderOptions, Model, Role};
 use attentive_trainer::batches::Batch;
-use attentive_trainer::import::tokenizer_json::TextVocabulary;
+use attentive_trainer::import::text_vocabulary::TextVocabulary;
 use attentive_trainer::network::Network;
 use attentive_trainer::package;
 use attentive_trainer::params::{Params, shapes};

@@ -9,7 +9,7 @@ use attentive::tokenizer::{BertText, ENCODE_SCRATCH_LEN};
 use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position,
 };
-use attentive_trainer::import::tokenizer_json::TextVocabulary;
+use attentive_trainer::import::text_vocabulary::TextVocabulary;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tokenizers::Tokenizer;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 pub(crate) struct Request {
     /// A GGUF file of the architecture llama; or a directory with config.json, model.safetensors and, of a model of texts,
     /// tokenizer.json or vocab.txt, of the architectures bert, llama, mistral, gpt2, vit or whisper, or its
-    /// model.safetensors; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or an
+    /// model.safetensors; the same of marian, with vocab.json, source.spm and target.spm; or a directory with CTranslate2's model.bin, config.json and tokenizer.json of whisper; or an
     /// ONNX file of a bert beside its tokenizer.json or vocab.txt; or a directory that prepare made and PyTorch trained
     input: PathBuf,
     /// Where to write [default: the input with the ending .attn]

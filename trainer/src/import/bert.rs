@@ -3,7 +3,7 @@
 
 use crate::import::packed;
 use crate::import::safetensors::{ConfigJson, Files, Tensors, read_json};
-use crate::import::tokenizer_json::TextVocabulary;
+use crate::import::text_vocabulary::TextVocabulary;
 use crate::package::Formats;
 use crate::params::{name, shapes};
 use anyhow::{Context, Result, anyhow, bail, ensure};

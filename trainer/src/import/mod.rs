@@ -3,14 +3,19 @@
 //! Weights keep their numbers exactly where the core has a format for them; all else keeps them as floats, unless other
 //! [`Formats`] are asked for, to which the floats are then rounded anew.
 
+mod bart;
 pub mod bert;
 pub mod blocks;
 pub mod ctranslate2;
 pub mod decoders;
 pub mod gguf;
 pub mod llama;
+pub mod marian;
 pub mod onnx;
+mod protobuf;
 mod safetensors;
+mod sentencepiece;
+pub mod text_vocabulary;
 pub mod tokenizer_json;
 pub mod vit;
 pub mod vocabulary;
@@ -90,14 +95,20 @@ pub fn directory(
         bert::ARCHITECTURE => bert::import(dir, source, command, formats, context),
         vit::ARCHITECTURE => vit::import(dir, source, command, formats),
         whisper_hf::ARCHITECTURE => whisper_hf::import(dir, source, command, formats),
+        marian::ARCHITECTURE => marian::import(dir, source, command, formats),
         kind if decoders::ARCHITECTURES.contains(&kind) => {
             decoders::import(dir, source, command, formats)
         }
+        kind if kind.ends_with("t5") => bail!(
+            "config.json has the model_type {kind:?}, which adds a learned bias by distance to the scores of attention: the \
+             core's attention has none"
+        ),
         kind => bail!(
-            "config.json has the model_type {kind:?}; supported are {:?}, {:?}, {:?} and {}",
+            "config.json has the model_type {kind:?}; supported are {:?}, {:?}, {:?}, {:?} and {}",
             bert::ARCHITECTURE,
             vit::ARCHITECTURE,
             whisper_hf::ARCHITECTURE,
+            marian::ARCHITECTURE,
             decoders::ARCHITECTURES
                 .map(|name| format!("{name:?}"))
                 .join(", ")

@@ -2,6 +2,7 @@
 //! without a name, which are found by the bias that is added to their product.
 
 use crate::import::bert::{self, Head};
+use crate::import::protobuf::{Field, fields, text, varint};
 use crate::import::safetensors::{ConfigJson, Tensors, transposed};
 use crate::mapped;
 use crate::package::Formats;
@@ -79,66 +80,6 @@ struct Node<'a> {
 /// ONNX's codes of types.
 const FLOAT: u64 = 1;
 const INT64: u64 = 7;
-
-/// A field of a message of protocol buffers.
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// Of four or eight bytes.
-    Fixed,
-}
-
-/// The fields of a message, with their numbers.
-fn fields(mut message: &[u8]) -> impl Iterator<Item = Result<(u64, Field<'_>)>> {
-    std::iter::from_fn(move || {
-        (!message.is_empty()).then(|| {
-            let field = field(&mut message);
-            if field.is_err() {
-                message = &[];
-            }
-            field
-        })
-    })
-}
-
-fn field<'a>(message: &mut &'a [u8]) -> Result<(u64, Field<'a>)> {
-    let tag = varint(message)?;
-    let field = match tag & 7 {
-        0 => Field::Number(varint(message)?),
-        1 => take(message, 8).map(|_| Field::Fixed)?,
-        2 => {
-            let len = usize::try_from(varint(message)?)?;
-            Field::Bytes(take(message, len)?)
-        }
-        5 => take(message, 4).map(|_| Field::Fixed)?,
-        other => bail!("a field of the type {other}"),
-    };
-    Ok((tag >> 3, field))
-}
-
-fn take<'a>(message: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
-    let (taken, rest) = message
-        .split_at_checked(len)
-        .with_context(|| format!("{len} bytes are needed, {} are left", message.len()))?;
-    *message = rest;
-    Ok(taken)
-}
-
-fn varint(message: &mut &[u8]) -> Result<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take(message, 1)?[0];
-        value |= u64::from(byte & 127) << shift;
-        if byte < 128 {
-            return Ok(value);
-        }
-    }
-    bail!("a number of more than 64 bits")
-}
-
-fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).context("a name that is no UTF-8")
-}
 
 impl<'a> Tensor<'a> {
     fn parse(message: &'a [u8]) -> Result<Self> {

@@ -1,16 +1,18 @@
 """Makes `tests/data/huggingface`: tiny random models in Hugging Face's layout, and what transformers computes with them.
 
-    python3 -m venv venv && venv/bin/pip install torch transformers
+    python3 -m venv venv && venv/bin/pip install torch transformers sentencepiece
     venv/bin/python trainer/tests/reference/huggingface.py trainer/tests/data/huggingface
 
-The files that are there were made with transformers 5.24.0 and torch 2.15.0.
+The files that are there were made with transformers 5.24.0, torch 2.15.0 and sentencepiece 0.2.2.
 """
 
 import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -18,6 +20,9 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    MarianTokenizer,
     MistralConfig,
     MistralForCausalLM,
     ViTConfig,
@@ -30,6 +35,11 @@ TEXT = [
     "It is a truth universally acknowledged, that a single man in possession of a good fortune must be in want of a wife.",
     "However little known the feelings or views of such a man may be on his first entering a neighbourhood in 1813,",
     "this truth is so well fixed in the minds of the surrounding families that he is considered as the property of one.",
+]
+SPANISH = [
+    "Es una verdad universalmente reconocida que un hombre soltero, dueño de una gran fortuna, necesita una esposa.",
+    "Por poco que se conozcan los sentimientos de un hombre así al llegar por primera vez a un vecindario en 1813,",
+    "esta verdad está tan arraigada en las familias que lo rodean que se le considera propiedad de una de sus hijas.",
 ]
 VOCAB = 280
 
@@ -121,6 +131,80 @@ def sound_model(model, directory):
     (directory / "generation_config.json").write_text(json.dumps(steering) + "\n")
 
 
+def sentence_pieces(texts, path):
+    lines = path.with_suffix(".txt")
+    lines.write_text("\n".join(texts) + "\n")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(lines),
+        model_prefix=str(path),
+        vocab_size=70,
+        hard_vocab_limit=False,
+        # The usual one has a table of 240 kB.
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    model = path.with_suffix(".model")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    pieces = [processor.id_to_piece(id) for id in range(len(processor)) if not processor.is_control(id)]
+    return model, [piece for piece in pieces if piece != "<unk>"]
+
+
+def translation_model(directory, texts):
+    with tempfile.TemporaryDirectory() as scratch:
+        source, source_pieces = sentence_pieces(TEXT, pathlib.Path(scratch) / "source")
+        target, target_pieces = sentence_pieces(SPANISH, pathlib.Path(scratch) / "target")
+        union = sorted(set(source_pieces) | set(target_pieces))
+        tokens = ["</s>", "<unk>", ">>es<<", *union, "<pad>"]
+        pad = len(tokens) - 1
+        config = MarianConfig(
+            vocab_size=len(tokens),
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
+            max_position_embeddings=48,
+            activation_function="swish",
+            scale_embedding=True,
+            pad_token_id=pad,
+            eos_token_id=0,
+            decoder_start_token_id=pad,
+        )
+        model = noisy(MarianMTModel(config))
+        # Larger numbers, or it would write the same token over and over.
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.dim() == 2 and "shared" not in name:
+                    parameter.copy_((6 * parameter).half().float())
+            for side in (model.model.encoder, model.model.decoder):
+                side.embed_positions.weight.copy_(side.embed_positions.create_weight())
+            model.final_logits_bias.copy_((0.5 * torch.randn(model.final_logits_bias.shape)).half().float())
+        model.generation_config.bad_words_ids = [[pad]]
+        model.generation_config.max_length = 24
+        directory.mkdir(parents=True)
+        shutil.copy(source, directory / "source.spm")
+        shutil.copy(target, directory / "target.spm")
+        (directory / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(tokens)}) + "\n")
+    tokenizer = MarianTokenizer.from_pretrained(directory)
+    examples = []
+    for text in texts:
+        ids = tokenizer(text).input_ids
+        forced = [pad] + tokenizer(text_target="Es una verdad del vecindario").input_ids
+        with torch.no_grad():
+            made = model.generate(torch.tensor([ids]), num_beams=1, do_sample=False)[0].tolist()
+            logits = model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([forced])).logits[0]
+        # The padding is never written.
+        logits[:, pad] = 0
+        rows = {str(at): logits[at].tolist() for at in (0, len(forced) // 2, len(forced) - 1)}
+        decoded = tokenizer.decode(made, skip_special_tokens=True)
+        example = {"text": text, "tokens": ids, "forced": forced, "logits": rows, "made": made, "decoded": decoded}
+        examples.append(example)
+    model.half().save_pretrained(directory, safe_serialization=True)
+    (directory / "expected.json").write_text(json.dumps({"pad": pad, "examples": examples}) + "\n")
+
+
 def main(out):
     torch.manual_seed(1)
     shutil.rmtree(out, ignore_errors=True)
@@ -183,6 +267,14 @@ def main(out):
     )
     sound_model(WhisperForConditionalGeneration(whisper), out / "whisper")
     picture_model(ViTForImageClassification(vit), out / "vit", preprocessor)
+    translation_model(
+        out / "marian",
+        [
+            "It is a truth of 1813, that a wife must be in want.",
+            ">>es<< However little known,  the surrounding families",
+            "a neighbourhood \u4e2d\u6587 fixed ",
+        ],
+    )
 
 
 main(pathlib.Path(sys.argv[1]))
