@@ -41,6 +41,7 @@ pub mod texts;
 pub mod train;
 pub mod translation;
 pub mod vocabulary;
+pub mod word_errors;
 
 /// A step allocates in the same order what the step before it freed: megabytes at a time, which the system's allocator
 /// gives back to the kernel and gets again page by page. This one keeps them (see `.cargo/config.toml`).

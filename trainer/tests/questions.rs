@@ -332,6 +332,8 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
     assert_eq!(table.rows.len(), 4);
     let figures: Vec<f64> = table.rows.iter().map(|row| row.figure).collect();
     assert!(figures[1] > 90.0 && figures[0] < figures[1], "{figures:?}");
+    let exact: Vec<f64> = table.rows.iter().filter_map(|row| row.also).collect();
+    assert!(exact.len() == 4 && exact[0] < exact[1], "{exact:?}");
 }
 
 /// With the tokens that the file's tokenizer puts around a text, as the commands do.

@@ -210,6 +210,8 @@ fn rivals_that_write_learn() {
         assert!(row.figure > table.rows[0].figure + 10.0, "{table:?}");
     }
     assert!(table.rows[4].figure >= 80.0, "{table:?}");
+    let bleu: Vec<f64> = table.rows.iter().filter_map(|row| row.also).collect();
+    assert!(bleu.len() == 7 && bleu[0] < bleu[4], "{bleu:?}");
     let directory = common::directory("rivals-texts");
     let (path, task) = common::task(&directory, "steps = 60");
     let table = compare::table(finished(&directory, &path, &task), &never).expect("a table");

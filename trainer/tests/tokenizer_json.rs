@@ -10,6 +10,8 @@ use attentive::{
     Architecture, Attention, Biases, Block, Config, Ffn, Model, Norm, NormPlace, Position,
 };
 use attentive_trainer::import::text_vocabulary::TextVocabulary;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tokenizers::Tokenizer;
@@ -150,7 +152,7 @@ fn unigram_json() -> Value {
         "version": "1.0",
         "added_tokens": [{"id": 2, "content": "</s>", "special": true, "normalized": false,
             "lstrip": false, "rstrip": false, "single_word": false}],
-        "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64(&charsmap)},
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(&charsmap)},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
             {"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true}]},
         "post_processor": {"type": "TemplateProcessing",
@@ -161,21 +163,6 @@ fn unigram_json() -> Value {
         "decoder": null,
         "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": false, "vocab": vocab.collect::<Vec<_>>()},
     })
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let digit = char::from(digits[(word >> (18 - 6 * at)) as usize & 63]);
-            text.push(if at <= three.len() { digit } else { '=' });
-        }
-    }
-    text
 }
 
 #[test]

@@ -552,6 +552,26 @@ fn the_command_writes_or_says_why_not() {
     let named = [&run[..], &["--language", "es"]].concat();
     let (_, said, _) = attentive(&directory, &named);
     assert_eq!(said.matches("\"language\":\"es\"").count(), 2, "{said}");
+    // Beside what is said: of a clip that is not named, nothing is known.
+    fs::write(path("said.tsv"), "a.wav\tone two three\nb.wav\tfour\n").expect("written");
+    let beside = [&run[..], &["--expected", "said.tsv"]].concat();
+    let (status, said, text) = attentive(&directory, &beside);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        said.contains("\"words\":3") && said.contains("\"words\":1"),
+        "{said}"
+    );
+    assert!(
+        text.contains("of 4 words") && text.contains("word error rate"),
+        "{text}"
+    );
+    for (content, words) in [
+        ("a.wav\tone\n", ["said.tsv", "b.wav"]),
+        ("a.wav\tone\nb.wav two\n", ["said.tsv", "line 2"]),
+    ] {
+        fs::write(path("said.tsv"), content).expect("written");
+        refused(&directory, &beside, &words);
+    }
     fs::write(path("none.wav"), "no sound").expect("written");
     fs::write(path("empty.wav"), "").expect("written");
     write_tone(&path("short.wav"), 16_000, 1, SampleFormat::Int, 0.0);

@@ -43,21 +43,25 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 
 fn print(table: &Table) {
     let thirds = table.thirds.as_ref().map_or(&[][..], |thirds| thirds);
-    let headings: String = thirds
-        .iter()
+    let more: Vec<String> = table
+        .also
+        .into_iter()
+        .chain(thirds.iter().map(String::as_str))
         .map(|heading| format!(" {heading} |"))
         .collect();
     println!(
-        "| model | parameters | seconds an epoch | {} |{headings}",
-        table.unit
+        "| model | parameters | seconds an epoch | {} |{}",
+        table.unit,
+        more.concat()
     );
-    println!("|---|---|---|---|{}", "---|".repeat(thirds.len()));
+    println!("|---|---|---|---|{}", "---|".repeat(more.len()));
     // Bits have more figures behind the point than shares.
     let digits = if table.unit == "bits per byte" { 4 } else { 2 };
     for row in &table.rows {
         let seconds = row.seconds_per_epoch.map(|seconds| format!("{seconds:.2}"));
         let thirds = row.thirds.as_ref().map_or(&[][..], |thirds| thirds);
-        let figures: String = thirds.iter().map(|x| format!(" {x:.digits$} |")).collect();
+        let figures = row.also.iter().chain(thirds);
+        let figures: String = figures.map(|x| format!(" {x:.digits$} |")).collect();
         println!(
             "| {} | {} | {} | {:.digits$} |{figures}",
             row.name,

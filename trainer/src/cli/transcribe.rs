@@ -5,10 +5,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Block, Input, Model, Session, SessionOptions};
 use attentive_trainer::package;
 use attentive_trainer::speech::{FRAMES, RATE, Speech, read_wav, windows};
+use attentive_trainer::word_errors::WordErrors;
 use clap::Args;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,7 +31,10 @@ pub(crate) struct Request {
     /// Texts that are pursued at once; 1 takes the likeliest next token
     #[arg(long, default_value_t = 1, value_parser = beams())]
     beams: usize,
-    /// Print a line of JSON for each clip: text, language, seconds
+    /// A file with a clip's name, a tab and what is said in it in each line: the word error rate is told at the end
+    #[arg(long, value_name = "FILE")]
+    expected: Option<PathBuf>,
+    /// Print a line of JSON for each clip: text, language, seconds, and with --expected its words and how many are wrong
     #[arg(long)]
     json: bool,
     /// Element type of the keys and values
@@ -83,8 +88,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         true => speech.translate,
         false => speech.transcribe,
     };
+    let expected = match &request.expected {
+        Some(path) => Some(expected(path, &request.clips)?),
+        None => None,
+    };
     let mut out = std::io::stdout().lock();
-    for clip in &request.clips {
+    let mut all = Vec::new();
+    let (mut sound_seconds, mut all_seconds) = (0.0, 0.0);
+    for (index, clip) in request.clips.iter().enumerate() {
         let samples = read_wav(clip)?;
         let begun = Instant::now();
         let named = clip.display();
@@ -112,14 +123,23 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let text = String::from_utf8_lossy(&text).trim().to_owned();
+        let sound = samples.len() as f64 / f64::from(RATE);
+        (sound_seconds, all_seconds) = (sound_seconds + sound, all_seconds + seconds);
+        let errors = expected
+            .as_ref()
+            .map(|said| WordErrors::of(&text, &said[index]));
+        all.extend(errors);
         if request.json {
             let of_code = |id: u32| speech.languages.iter().find(|(_, of)| **of == id);
             let code = spoken.and_then(of_code).map(|(code, _)| code);
-            let sound = samples.len() as f64 / f64::from(RATE);
-            let line = json!({
+            let mut line = json!({
                 "clip": clip, "text": text, "language": code, "sound_seconds": sound, "seconds": seconds,
                 "real_time_factor": seconds / sound,
             });
+            if let Some(errors) = errors {
+                line["words"] = errors.words.into();
+                line["word_errors"] = errors.errors.into();
+            }
             writeln!(out, "{line}")?;
         } else if request.clips.len() > 1 {
             writeln!(out, "{named}: {text}")?;
@@ -127,5 +147,43 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
             writeln!(out, "{text}")?;
         }
     }
+    if expected.is_some() {
+        let sum: WordErrors = all.into_iter().sum();
+        eprintln!(
+            "word error rate {:.2} % ({} of {} words); {sound_seconds:.1} s of sound in {all_seconds:.1} s, a real-time \
+             factor of {:.3}",
+            100.0 * sum.rate(),
+            sum.errors,
+            sum.words,
+            all_seconds / sound_seconds
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said in each of the clips.
+fn expected(path: &Path, clips: &[PathBuf]) -> Result<Vec<String>> {
+    let named = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {named}"))?;
+    let mut said = HashMap::new();
+    for (line, number) in text.lines().zip(1..) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let both = line.split_once('\t');
+        let (clip, words) = both.with_context(|| {
+            format!("{named}, line {number}: expected a clip's name, a tab and what is said in it")
+        })?;
+        said.insert(clip, words);
+    }
+    let of = |clip: &PathBuf| {
+        let name = clip.file_name().unwrap_or_default().to_string_lossy();
+        let words = said
+            .get(&*name)
+            .or_else(|| said.get(&*clip.to_string_lossy()));
+        let words =
+            words.with_context(|| format!("{named} has no line that begins with {name}"))?;
+        Ok((*words).to_owned())
+    };
+    clips.iter().map(of).collect()
 }

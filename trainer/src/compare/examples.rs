@@ -80,6 +80,7 @@ pub(super) fn table(subject: &Subject, examples: &Examples, stop: &AtomicBool) -
             examples.labels.len()
         ),
         unit: "right, %",
+        also: None,
         thirds: lens
             .as_deref()
             .zip(parts.as_ref())

@@ -28,6 +28,8 @@ pub struct Table {
     pub about: String,
     /// What the figures are.
     pub unit: &'static str,
+    /// What [`Row::also`] is.
+    pub also: Option<&'static str>,
     /// What the three parts of the test are.
     pub thirds: Option<[String; 3]>,
     /// Simple ways first, the model last.
@@ -45,6 +47,8 @@ pub struct Row {
     pub seconds_per_epoch: Option<f64>,
     /// On the test part.
     pub figure: f64,
+    /// Another measure on the test part.
+    pub also: Option<f64>,
     /// On its thirds.
     pub thirds: Option<[f64; 3]>,
 }
@@ -56,6 +60,7 @@ impl Row {
             parameters,
             seconds_per_epoch: None,
             figure: 0.0,
+            also: None,
             thirds: None,
         }
     }

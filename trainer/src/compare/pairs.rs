@@ -6,7 +6,7 @@ use super::{Row, Subject, Table, headings, rival, thirds};
 use crate::ops::Cell;
 use crate::pairs::{Pair, Pairs};
 use crate::parallel;
-use crate::translation::{Search, chrf, translations};
+use crate::translation::{Search, bleu, chrf, translations};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow};
 use attentive::kernels::Backend;
@@ -27,14 +27,12 @@ pub(super) fn table(subject: &Subject, pairs: &Pairs, stop: &AtomicBool) -> Resu
     let lens: Vec<usize> = sources.iter().map(Vec::len).collect();
     let parts = thirds(&lens);
     let measured = |row: Row, made: &[String]| {
-        let of = |part: &Vec<usize>| {
-            chrf(
-                part.iter()
-                    .map(|index| (made[*index].as_str(), test[*index].target.as_str())),
-            )
-        };
+        let both = |index: &usize| (made[*index].as_str(), test[*index].target.as_str());
+        let of = |part: &Vec<usize>| chrf(part.iter().map(both));
+        let all = (0..test.len()).collect();
         Row {
-            figure: of(&(0..test.len()).collect()),
+            figure: of(&all),
+            also: Some(bleu(all.iter().map(both))),
             thirds: Some([0, 1, 2].map(|third| of(&parts[third]))),
             ..row
         }
@@ -74,6 +72,7 @@ pub(super) fn table(subject: &Subject, pairs: &Pairs, stop: &AtomicBool) -> Resu
             test.len()
         ),
         unit: "chrF",
+        also: Some("BLEU"),
         thirds: Some(headings(&lens, &parts)),
         rows,
     })

@@ -25,8 +25,10 @@ pub(super) fn table(subject: &Subject, questions: &Questions) -> Result<Table> {
             let asked: Vec<Question> = part.iter().map(|index| test[*index].clone()).collect();
             100.0 * Agreement::of(&given, &asked).f1
         };
+        let all = Agreement::of(given, test);
         Row {
-            figure: 100.0 * Agreement::of(given, test).f1,
+            figure: 100.0 * all.f1,
+            also: Some(100.0 * all.exact),
             thirds: Some([0, 1, 2].map(|third| of(&parts[third]))),
             ..row
         }
@@ -50,6 +52,7 @@ pub(super) fn table(subject: &Subject, questions: &Questions) -> Result<Table> {
             test.len()
         ),
         unit: "F1 over words, %",
+        also: Some("exact match, %"),
         thirds: Some(headings(&lens, &parts)),
         rows,
     })

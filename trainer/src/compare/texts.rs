@@ -138,6 +138,7 @@ pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Re
             test.iter().map(Vec::len).sum::<usize>()
         ),
         unit: "bits per byte",
+        also: None,
         thirds: Some([
             format!("after up to {third} tokens"),
             format!("up to {}", 2 * third),

@@ -5,6 +5,8 @@
 use crate::import::text_vocabulary::{Model, SPACE_SIGN, TextVocabulary};
 use anyhow::{Context, Result, bail, ensure};
 use attentive::tokenizer::{BertText, Spaces, Template};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -155,7 +157,10 @@ fn unigram(json: &Value) -> Result<TextVocabulary> {
     let mut charsmap = Vec::new();
     for step in steps(&json["normalizer"], "normalizers") {
         match kind(step) {
-            "Precompiled" => charsmap = base64(text(step, "precompiled_charsmap")?)?,
+            "Precompiled" => {
+                let decoded = STANDARD.decode(text(step, "precompiled_charsmap")?);
+                charsmap = decoded.context("precompiled_charsmap is no base64")?;
+            }
             // The ends of the text, and runs of spaces: SentencePiece's remove_extra_whitespaces.
             "Strip" | "Replace" if is_about_spaces(step) => spaces.collapse = true,
             other => bail!("the normalizer has a step {other} ({step}), which is not supported"),
@@ -310,35 +315,4 @@ fn of_template(processor: &Value) -> Result<Template> {
         && types.into_iter().all(|(have, want)| have == want);
     ensure!(is_one_of_ours, unsupported());
     Ok(template)
-}
-
-/// RFC 4648, with padding.
-fn base64(text: &str) -> Result<Vec<u8>> {
-    let digit = |c: u8| {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => bail!("{:?} is no digit of base64", char::from(c)),
-        };
-        Ok(u32::from(value))
-    };
-    ensure!(
-        text.len().is_multiple_of(4),
-        "base64 of {} digits",
-        text.len()
-    );
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for four in digits.chunks(4) {
-        let mut word = 0;
-        for (c, shift) in four.iter().zip([18, 12, 6, 0]) {
-            word |= digit(*c)? << shift;
-        }
-        let [_, whole @ ..] = word.to_be_bytes();
-        bytes.extend(whole.iter().take(four.len() * 3 / 4));
-    }
-    Ok(bytes)
 }
