@@ -7,7 +7,7 @@ use attentive::kernels::{Backend, Vector};
 use attentive::{Block, Input, Model, Role, Session, SessionOptions};
 use attentive_trainer::import::whisper;
 use attentive_trainer::package::Formats;
-use attentive_trainer::speech::{RATE, Speech, Written, read_wav, windows};
+use attentive_trainer::speech::{FRAMES, Frames, RATE, Speech, Written, read_wav};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde_json::json;
 use std::fs;
@@ -335,7 +335,7 @@ fn what_is_written_has_its_probability() {
     let memory = Block::bytes_mut(&mut memory);
     let session = Session::new(&model, &options, memory, Backend::detect());
     let mut session = session.expect("a session");
-    let window = windows(&[0.1; 4000]).expect("frames").remove(0);
+    let window = Frames::new(&[0.1; 4000]).expect("frames").window(0);
     session.read_frames(&window).expect("frames");
     let prompt = [257, 258, speech.transcribe, 263];
     for beams in [1, 4] {
@@ -376,6 +376,7 @@ fn what_is_written_has_its_probability() {
     let silent = |silence, mean| {
         Written {
             ids: Vec::new(),
+            is_complete: true,
             mean,
             silence,
         }
@@ -522,10 +523,14 @@ fn sound_of_any_rate_is_the_same_sound() {
         }
     }
     // A window of half a minute, filled up with zeros; 31 seconds are two.
-    assert_eq!(windows(&[0.1; 8000]).expect("frames").len(), 1);
-    let two = windows(&vec![0.1; 31 * 16_000]).expect("frames");
-    assert!(two.len() == 2 && two.iter().all(|window| window.len() == 3000 * 80));
-    assert!(windows(&[0.1; 16]).is_err());
+    assert_eq!(Frames::new(&[0.1; 8000]).expect("frames").len(), 50);
+    let two = Frames::new(&vec![0.1; 31 * 16_000]).expect("frames");
+    assert_eq!(two.len(), FRAMES + 100);
+    let [first, second] = [0, FRAMES].map(|at| two.window(at));
+    assert!(first.len() == FRAMES * 80 && second.len() == FRAMES * 80);
+    assert!(second[..100 * 80].iter().any(|x| *x != 0.0));
+    assert!(second[100 * 80..].iter().all(|x| *x == 0.0));
+    assert!(Frames::new(&[0.1; 16]).is_err());
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! `attentive transcribe`.
 
 use super::{Kv, beams};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use attentive::{Block, Input, Model, Session, SessionOptions};
+use attentive_trainer::files::write_atomically;
 use attentive_trainer::package;
-use attentive_trainer::speech::{FRAMES, RATE, Speech, read_wav, windows};
+use attentive_trainer::speech::{
+    FRAMES, Frames, Listening, RATE, Segment, Speech, read_wav, transcribe,
+};
 use attentive_trainer::word_errors::WordErrors;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
@@ -34,6 +38,12 @@ pub(crate) struct Request {
     /// A file with a clip's name, a tab and what is said in it in each line: the word error rate is told at the end
     #[arg(long, value_name = "FILE")]
     expected: Option<PathBuf>,
+    /// Tell when what was said: a line for each part, with its beginning and end in seconds
+    #[arg(long)]
+    times: bool,
+    /// Write subtitles of the one clip there, as its ending says: .srt or .vtt
+    #[arg(long, value_name = "FILE")]
+    subtitles: Option<PathBuf>,
     /// Print a line of JSON for each clip: text, language, seconds, and with --expected its words and how many are wrong
     #[arg(long)]
     json: bool,
@@ -88,6 +98,15 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         true => speech.translate,
         false => speech.transcribe,
     };
+    let times = request.times || request.subtitles.is_some();
+    ensure!(
+        !times || request.beams <= 1,
+        "times are told of one text that is pursued: leave out --beams"
+    );
+    let subtitles = match &request.subtitles {
+        Some(path) => Some(Subtitles::of(path, &request.clips)?),
+        None => None,
+    };
     let expected = match &request.expected {
         Some(path) => Some(expected(path, &request.clips)?),
         None => None,
@@ -99,30 +118,27 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         let samples = read_wav(clip)?;
         let begun = Instant::now();
         let named = clip.display();
-        let windows = windows(&samples).with_context(|| named.to_string())?;
-        let mut spoken = language.copied();
-        let mut text = Vec::new();
-        for frames in &windows {
-            let read = session.read_frames(frames);
-            read.map_err(|error| anyhow!("{named}: {error}"))?;
-            let id = match spoken {
-                Some(id) => id,
-                None => {
-                    let (code, _) = speech.language(&mut session)?;
-                    speech.languages[code]
-                }
-            };
-            spoken = Some(id);
-            let written = speech.write(&mut session, id, task, request.beams)?;
-            if written.is_silence() {
-                continue;
-            }
-            for id in written.ids {
-                text.extend_from_slice(model.tokenizer().piece(id));
-            }
-        }
+        let frames = Frames::new(&samples).with_context(|| named.to_string())?;
+        let listening = Listening {
+            language: language.copied(),
+            task,
+            beams: request.beams,
+            times,
+        };
+        let said = transcribe(&speech, &mut session, &frames, listening);
+        let said = said.with_context(|| named.to_string())?;
+        let text = |ids: &[u32]| {
+            let pieces = ids.iter().flat_map(|id| model.tokenizer().piece(*id));
+            let bytes: Vec<u8> = pieces.copied().collect();
+            String::from_utf8_lossy(&bytes).trim().to_owned()
+        };
+        let parts: Vec<Part> = said
+            .segments
+            .iter()
+            .map(|segment| Part::new(segment, &text))
+            .collect();
         let seconds = begun.elapsed().as_secs_f64();
-        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        let text = text(&said.ids);
         let sound = samples.len() as f64 / f64::from(RATE);
         (sound_seconds, all_seconds) = (sound_seconds + sound, all_seconds + seconds);
         let errors = expected
@@ -131,20 +147,33 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         all.extend(errors);
         if request.json {
             let of_code = |id: u32| speech.languages.iter().find(|(_, of)| **of == id);
-            let code = spoken.and_then(of_code).map(|(code, _)| code);
+            let code = of_code(said.language).map(|(code, _)| code);
             let mut line = json!({
                 "clip": clip, "text": text, "language": code, "sound_seconds": sound, "seconds": seconds,
                 "real_time_factor": seconds / sound,
             });
+            if times {
+                line["segments"] = json!(parts);
+            }
             if let Some(errors) = errors {
                 line["words"] = errors.words.into();
                 line["word_errors"] = errors.errors.into();
             }
             writeln!(out, "{line}")?;
+        } else if request.times {
+            if request.clips.len() > 1 {
+                writeln!(out, "{named}:")?;
+            }
+            for part in &parts {
+                writeln!(out, "{:.2} – {:.2}: {}", part.start, part.end, part.text)?;
+            }
         } else if request.clips.len() > 1 {
             writeln!(out, "{named}: {text}")?;
         } else {
             writeln!(out, "{text}")?;
+        }
+        if let (Some(kind), Some(path)) = (subtitles, &request.subtitles) {
+            write_atomically(path, kind.write(&parts).as_bytes())?;
         }
     }
     if expected.is_some() {
@@ -159,6 +188,78 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said between two times, in seconds.
+#[derive(Serialize)]
+struct Part {
+    start: f64,
+    end: f64,
+    text: String,
+}
+
+impl Part {
+    fn new(segment: &Segment, text: &impl Fn(&[u32]) -> String) -> Self {
+        Self {
+            start: segment.start,
+            end: segment.end,
+            text: text(&segment.ids),
+        }
+    }
+}
+
+/// Formats of subtitles.
+#[derive(Clone, Copy)]
+enum Subtitles {
+    SubRip,
+    WebVtt,
+}
+
+impl Subtitles {
+    fn of(path: &Path, clips: &[PathBuf]) -> Result<Self> {
+        ensure!(
+            clips.len() == 1,
+            "--subtitles takes one clip, not {}",
+            clips.len()
+        );
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("srt") => Ok(Self::SubRip),
+            Some("vtt") => Ok(Self::WebVtt),
+            _ => bail!(
+                "{}: expected a name that ends with .srt or .vtt",
+                path.display()
+            ),
+        }
+    }
+
+    fn write(self, parts: &[Part]) -> String {
+        let (mut out, point) = match self {
+            Self::SubRip => (String::new(), ','),
+            Self::WebVtt => ("WEBVTT\n\n".to_owned(), '.'),
+        };
+        let time = |seconds: f64| {
+            let all = (seconds * 1000.0).round() as u64;
+            let (minutes, rest) = (all / 60_000, all % 60_000);
+            let (hours, minutes) = (minutes / 60, minutes % 60);
+            format!(
+                "{hours:02}:{minutes:02}:{:02}{point}{:03}",
+                rest / 1000,
+                rest % 1000
+            )
+        };
+        for (part, number) in parts.iter().zip(1..) {
+            if let Self::SubRip = self {
+                out += &format!("{number}\n");
+            }
+            out += &format!(
+                "{} --> {}\n{}\n\n",
+                time(part.start),
+                time(part.end),
+                part.text
+            );
+        }
+        out
+    }
 }
 
 /// What is said in each of the clips.

@@ -78,7 +78,7 @@ pub(crate) fn prepare(task: &Task, place: &Place) -> Result<Box<dyn Job>> {
                 y: None,
             }))
         }
-        Task::Generation { .. } => unsupported("kernels only"),
+        Task::Generation { .. } | Task::Embedding { .. } => unsupported("kernels only"),
     }
 }
 

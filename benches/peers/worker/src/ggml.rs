@@ -56,7 +56,7 @@ pub(crate) fn prepare(task: &Task, place: &Place, weights: Weights) -> Result<Bo
         Task::Attention { .. } if weights == Weights::Plain => unsupported("the same as ggml"),
         Task::Attention { .. } => attention(task, place),
         Task::Product { .. } => product(task, place, weights),
-        Task::Generation { .. } => unsupported("that is llama.cpp's"),
+        Task::Generation { .. } | Task::Embedding { .. } => unsupported("that is llama.cpp's"),
     }
 }
 

@@ -1,28 +1,19 @@
 //! Speech to text: sound of any file and rate, half a minute at a time, through a model that hears.
 
+mod sound;
+mod times;
+mod transcript;
+
+pub use sound::{FRAMES, FRAMES_A_SECOND, Frames, RATE, read_wav, resampled};
+pub use times::Segment;
+pub use transcript::{Listening, Transcript, transcribe};
+
 use crate::import::vocabulary::Vocabulary;
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use attentive::frontend::{Mel, MelSpec};
+use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{BeamOptions, Executor, Model, Session};
-use hound::{SampleFormat, WavReader};
-use rubato::{FftFixedIn, Resampler};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use std::path::Path;
-
-/// Samples a second that models hear.
-pub const RATE: u32 = MelSpec::WHISPER.sample_rate;
-
-/// Samples a second that files may have: what recorders make; beyond, a header is damaged and would cost gigabytes.
-const RATES: RangeInclusive<u32> = 1_000..=768_000;
-
-/// Frames of a window, half a minute.
-pub const FRAMES: usize = 3000;
-
-/// Zeros that the reference puts behind a recording before it makes frames.
-const SILENCE: usize = 160;
 
 /// The tokens that steer a model that hears; the `speech` table of a file's provenance record.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -142,21 +133,14 @@ impl Speech {
         beams: usize,
     ) -> Result<Written> {
         let prompt = [self.start, language, task, self.no_timestamps];
-        let mut silence = 0.0;
-        session
-            .score(&prompt, |index, logits| {
-                if let (0, Some(id)) = (index, self.no_speech) {
-                    silence = log_share(logits, id, |_| true).exp();
-                }
-            })
-            .map_err(|error| anyhow!("{error}"))?;
-        // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
-        let most = session.context_len() / 2;
+        let silence = self.begin(session, &prompt)?;
+        // Behind the token that ends a text follow those that steer, then times.
+        let may_stand = |at: usize, id: u32| {
+            let first = at == 0 && self.suppress_first.contains(&id);
+            !(first || id > self.end || self.suppress.contains(&id))
+        };
         if beams > 1 {
-            let may_stand = |at: usize, id: u32| {
-                let first = at == 0 && self.suppress_first.contains(&id);
-                !(first || id > self.end || self.suppress.contains(&id))
-            };
+            let most = session.context_len() / 2;
             let found = session.search_among(&BeamOptions::new(most), may_stand);
             let found = found.map_err(|error| anyhow!("{error}"))?;
             // The score is divided by (5 + n) / 6, n tokens with the end if there is one.
@@ -164,27 +148,51 @@ impl Speech {
             let n = (len + usize::from(found.is_complete)) as f64;
             return Ok(Written {
                 ids: found.tokens.to_vec(),
+                is_complete: found.is_complete,
                 mean: f64::from(found.score) * (5.0 + n) / 6.0 / (len + 1) as f64,
                 silence,
             });
         }
+        let choose = |ids: &[u32], logits: &[f32]| {
+            let may_stand = |id| may_stand(ids.len(), id);
+            let id = likeliest(logits, may_stand)?;
+            Some((id, log_share(logits, id, may_stand)))
+        };
+        self.greedily(session, silence, choose)
+    }
+
+    /// Begins a text with these tokens, and returns the probability that nobody speaks.
+    fn begin<E: Executor>(&self, session: &mut Session<'_, E>, prompt: &[u32]) -> Result<f64> {
+        let mut silence = 0.0;
+        session
+            .score(prompt, |index, logits| {
+                if let (0, Some(id)) = (index, self.no_speech) {
+                    silence = log_share(logits, id, |_| true).exp();
+                }
+            })
+            .map_err(|error| anyhow!("{error}"))?;
+        Ok(silence)
+    }
+
+    /// One token after the other as `choose` says, which is given those before and the logits, and returns a token and its
+    /// logarithmic probability.
+    fn greedily<E: Executor>(
+        &self,
+        session: &mut Session<'_, E>,
+        silence: f64,
+        choose: impl Fn(&[u32], &[f32]) -> Option<(u32, f64)>,
+    ) -> Result<Written> {
+        // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
+        let most = session.context_len() / 2;
         let mut ids: Vec<u32> = Vec::new();
         let mut total = 0.0;
+        let mut is_complete = false;
         while ids.len() < most {
-            let may_stand = |id: u32| {
-                let first = ids.is_empty() && self.suppress_first.contains(&id);
-                // Behind the token that ends a text follow those that steer, then times.
-                !(first || id > self.end || self.suppress.contains(&id))
-            };
-            let mut best: Option<(u32, f32)> = None;
-            for (id, &logit) in (0u32..).zip(session.logits()) {
-                if best.is_none_or(|(_, most)| logit > most) && may_stand(id) {
-                    best = Some((id, logit));
-                }
-            }
-            let (id, _) = best.context("no token may stand there")?;
-            total += log_share(session.logits(), id, may_stand);
+            let chosen = choose(&ids, session.logits());
+            let (id, share) = chosen.context("no token may stand there")?;
+            total += share;
             if id == self.end {
+                is_complete = true;
                 break;
             }
             ids.push(id);
@@ -193,7 +201,12 @@ impl Speech {
                 .map_err(|error| anyhow!("{error}"))?;
         }
         let mean = total / (ids.len() + 1) as f64;
-        Ok(Written { ids, mean, silence })
+        Ok(Written {
+            ids,
+            is_complete,
+            mean,
+            silence,
+        })
     }
 }
 
@@ -202,6 +215,8 @@ impl Speech {
 pub struct Written {
     /// The tokens, without the one that ends them.
     pub ids: Vec<u32>,
+    /// Whether that one came, and not too many others.
+    pub is_complete: bool,
     /// Their mean logarithmic probability, with that of the end.
     pub mean: f64,
     /// The probability that nobody speaks.
@@ -213,6 +228,17 @@ impl Written {
     pub fn is_silence(&self) -> bool {
         self.silence > 0.6 && self.mean < -1.0
     }
+}
+
+/// The token of the highest logit among those that may stand there, of equals the first.
+fn likeliest(logits: &[f32], may_stand: impl Fn(u32) -> bool) -> Option<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (id, &logit) in (0u32..).zip(logits) {
+        if best.is_none_or(|(_, most)| logit > most) && may_stand(id) {
+            best = Some((id, logit));
+        }
+    }
+    best.map(|(id, _)| id)
 }
 
 /// The logarithm of a token's share among those that count.
@@ -229,115 +255,4 @@ fn log_share(logits: &[f32], id: u32, counts: impl Fn(u32) -> bool) -> f64 {
         .copied()
         .unwrap_or(f32::NEG_INFINITY);
     f64::from(logit - highest) - sum.ln()
-}
-
-/// Sound of one channel at [`RATE`], in ±1.
-///
-/// # Errors
-/// A file that is no WAV or holds no sound.
-pub fn read_wav(path: &Path) -> Result<Vec<f32>> {
-    let context = || format!("reading {}", path.display());
-    let mut reader = WavReader::open(path).with_context(context)?;
-    let spec = reader.spec();
-    let samples: Vec<f32> = match spec.sample_format {
-        SampleFormat::Float => reader.samples::<f32>().collect::<Result<_, _>>(),
-        SampleFormat::Int => {
-            let most = f32::from(2u8).powi(i32::from(spec.bits_per_sample) - 1);
-            let samples = reader.samples::<i32>();
-            samples
-                .map(|sample| sample.map(|sample| sample as f32 / most))
-                .collect()
-        }
-    }
-    .with_context(context)?;
-    let channels = usize::from(spec.channels.max(1));
-    let mono: Vec<f32> = samples
-        .chunks_exact(channels)
-        .map(|frame| frame.iter().sum::<f32>() / channels as f32)
-        .collect();
-    ensure!(!mono.is_empty(), "{} holds no sound", path.display());
-    ensure!(
-        mono.iter().all(|sample| sample.is_finite()),
-        "{} holds samples that are no numbers",
-        path.display()
-    );
-    resampled(mono, spec.sample_rate, RATE).with_context(|| path.display().to_string())
-}
-
-/// At another rate, by the Fourier transform.
-///
-/// # Errors
-/// When one of the rates is beyond what recorders make.
-pub fn resampled(samples: Vec<f32>, from: u32, to: u32) -> Result<Vec<f32>> {
-    if from == to {
-        return Ok(samples);
-    }
-    let wrong = [from, to].into_iter().find(|rate| !RATES.contains(rate));
-    ensure!(
-        wrong.is_none(),
-        "a rate of {} samples a second; supported are {} to {}",
-        wrong.unwrap_or_default(),
-        RATES.start(),
-        RATES.end()
-    );
-    let len = (samples.len() as u64 * u64::from(to)).div_ceil(u64::from(from)) as usize;
-    // Transforms of an even number of samples on both sides: their delay is half of that, and a whole number.
-    let unit = 2 * (from / common_divisor(from, to)) as usize;
-    let chunk = 512usize.next_multiple_of(unit);
-    let made = FftFixedIn::<f32>::new(from as usize, to as usize, 2 * chunk, 2, 1);
-    let mut resampler = made.map_err(|error| anyhow!("from {from} samples a second: {error}"))?;
-    let delay = resampler.output_delay();
-    let mut out = Vec::with_capacity(len + delay + 1024);
-    let mut rest = samples.as_slice();
-    while out.len() < len + delay {
-        let n = resampler.input_frames_next();
-        let made = match rest.split_at_checked(n) {
-            Some((chunk, after)) => {
-                rest = after;
-                resampler.process(&[chunk], None)
-            }
-            None => {
-                let last = [core::mem::take(&mut rest)];
-                let last = Some(last.as_slice()).filter(|last| !last[0].is_empty());
-                resampler.process_partial(last, None)
-            }
-        };
-        let made = made.map_err(|error| anyhow!("resampling: {error}"))?;
-        match made.first() {
-            Some(made) if !made.is_empty() => out.extend_from_slice(made),
-            _ => bail!("resampling gave nothing"),
-        }
-    }
-    Ok(out[delay..][..len].to_vec())
-}
-
-fn common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { common_divisor(b, a % b) }
-}
-
-/// The frames of a whole recording, as the reference makes them, in windows of [`FRAMES`], the last filled up with
-/// zeros.
-///
-/// # Errors
-/// A recording that is too short.
-pub fn windows(samples: &[f32]) -> Result<Vec<Vec<f32>>> {
-    let spec = MelSpec::WHISPER;
-    let mut memory = vec![0.0; spec.floats()];
-    let mut mel = Mel::new(spec, &mut memory).map_err(|error| anyhow!("{error:?}"))?;
-    let mut samples = samples.to_vec();
-    samples.resize(samples.len() + SILENCE, 0.0);
-    let mut frames = vec![0.0; spec.frames(samples.len()) * spec.bins];
-    mel.whisper(&samples, &mut frames)
-        .map_err(|_| anyhow!("the recording is shorter than a window of 25 ms"))?;
-    let window = |frames: &[f32]| {
-        let mut window = frames.to_vec();
-        window.resize(FRAMES * spec.bins, 0.0);
-        window
-    };
-    // The reference leaves out the last frame, which is half silence.
-    let len = frames.len().saturating_sub(spec.bins).max(spec.bins);
-    Ok(frames[..len]
-        .chunks(FRAMES * spec.bins)
-        .map(window)
-        .collect())
 }
