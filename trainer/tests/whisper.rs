@@ -557,6 +557,18 @@ fn the_command_writes_or_says_why_not() {
     let named = [&run[..], &["--language", "es"]].concat();
     let (_, said, _) = attentive(&directory, &named);
     assert_eq!(said.matches("\"language\":\"es\"").count(), 2, "{said}");
+    // The tiny model has no tokens of times.
+    let timed = |args: &[&'static str]| [&["transcribe", "tiny.attn", "a.wav"], args].concat();
+    refused(&directory, &timed(&["--times"]), &["a.wav", "no tokens of times"]);
+    refused(&directory, &timed(&["--times", "--beams", "2"]), &["--beams"]);
+    for (args, words) in [
+        (&["--subtitles", "a.txt"][..], ".srt or .vtt"),
+        (&["b.wav", "--subtitles", "a.srt"], "one clip, not 2"),
+        (&["--subtitles", "a.srt"], "no tokens of times"),
+    ] {
+        refused(&directory, &timed(args), &[words]);
+    }
+    assert!(!path("a.srt").exists() && !path("a.txt").exists());
     // Beside what is said: of a clip that is not named, nothing is known.
     fs::write(path("said.tsv"), "a.wav\tone two three\nb.wav\tfour\n").expect("written");
     let beside = [&run[..], &["--expected", "said.tsv"]].concat();

@@ -288,3 +288,26 @@ fn expected(path: &Path, clips: &[PathBuf]) -> Result<Vec<String>> {
     };
     clips.iter().map(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Subtitles};
+
+    #[test]
+    fn subtitles_have_the_times_of_their_format() {
+        let part = |start, end, text: &str| Part {
+            start,
+            end,
+            text: text.to_owned(),
+        };
+        let parts = [part(0.0, 5.96, "One."), part(3725.1, 3727.999, "Two?")];
+        assert_eq!(
+            Subtitles::SubRip.write(&parts),
+            "1\n00:00:00,000 --> 00:00:05,960\nOne.\n\n2\n01:02:05,100 --> 01:02:07,999\nTwo?\n\n"
+        );
+        assert_eq!(
+            Subtitles::WebVtt.write(&parts[..1]),
+            "WEBVTT\n\n00:00:00.000 --> 00:00:05.960\nOne.\n\n"
+        );
+    }
+}
