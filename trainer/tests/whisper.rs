@@ -559,8 +559,16 @@ fn the_command_writes_or_says_why_not() {
     assert_eq!(said.matches("\"language\":\"es\"").count(), 2, "{said}");
     // The tiny model has no tokens of times.
     let timed = |args: &[&'static str]| [&["transcribe", "tiny.attn", "a.wav"], args].concat();
-    refused(&directory, &timed(&["--times"]), &["a.wav", "no tokens of times"]);
-    refused(&directory, &timed(&["--times", "--beams", "2"]), &["--beams"]);
+    refused(
+        &directory,
+        &timed(&["--times"]),
+        &["a.wav", "no tokens of times"],
+    );
+    refused(
+        &directory,
+        &timed(&["--times", "--beams", "2"]),
+        &["--beams"],
+    );
     for (args, words) in [
         (&["--subtitles", "a.txt"][..], ".srt or .vtt"),
         (&["b.wav", "--subtitles", "a.srt"], "one clip, not 2"),

@@ -498,7 +498,7 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_f32_tile(sums, panels, x, next) }
         } else {
-            generic::add_f32_tile(self, sums, panels, x, next);
+            generic::add_float_tile(self, sums, panels, x, next);
         }
     }
     #[inline(always)]
@@ -513,7 +513,7 @@ impl<const LEVEL: u8> Isa for X86<LEVEL> {
             // SAFETY: `self` proves the features.
             unsafe { avx512::add_f16_tile(sums, panels, x, next) }
         } else {
-            generic::add_f16_tile(self, sums, panels, x, next);
+            generic::add_float_tile(self, sums, panels, x, next);
         }
     }
     #[inline(always)]

@@ -79,87 +79,54 @@ fn halves_f32(a: __m512) -> [__m256; 2] {
     [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
 }
 
-#[allow(
-    clippy::needless_range_loop,
-    reason = "zipped iterators over arrays may stay calls and their sums in memory"
-)]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn add_f32_tile<const P: usize, const M: usize>(
-    sums: &mut [[[__m256; 2]; M]; P],
-    panels: [&[[[f32; 8]; 2]]; P],
-    x: [&[f32]; M],
-    next: Ahead,
-) {
-    let mut wide = [[_mm512_setzero_ps(); P]; M];
-    for m in 0..M {
-        for p in 0..P {
-            wide[m][p] = join_f32(sums[p][m]);
-        }
-    }
-    let (len, panels, x) = common(panels, x);
-    let mut bytes = next.bytes;
-    for k in 0..len {
-        prefetch(&panels[0][k], bytes);
-        bytes = bytes.wrapping_add(next.step);
-        let mut w = [_mm512_setzero_ps(); P];
-        for p in 0..P {
-            w[p] = load_f32(&panels[p][k]);
-        }
-        for m in 0..M {
-            let x = _mm512_set1_ps(x[m][k]);
-            for p in 0..P {
-                wide[m][p] = _mm512_fmadd_ps(w[p], x, wide[m][p]);
+/// The product of float weights, which differ in how they are loaded.
+macro_rules! float_tile {
+    ($name:ident, $weight:ty, $load:ident) => {
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "zipped iterators over arrays may stay calls and their sums in memory"
+        )]
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        pub(super) fn $name<const P: usize, const M: usize>(
+            sums: &mut [[[__m256; 2]; M]; P],
+            panels: [&[[[$weight; 8]; 2]]; P],
+            x: [&[f32]; M],
+            next: Ahead,
+        ) {
+            let mut wide = [[_mm512_setzero_ps(); P]; M];
+            for m in 0..M {
+                for p in 0..P {
+                    wide[m][p] = join_f32(sums[p][m]);
+                }
+            }
+            let (len, panels, x) = common(panels, x);
+            let mut bytes = next.bytes;
+            for k in 0..len {
+                prefetch(&panels[0][k], bytes);
+                bytes = bytes.wrapping_add(next.step);
+                let mut w = [_mm512_setzero_ps(); P];
+                for p in 0..P {
+                    w[p] = $load(&panels[p][k]);
+                }
+                for m in 0..M {
+                    let x = _mm512_set1_ps(x[m][k]);
+                    for p in 0..P {
+                        wide[m][p] = _mm512_fmadd_ps(w[p], x, wide[m][p]);
+                    }
+                }
+            }
+            for m in 0..M {
+                for p in 0..P {
+                    sums[p][m] = halves_f32(wide[m][p]);
+                }
             }
         }
-    }
-    for m in 0..M {
-        for p in 0..P {
-            sums[p][m] = halves_f32(wide[m][p]);
-        }
-    }
+    };
 }
 
-#[allow(
-    clippy::needless_range_loop,
-    reason = "zipped iterators over arrays may stay calls and their sums in memory"
-)]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn add_f16_tile<const P: usize, const M: usize>(
-    sums: &mut [[[__m256; 2]; M]; P],
-    panels: [&[[[f16; 8]; 2]]; P],
-    x: [&[f32]; M],
-    next: Ahead,
-) {
-    let mut wide = [[_mm512_setzero_ps(); P]; M];
-    for m in 0..M {
-        for p in 0..P {
-            wide[m][p] = join_f32(sums[p][m]);
-        }
-    }
-    let (len, panels, x) = common(panels, x);
-    let mut bytes = next.bytes;
-    for k in 0..len {
-        prefetch(&panels[0][k], bytes);
-        bytes = bytes.wrapping_add(next.step);
-        let mut w = [_mm512_setzero_ps(); P];
-        for p in 0..P {
-            w[p] = load_f16(&panels[p][k]);
-        }
-        for m in 0..M {
-            let x = _mm512_set1_ps(x[m][k]);
-            for p in 0..P {
-                wide[m][p] = _mm512_fmadd_ps(w[p], x, wide[m][p]);
-            }
-        }
-    }
-    for m in 0..M {
-        for p in 0..P {
-            sums[p][m] = halves_f32(wide[m][p]);
-        }
-    }
-}
+float_tile!(add_f32_tile, f32, load_f32);
+float_tile!(add_f16_tile, f16, load_f16);
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]

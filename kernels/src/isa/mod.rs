@@ -392,7 +392,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         x: [&[f32]; M],
         next: Ahead,
     ) {
-        products::add_f32_tile(self, sums, panels, x, next);
+        products::add_float_tile(self, sums, panels, x, next);
     }
 
     /// As [`add_f32_tile`](Self::add_f32_tile) for f16 weights.
@@ -404,7 +404,7 @@ pub trait Isa: Copy + core::fmt::Debug + Send + Sync + sealed::Sealed + 'static 
         x: [&[f32]; M],
         next: Ahead,
     ) {
-        products::add_f16_tile(self, sums, panels, x, next);
+        products::add_float_tile(self, sums, panels, x, next);
     }
 
     /// One panel of int8 weights times M vectors: `sums[m]` gains [`dot4_u7`](Self::dot4_u7) of `words[k][m]` and both

@@ -9,32 +9,22 @@ use half::f16;
 /// How far ahead of a product with one vector its weights are asked for.
 pub(super) const PREFETCH_BYTES: usize = 2048;
 
-#[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "zipped iterators over arrays may stay calls"
-)]
-pub(super) fn add_f32_tile<I: Isa, const P: usize, const M: usize>(
-    isa: I,
-    sums: &mut [[[I::F32; 2]; M]; P],
-    panels: [&[[[f32; 8]; 2]]; P],
-    x: [&[f32]; M],
-    next: Ahead,
-) {
-    let (len, panels, x) = common(panels, x);
-    let mut bytes = next.bytes;
-    for k in 0..len {
-        isa.prefetch(&panels[0][k], bytes);
-        bytes = bytes.wrapping_add(next.step);
-        for p in 0..P {
-            let [w0, w1] = &panels[p][k];
-            let (w0, w1) = (isa.load(w0), isa.load(w1));
-            for m in 0..M {
-                let x = isa.splat(x[m][k]);
-                sums[p][m][0] = isa.fma(w0, x, sums[p][m][0]);
-                sums[p][m][1] = isa.fma(w1, x, sums[p][m][1]);
-            }
-        }
+/// A weight that eight lanes are loaded from.
+pub(super) trait Lanes: Sized {
+    fn load<I: Isa>(isa: I, from: &[Self; 8]) -> I::F32;
+}
+
+impl Lanes for f32 {
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[f32; 8]) -> I::F32 {
+        isa.load(from)
+    }
+}
+
+impl Lanes for f16 {
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[f16; 8]) -> I::F32 {
+        isa.load_f16(from)
     }
 }
 
@@ -43,10 +33,10 @@ pub(super) fn add_f32_tile<I: Isa, const P: usize, const M: usize>(
     clippy::needless_range_loop,
     reason = "zipped iterators over arrays may stay calls"
 )]
-pub(super) fn add_f16_tile<I: Isa, const P: usize, const M: usize>(
+pub(super) fn add_float_tile<I: Isa, W: Lanes, const P: usize, const M: usize>(
     isa: I,
     sums: &mut [[[I::F32; 2]; M]; P],
-    panels: [&[[[f16; 8]; 2]]; P],
+    panels: [&[[[W; 8]; 2]]; P],
     x: [&[f32]; M],
     next: Ahead,
 ) {
@@ -57,7 +47,7 @@ pub(super) fn add_f16_tile<I: Isa, const P: usize, const M: usize>(
         bytes = bytes.wrapping_add(next.step);
         for p in 0..P {
             let [w0, w1] = &panels[p][k];
-            let (w0, w1) = (isa.load_f16(w0), isa.load_f16(w1));
+            let (w0, w1) = (W::load(isa, w0), W::load(isa, w1));
             for m in 0..M {
                 let x = isa.splat(x[m][k]);
                 sums[p][m][0] = isa.fma(w0, x, sums[p][m][0]);
