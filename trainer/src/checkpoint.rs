@@ -9,9 +9,10 @@ use crate::metrics::Measurement;
 use crate::optimizer::Adam;
 use crate::params::{Params, name, shapes};
 use crate::task::Task;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use attentive::Config;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -84,27 +85,13 @@ impl State {
             &self.adam.square,
             &self.best,
         ];
-        let mut tensors = Vec::new();
-        for (part, group) in PARTS.iter().zip(groups) {
-            for (shape, values) in shapes(&self.params.config).zip(group) {
-                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                tensors.push((
-                    format!("{part}/{}", name(&shape)),
-                    vec![shape.rows, shape.cols],
-                    bytes,
-                ));
-            }
-        }
-        let mut views = Vec::new();
-        for (name, shape, bytes) in &tensors {
-            views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?));
-        }
-        let metadata = HashMap::from([
-            (TASK.to_owned(), serde_json::to_string(task)?),
-            (POSITION.to_owned(), serde_json::to_string(&self.position)?),
-        ]);
-        let bytes = safetensors::serialize(views, Some(metadata))?;
-        write_atomically(path, &bytes)
+        save(
+            task,
+            &self.position,
+            &named(&self.params.config),
+            groups,
+            path,
+        )
     }
 
     /// Loads what [`State::save`] wrote, and the task it belongs to; `end_of_text` is the vocabulary's, if there is one.
@@ -113,24 +100,11 @@ impl State {
     /// When the file is damaged.
     pub fn load(end_of_text: Option<u32>, path: &Path) -> Result<(Self, Task)> {
         let read = || -> Result<(Self, Task)> {
-            let bytes = std::fs::read(path)?;
-            let (_, header) = SafeTensors::read_metadata(&bytes)?;
-            let metadata = header.metadata().as_ref().context("no metadata")?;
-            let entry = |key: &str| metadata.get(key).with_context(|| format!("no {key}"));
-            let task: Task = serde_json::from_str(entry(TASK)?)?;
+            let saved = Saved::<Position>::open(path)?;
+            let (task, position) = (saved.task, saved.position);
             let config = task.config(end_of_text)?;
-            let position: Position = serde_json::from_str(entry(POSITION)?)?;
-            let tensors = SafeTensors::deserialize(&bytes)?;
-            let mut groups = Vec::new();
-            for part in PARTS {
-                groups.push(match part == "best" && position.best.is_none() {
-                    true => Vec::new(),
-                    false => group(&config, &tensors, part)?,
-                });
-            }
-            let Ok([weights, mean, square, best]) = <[_; 4]>::try_from(groups) else {
-                bail!("four groups of tensors");
-            };
+            let has_best = position.best.is_some();
+            let [weights, mean, square, best] = groups(&saved.bytes, &named(&config), has_best)?;
             let state = Self {
                 params: Params::new(config, weights)?,
                 adam: Adam { mean, square },
@@ -152,24 +126,95 @@ impl State {
     }
 }
 
-fn group(config: &Config, tensors: &SafeTensors<'_>, part: &str) -> Result<Vec<Vec<f32>>> {
-    let mut out = Vec::new();
-    for shape in shapes(config) {
-        let tensor = tensors.tensor(&format!("{part}/{}", name(&shape)))?;
-        ensure!(
-            tensor.dtype() == Dtype::F32 && tensor.shape() == [shape.rows, shape.cols],
-            "{part}/{} should be f32 of {} by {}",
-            name(&shape),
-            shape.rows,
-            shape.cols
-        );
-        let (values, _) = tensor.data().as_chunks::<4>();
-        out.push(
-            values
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect(),
-        );
+/// Names and shapes of a model's tensors.
+fn named(config: &Config) -> Vec<(String, [usize; 2])> {
+    shapes(config)
+        .map(|shape| (name(&shape), [shape.rows, shape.cols]))
+        .collect()
+}
+
+/// Saves weights, the optimizer's moments and the best weights so far (or none), with where the run stands.
+///
+/// # Errors
+/// When the file cannot be written; the one before stays.
+pub(crate) fn save(
+    task: &Task,
+    position: &impl Serialize,
+    shapes: &[(String, [usize; 2])],
+    groups: [&Vec<Vec<f32>>; 4],
+    path: &Path,
+) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (part, group) in PARTS.iter().zip(groups) {
+        for ((name, shape), values) in shapes.iter().zip(group) {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            tensors.push((format!("{part}/{name}"), shape.to_vec(), bytes));
+        }
     }
-    Ok(out)
+    let mut views = Vec::new();
+    for (name, shape, bytes) in &tensors {
+        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?));
+    }
+    let metadata = HashMap::from([
+        (TASK.to_owned(), serde_json::to_string(task)?),
+        (POSITION.to_owned(), serde_json::to_string(position)?),
+    ]);
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    write_atomically(path, &bytes)
+}
+
+/// What [`save`] wrote; the tensors are read by [`groups`].
+pub(crate) struct Saved<P> {
+    pub(crate) task: Task,
+    pub(crate) position: P,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl<P: DeserializeOwned> Saved<P> {
+    /// # Errors
+    /// When the file is not there, or damaged.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let metadata = header.metadata().as_ref().context("no metadata")?;
+        let entry = |key: &str| metadata.get(key).with_context(|| format!("no {key}"));
+        Ok(Self {
+            task: serde_json::from_str(entry(TASK)?)?,
+            position: serde_json::from_str(entry(POSITION)?)?,
+            bytes,
+        })
+    }
+}
+
+/// The four groups of tensors, the last of which may be missing.
+///
+/// # Errors
+/// A tensor that is missing or of another shape.
+pub(crate) fn groups(
+    bytes: &[u8],
+    shapes: &[(String, [usize; 2])],
+    has_best: bool,
+) -> Result<[Vec<Vec<f32>>; 4]> {
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let mut groups = [const { Vec::new() }; 4];
+    for (part, group) in PARTS.iter().zip(&mut groups) {
+        if *part == "best" && !has_best {
+            continue;
+        }
+        for (name, [rows, cols]) in shapes {
+            let tensor = tensors.tensor(&format!("{part}/{name}"))?;
+            ensure!(
+                tensor.dtype() == Dtype::F32 && tensor.shape() == [*rows, *cols],
+                "{part}/{name} should be f32 of {rows} by {cols}"
+            );
+            let (values, _) = tensor.data().as_chunks::<4>();
+            group.push(
+                values
+                    .iter()
+                    .map(|bytes| f32::from_le_bytes(*bytes))
+                    .collect(),
+            );
+        }
+    }
+    Ok(groups)
 }

@@ -383,6 +383,26 @@ fn betas() -> [f32; 2] {
 }
 
 impl Task {
+    /// What a checkpoint has in common with the task that it belongs to. Its length, learning rate and the like may change.
+    ///
+    /// # Errors
+    /// None that a task can cause.
+    pub(crate) fn identity(&self) -> Result<String> {
+        let training = &self.training;
+        Ok(format!(
+            "{} {} {} {:?}",
+            serde_json::to_string(&self.data)?,
+            serde_json::to_string(&self.model)?,
+            serde_json::to_string(&self.start)?,
+            (
+                training.seed,
+                training.seq_len,
+                training.batch,
+                training.micro_batch
+            )
+        ))
+    }
+
     /// Reads and checks a task file.
     ///
     /// # Errors

@@ -154,23 +154,8 @@ pub fn train(task: &Task, options: &Options, stop: &AtomicBool) -> Result<Ended>
 /// follows the new ones.
 fn resumed(task: &Task, end_of_text: Option<u32>, path: &Path) -> Result<State> {
     let (state, before) = State::load(end_of_text, path)?;
-    let identity = |task: &Task| -> Result<String> {
-        let training = &task.training;
-        Ok(format!(
-            "{} {} {} {:?}",
-            serde_json::to_string(&task.data)?,
-            serde_json::to_string(&task.model)?,
-            serde_json::to_string(&task.start)?,
-            (
-                training.seed,
-                training.seq_len,
-                training.batch,
-                training.micro_batch
-            )
-        ))
-    };
     ensure!(
-        identity(task)? == identity(&before)?,
+        task.identity()? == before.identity()?,
         "{} belongs to a task with other data, model, start, seed or batches: use --fresh to begin anew or --out for another \
          directory",
         path.display()

@@ -192,8 +192,44 @@ fn rivals_learn() {
         for row in &table.rows[4..] {
             assert!(row.figure >= 95.0, "{name}: {row:?}");
         }
-        let stop = AtomicBool::new(true);
-        assert!(compare::table(finished(&directory, &path, &task), &stop).is_err());
+        // However often they are stopped, and what is finished is not trained again.
+        let again = directory.join("again");
+        let mut stops = 0;
+        let stopped = loop {
+            let stop = AtomicBool::new(stops == 0);
+            let run = finished(&again, &path, &task);
+            let table = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(60) * (stops + 1));
+                    stop.store(true, Ordering::Relaxed);
+                });
+                compare::table(run, &stop)
+            });
+            match table {
+                Ok(table) => break table,
+                Err(error) => assert!(error.to_string().contains("goes on"), "{error}"),
+            }
+            stops += 1;
+        };
+        assert!(stops >= 1);
+        let figures = |table: &compare::Table| -> Vec<f64> {
+            table.rows.iter().map(|row| row.figure).collect()
+        };
+        assert_eq!(figures(&stopped), figures(&table));
+        for rival in ["gru", "lstm"] {
+            let weights = |directory: &Path| {
+                let path = directory.join("run").join(format!("{rival}.safetensors"));
+                let bytes = std::fs::read(path).expect("a checkpoint");
+                let all = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+                let tensors = all.tensors().into_iter();
+                let mut tensors: Vec<(String, Vec<u8>)> = tensors
+                    .map(|(name, tensor)| (name, tensor.data().to_vec()))
+                    .collect();
+                tensors.sort();
+                tensors
+            };
+            assert!(weights(&again) == weights(&directory), "{name}: {rival}");
+        }
     }
 }
 

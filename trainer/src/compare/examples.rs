@@ -52,7 +52,7 @@ pub(super) fn table(subject: &Subject, examples: &Examples, stop: &AtomicBool) -
     let encoded = Encoded::new(task, test, vocabulary)?;
     let batches = encoded.batches(task.training.micro_batch)?;
     for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, stop)?;
+        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
         let found = rival::rows(&rival.model, &batches)?;
         let found: Vec<u32> = found
             .iter()

@@ -17,6 +17,7 @@ use crate::produce::{INT4, INT8, Source};
 use crate::train::Run;
 use anyhow::Result;
 use attentive::Block;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 pub use recurrent::Recurrent;
@@ -72,6 +73,7 @@ impl Row {
 /// Those of the forward pass, when a loss is no longer a number, and when `stop` is set.
 pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
     let subject = Subject {
+        out: run.out.clone(),
         steps: run.state.position.step,
         seconds: run.state.position.seconds,
         source: Source::of_run(run)?,
@@ -86,6 +88,8 @@ pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
 
 /// What is compared with the others.
 struct Subject {
+    /// Directory of its run, where the others' checkpoints lie too.
+    out: PathBuf,
     steps: u64,
     seconds: f64,
     source: Source,

@@ -50,7 +50,7 @@ pub(super) fn table(subject: &Subject, pairs: &Pairs, stop: &AtomicBool) -> Resu
         &each(&|pair| words.translate(&pair.source)),
     ));
     for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, stop)?;
+        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
         let most = task.model.context_len;
         let made = write(&rival.model, &sources, vocabulary, most)?;
         let row = Row {

@@ -95,6 +95,13 @@ impl Recurrent {
         self.tensors.iter().map(|t| t.len() as u64).sum()
     }
 
+    /// Names and shapes of the tensors.
+    pub(super) fn named(&self) -> Vec<(String, [usize; 2])> {
+        let numbers = 0..self.shapes.len();
+        let names = numbers.map(|number| number.to_string());
+        names.zip(self.shapes.iter().copied()).collect()
+    }
+
     pub(super) fn decayed(&self) -> Vec<bool> {
         self.shapes.iter().map(|[rows, _]| *rows > 1).collect()
     }

@@ -2,6 +2,7 @@
 
 use super::recurrent::Recurrent;
 use crate::batches::Batch;
+use crate::checkpoint::{self, Saved, groups};
 use crate::network::Loss;
 use crate::ops::Cell;
 use crate::optimizer::{Adam, StepSize, clip};
@@ -9,8 +10,10 @@ use crate::parallel::{self, each, summed};
 use crate::prepared::Prepared;
 use crate::progress::{Progress, clock};
 use crate::task::Task;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use attentive::kernels::Backend;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,33 +31,109 @@ pub(super) fn name(cell: Cell) -> &'static str {
     }
 }
 
-/// Trains a network with as many parameters as the task's model, on the same batches for as many steps.
+/// Where a rival's training stands.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Position {
+    /// Steps done.
+    step: u64,
+    /// Wall clock spent so far.
+    seconds: f64,
+    /// Cost of the best measurement.
+    best: Option<f64>,
+}
+
+/// A rival in training.
+struct Trained {
+    model: Recurrent,
+    adam: Adam,
+    /// Weights at the best measurement; empty before the first.
+    best: Vec<Vec<f32>>,
+    position: Position,
+}
+
+impl Trained {
+    /// Goes on from the checkpoint, if there is one of the same task; else it begins.
+    fn resume(task: &Task, cell: Cell, prepared: &Prepared, path: &Path) -> Result<Self> {
+        let config = task.config(prepared.end_of_text())?;
+        let mut model = Recurrent::like(&config, cell, task.training.seed)?;
+        let named = model.named();
+        let read = || -> Result<Option<(Position, [Vec<Vec<f32>>; 4])>> {
+            let saved = Saved::<Position>::open(path)?;
+            if saved.task.identity()? != task.identity()? {
+                return Ok(None);
+            }
+            let groups = groups(&saved.bytes, &named, saved.position.best.is_some())?;
+            Ok(Some((saved.position, groups)))
+        };
+        let saved = match path.exists() {
+            true => read().with_context(|| format!("reading {}", path.display()))?,
+            false => None,
+        };
+        let Some((position, [weights, mean, square, best])) = saved else {
+            let zeros = model.tensors.iter().map(|t| vec![0.0; t.len()]).collect();
+            return Ok(Self {
+                adam: Adam::new(zeros),
+                best: Vec::new(),
+                position: Position::default(),
+                model,
+            });
+        };
+        model.tensors = weights;
+        Ok(Self {
+            adam: Adam { mean, square },
+            best,
+            position,
+            model,
+        })
+    }
+
+    fn save(&self, task: &Task, path: &Path) -> Result<()> {
+        let Adam { mean, square } = &self.adam;
+        let groups = [&self.model.tensors, mean, square, &self.best];
+        checkpoint::save(task, &self.position, &self.model.named(), groups, path)
+    }
+}
+
+/// Trains a network with as many parameters as the task's model, on the same batches for as many steps. Its checkpoint
+/// lies in the directory `out`: the same command goes on from there, and what has reached its end is not trained again.
 ///
 /// # Errors
-/// Those of the forward pass, when the loss is no longer a number, and when `stop` is set.
+/// Those of the forward pass, when the loss is no longer a number, a damaged checkpoint, and when `stop` is set.
 pub(super) fn train(
     task: &Task,
     cell: Cell,
     prepared: &Prepared,
+    out: &Path,
     stop: &AtomicBool,
 ) -> Result<Rival> {
     let training = &task.training;
-    let config = task.config(prepared.end_of_text())?;
-    let mut model = Recurrent::like(&config, cell, training.seed)?;
-    let mut adam = Adam::new(model.tensors.iter().map(|t| vec![0.0; t.len()]).collect());
+    let path = out.join(format!("{cell:?}.safetensors").to_lowercase());
+    let mut trained = Trained::resume(task, cell, prepared, &path)?;
     let mut samples = prepared.samples(training, training.seed)?;
     let (backend, threads) = (Backend::detect(), parallel::threads());
     let progress = Progress::new();
     let start = Instant::now();
-    let mut best = (f64::INFINITY, model.tensors.clone());
     // A run by the clock is as long by the clock.
     let steps = training.steps.unwrap_or(u64::MAX);
     let seconds = training.seconds.unwrap_or(f64::INFINITY);
-    let mut step = 0;
-    let mut done = 0.0;
+    let before = trained.position.seconds;
+    let done_at = |position: &Position| {
+        let of_steps = position.step as f64 / steps as f64;
+        of_steps.max(position.seconds / seconds).min(1.0)
+    };
+    let mut done = done_at(&trained.position);
     while done < 1.0 {
-        ensure!(!stop.load(Ordering::Relaxed), "stopped");
-        let micro = samples.step(step, training.batch, training.micro_batch)?;
+        if stop.load(Ordering::Relaxed) {
+            trained.save(task, &path)?;
+            bail!("stopped; the same command goes on from there");
+        }
+        let Trained {
+            model,
+            adam,
+            position,
+            ..
+        } = &mut trained;
+        let micro = samples.step(position.step, training.batch, training.micro_batch)?;
         let make = || model.network(backend, true);
         let parts = each(make, &micro, threads, |network, batch| {
             network.gradients(batch)
@@ -67,21 +146,22 @@ pub(super) fn train(
             "the loss of the {cell:?} is no longer a number"
         );
         let size = StepSize {
-            number: step + 1,
+            number: position.step + 1,
             learning_rate: training.learning_rate_at(done),
             weight_decay: training.weight_decay,
             betas: training.betas,
         };
         let decayed = model.decayed();
         adam.step(&mut model.tensors, &gradients, size, |index| decayed[index]);
-        step += 1;
-        let spent = start.elapsed().as_secs_f64();
-        done = (step as f64 / steps as f64).max(spent / seconds).min(1.0);
+        position.step += 1;
+        position.seconds = before + start.elapsed().as_secs_f64();
+        done = done_at(position);
+        let (step, spent) = (position.step, position.seconds);
         let left = Duration::from_secs_f64((spent * (1.0 - done) / done.max(1e-6)).min(1e6));
         let speed = step as f64 * training.batch as f64 / spent;
         progress.step(done, loss / targets as f64, speed, left);
         if done >= 1.0 || step.is_multiple_of(training.evaluate_every) {
-            let loss = loss_of(&model, &prepared.validation, backend, threads)?;
+            let loss = loss_of(&trained.model, &prepared.validation, backend, threads)?;
             let targets = |batch: &Batch| batch.targets.len();
             let count: usize = prepared.validation.iter().map(targets).sum();
             // As the model's own cost: nats of texts, wrong ones of examples.
@@ -95,9 +175,11 @@ pub(super) fn train(
                     (bits, format!("bits/byte {bits:.4}"))
                 }
             };
-            if cost <= best.0 {
-                best = (cost, model.tensors.clone());
+            if trained.position.best.is_none_or(|best| cost <= best) {
+                trained.position.best = Some(cost);
+                trained.best.clone_from(&trained.model.tensors);
             }
+            trained.save(task, &path)?;
             progress.line(&format!(
                 "{cell:?} step {step:>6}  {said}  {speed:.0} sequences/s  {} left",
                 clock(left)
@@ -105,11 +187,18 @@ pub(super) fn train(
         }
     }
     progress.end();
-    let epochs = (step as usize * training.batch) as f64 / samples.per_epoch() as f64;
-    model.tensors = best.1;
+    let Trained {
+        mut model,
+        best,
+        position,
+        ..
+    } = trained;
+    let sequences = position.step as usize * training.batch;
+    let epochs = sequences as f64 / samples.per_epoch() as f64;
+    model.tensors = best;
     Ok(Rival {
         model,
-        seconds_per_epoch: start.elapsed().as_secs_f64() / epochs,
+        seconds_per_epoch: position.seconds / epochs,
     })
 }
 

@@ -100,7 +100,7 @@ pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Re
     let name = format!("n-grams of up to {ORDER} tokens (Kneser and Ney)");
     let mut rows = vec![of_table.row(Row::new(name, table.len()))];
     for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, stop)?;
+        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
         let of_rival = scores(&|batches| {
             let rows = rival::rows(&rival.model, batches)?;
             let of = |(rows, batch): (&Vec<Vec<f32>>, &Batch)| {
