@@ -186,6 +186,9 @@ impl<P: DeserializeOwned> Saved<P> {
     }
 }
 
+/// Weights, means, squares and the best weights, each a tensor after the other.
+pub(crate) type Groups = [Vec<Vec<f32>>; 4];
+
 /// The four groups of tensors, the last of which may be missing.
 ///
 /// # Errors
@@ -194,7 +197,7 @@ pub(crate) fn groups(
     bytes: &[u8],
     shapes: &[(String, [usize; 2])],
     has_best: bool,
-) -> Result<[Vec<Vec<f32>>; 4]> {
+) -> Result<Groups> {
     let tensors = SafeTensors::deserialize(bytes)?;
     let mut groups = [const { Vec::new() }; 4];
     for (part, group) in PARTS.iter().zip(&mut groups) {

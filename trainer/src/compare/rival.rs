@@ -2,7 +2,7 @@
 
 use super::recurrent::Recurrent;
 use crate::batches::Batch;
-use crate::checkpoint::{self, Saved, groups};
+use crate::checkpoint::{self, Groups, Saved, groups};
 use crate::network::Loss;
 use crate::ops::Cell;
 use crate::optimizer::{Adam, StepSize, clip};
@@ -57,7 +57,7 @@ impl Trained {
         let config = task.config(prepared.end_of_text())?;
         let mut model = Recurrent::like(&config, cell, task.training.seed)?;
         let named = model.named();
-        let read = || -> Result<Option<(Position, [Vec<Vec<f32>>; 4])>> {
+        let read = || -> Result<Option<(Position, Groups)>> {
             let saved = Saved::<Position>::open(path)?;
             if saved.task.identity()? != task.identity()? {
                 return Ok(None);
