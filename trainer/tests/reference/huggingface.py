@@ -3,7 +3,7 @@
     python3 -m venv venv && venv/bin/pip install torch transformers sentencepiece
     venv/bin/python trainer/tests/reference/huggingface.py trainer/tests/data/huggingface
 
-The files that are there were made with transformers 5.24.0, torch 2.15.0 and sentencepiece 0.2.2.
+The files that are there were made with transformers 5.24.0, torch 2.15.0 and, those of marian, sentencepiece 0.2.3.
 """
 
 import json

@@ -172,7 +172,7 @@ struct Tiles<'a> {
 
 impl Tiles<'_> {
     /// Multiplies with the panels that begin with row `row`. What M does not divide is left to a tile of M, 4, 2 or 1
-    /// vectors, so that each is compiled for few widths: a tile of four takes as long as one of three or two, whose
+    /// vectors, so that each is compiled for few widths: a tile of four takes as long as one of three, whose
     /// chains of multiply-adds are too few.
     #[inline(always)]
     fn multiply<I: Isa, W: Weight, const P: usize, const M: usize>(
