@@ -6,6 +6,7 @@
 //!
 //! The scale of a group is a whole multiple of one number, which is left to the end of a product ([`GroupScales`]).
 
+use super::panel::Step;
 use crate::ShapeError;
 use crate::isa::{GROUP_STEPS, Isa};
 use crate::layout::GROUP;
@@ -19,6 +20,10 @@ pub(super) const I8_GROUPS: u8 = 1;
 pub(super) const I4_GROUPS: u8 = 2;
 /// Levels in ±127 with a scale a group, whose sum becomes an f32's bits, the relative scale multiplied in.
 pub(super) const U4_GROUPS: u8 = 3;
+
+/// From so many tiles on, the weights that follow are asked for. Fewer would ask for many lines at once, which what the
+/// tile reads must wait for (MiniLM with one tile, on Intel Sapphire Rapids with AVX-512: 25 % slower).
+const TILES_TO_ASK: usize = 8;
 
 /// Quantized vectors in tiles, as views of the caller's scratch.
 #[derive(Clone, Copy)]
@@ -46,12 +51,15 @@ pub(super) trait Rows<I: Isa> {
 }
 
 impl Activations<'_> {
-    /// Multiplies the rows with every vector; `y` is `(n, rows)`.
+    /// Multiplies the rows with every vector; `y` is `(n, rows)`. The weights that are multiplied after these, `next`,
+    /// are asked for meanwhile, before each tile a share of them: memory has as long to bring them as these take
+    /// ([`TILES_TO_ASK`]).
     #[inline(always)]
-    pub(super) fn each<I: Isa, const M: usize>(
+    pub(super) fn each<I: Isa, const M: usize, W>(
         &self,
         isa: I,
         weights: &impl Rows<I>,
+        next: &[Step<W>],
         y: &mut [f32],
         rows: usize,
     ) {
@@ -60,7 +68,13 @@ impl Activations<'_> {
             return;
         }
         let lens = [self.words.len() / n, self.units.len() / n, rows];
-        let mut left = Left { x: *self, y };
+        let tiles = n.div_ceil(M);
+        let next = if tiles < TILES_TO_ASK { &[] } else { next };
+        let mut left = Left {
+            x: *self,
+            y,
+            next: next.chunks(next.len().div_ceil(tiles).max(1)),
+        };
         left.multiply::<I, M>(isa, weights, lens);
         if M > 4 {
             left.multiply::<I, 4>(isa, weights, lens);
@@ -71,12 +85,14 @@ impl Activations<'_> {
 }
 
 /// The vectors that are not computed yet.
-struct Left<'a, 'y> {
+struct Left<'a, 'y, W> {
     x: Activations<'a>,
     y: &'y mut [f32],
+    /// What is asked for before each tile.
+    next: core::slice::Chunks<'a, Step<W>>,
 }
 
-impl Left<'_, '_> {
+impl<W> Left<'_, '_, W> {
     /// Takes a tile of M while there is one.
     #[inline(always)]
     fn multiply<I: Isa, const M: usize>(
@@ -86,6 +102,9 @@ impl Left<'_, '_> {
         [words, units, rows]: [usize; 3],
     ) {
         while let Some((scales, scales_left)) = self.x.scales.split_first_chunk::<M>() {
+            for line in self.next.next().unwrap_or_default() {
+                isa.prefetch(line, 0);
+            }
             let (words, words_left) = halves(self.x.words, words * M);
             let (units, units_left) = halves(self.x.units, units * M);
             let y = core::mem::take(&mut self.y);

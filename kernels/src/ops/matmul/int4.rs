@@ -94,7 +94,8 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
         let x = quantize::<I, M, KIND>(isa, self.x, self.cols, self.scratch)?;
         let steps = group_steps();
         let mut unpacked = [U4Group::ZERO; UNPACKED];
-        let panels = as_groups(self.weights).chunks(groups);
+        let all = as_groups(self.weights);
+        let panels = all.chunks(groups);
         let parameters = as_panels(self.scales)
             .chunks(groups)
             .zip(as_panels(self.minima).chunks(groups));
@@ -103,6 +104,9 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
         for (p, (panel, (scales, minima))) in panels.zip(parameters).enumerate() {
             let parameters = scales.chunks(block).zip(minima.chunks(block));
             for (b, (packed, (scales, minima))) in panel.chunks(block).zip(parameters).enumerate() {
+                let end = (p * groups + b * block + packed.len()).min(all.len());
+                let next = all.get(end..).unwrap_or_default();
+                let next = next.get(..packed.len()).unwrap_or(next).as_flattened();
                 let parameters = scales.iter().zip(minima);
                 for ((to, from), (scales, minima)) in
                     unpacked.iter_mut().zip(packed).zip(parameters)
@@ -117,7 +121,7 @@ impl<const MINIMA: bool> Product<'_, MINIMA> {
                     first: b * block,
                     last: b * block + packed.len() == groups,
                 };
-                x.each::<I, M>(isa, &block, self.y, self.rows);
+                x.each::<I, M, _>(isa, &block, next, self.y, self.rows);
             }
         }
         Ok(())

@@ -97,11 +97,13 @@ impl RowProduct<'_> {
     #[inline(always)]
     fn many<I: Isa, const M: usize>(self, isa: I) -> Result<(), ShapeError> {
         let x = quantize::<I, M, ROW>(isa, self.x, self.cols, self.scratch)?;
-        let panels = as_steps(self.weights).chunks(steps(self.cols));
+        let mut panels = as_steps(self.weights).chunks(steps(self.cols));
+        let mut next = panels.next().unwrap_or_default();
         let parameters = as_panels(self.corrections)
             .iter()
             .zip(as_panels(self.scales));
-        for (p, (steps, (corrections, scales))) in panels.zip(parameters).enumerate() {
+        for (p, (corrections, scales)) in parameters.enumerate() {
+            let steps = core::mem::replace(&mut next, panels.next().unwrap_or_default());
             let panel = RowPanel {
                 steps,
                 corrections,
@@ -109,7 +111,7 @@ impl RowProduct<'_> {
                 rows: self.rows,
                 row: p * PANEL,
             };
-            x.each::<I, M>(isa, &panel, self.y, self.rows);
+            x.each::<I, M, _>(isa, &panel, next, self.y, self.rows);
         }
         Ok(())
     }
@@ -212,8 +214,10 @@ impl GroupProduct<'_> {
         let group_steps = group_steps();
         let x = quantize::<I, M, I8_GROUPS>(isa, self.x, self.cols, self.scratch)?;
         let scales = as_panels(self.scales).chunks(steps / GROUP_STEPS);
-        let panels = as_steps(self.weights).chunks(steps);
-        for (p, (panel, scales)) in panels.zip(scales).enumerate() {
+        let mut panels = as_steps(self.weights).chunks(steps);
+        let mut next = panels.next().unwrap_or_default();
+        for (p, scales) in scales.enumerate() {
+            let panel = core::mem::replace(&mut next, panels.next().unwrap_or_default());
             let panel = GroupPanel {
                 groups: panel.as_chunks().0,
                 steps: group_steps,
@@ -221,7 +225,7 @@ impl GroupProduct<'_> {
                 rows: self.rows,
                 row: p * PANEL,
             };
-            x.each::<I, M>(isa, &panel, self.y, self.rows);
+            x.each::<I, M, _>(isa, &panel, next, self.y, self.rows);
         }
         Ok(())
     }
