@@ -24,9 +24,11 @@ pub struct Batch {
     pub inputs: Vec<u32>,
     /// A type for each token, of a model that has types; of none, all have the first.
     pub types: Vec<u32>,
-    /// A decoder's: the token after each. An encoder's: the class of each sequence, or the places in it of an answer's first
-    /// token and its last.
+    /// A decoder's: the token after each. An encoder's: the class of each sequence, or the tag of each word, or the
+    /// places in a sequence of an answer's first token and its last.
     pub targets: Vec<u32>,
+    /// The token of each target, counted over all sequences, of an encoder that tags words; else none.
+    pub places: Vec<u32>,
     /// Tokens of each sequence.
     pub lens: Vec<usize>,
     /// Of all tokens but the first of each sequence, (n, elements), for a model of patches.

@@ -36,6 +36,7 @@ pub mod speak;
 pub mod speech;
 pub mod start;
 pub mod stories;
+pub mod tagging;
 pub mod task;
 pub mod texts;
 pub mod train;

@@ -70,7 +70,8 @@ impl Network {
         network
     }
 
-    /// Logits of each token over the vocabulary, `(n, vocab_len)`, or of an encoder's sequences over the classes.
+    /// Logits of each token over the vocabulary, `(n, vocab_len)`, or of an encoder's sequences over the classes, or of its
+    /// words over the tags.
     ///
     /// # Errors
     /// When the lengths do not add up, a token is outside the vocabulary, a sequence is longer than a learned position
@@ -167,7 +168,7 @@ impl Network {
             x = self.norm(x, Role::FinalNormGain, Role::FinalNormBias, None, observe)?;
         }
         if let Some(reading) = self.config.reading() {
-            return self.head(x, reading, lens, observe);
+            return self.head(x, reading, batch, observe);
         }
         let output = match self.config.tied {
             true => Role::TokenEmbedding,
@@ -271,23 +272,30 @@ impl Network {
         Ok(x)
     }
 
-    /// Logits of an encoder's classes, `(sequences, classes)`, or of each token for being an answer's first and its last,
-    /// `(n, 2)`.
+    /// Logits of an encoder's classes, `(sequences, classes)`, of words' tags, `(words, tags)`, or of each token for being an
+    /// answer's first and its last, `(n, 2)`.
     fn head(
         &self,
         x: Tensor<2>,
         reading: &Reading,
-        lens: &[usize],
+        batch: &Batch,
         observe: Observe<'_>,
     ) -> Result<Tensor<2>> {
-        let is_known = matches!(reading.output, Output::Classes(_) | Output::Span);
+        let is_known = matches!(
+            reading.output,
+            Output::Classes(_) | Output::Tags(_) | Output::Span
+        );
         ensure!(
             is_known && !reading.pooler,
-            "the trainer has gradients for encoders that tell classes apart or find spans, without a pooler"
+            "the trainer has gradients for encoders that tell classes apart, tag words or find spans, without a pooler"
         );
-        let x = match reading.pooling {
-            Pooling::None => x,
-            pooling => pool(x, pooling, lens),
+        let x = match (reading.output, reading.pooling) {
+            (Output::Tags(_), _) => {
+                inside(&batch.places, batch.inputs.len()).context("places of words")?;
+                embed(x, batch.places.as_slice().into(), 1.0)
+            }
+            (_, Pooling::None) => x,
+            (_, pooling) => pool(x, pooling, &batch.lens),
         };
         self.linear(x, Role::HeadWeight, Role::HeadBias, None, observe)
     }

@@ -5,6 +5,7 @@ use crate::corpus::{self, Parts};
 use crate::examples::{Encoded, Example, Examples, Thing};
 use crate::pairs::{EncodedPairs, Pairs};
 use crate::questions::{EncodedQuestions, Questions};
+use crate::tagging::{EncodedTags, Tagged};
 use crate::task::{Task, Training};
 use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,8 @@ pub enum Corpus {
     Pairs(Pairs),
     /// Questions, and passages that hold the answers.
     Questions(Questions),
+    /// Words and their tags.
+    Tagged(Tagged),
 }
 
 impl Corpus {
@@ -34,6 +37,13 @@ impl Corpus {
         if let Some(file) = &data.questions {
             return Ok(Self::Questions(Questions::load(file, data)?));
         }
+        let tags = task.model.tags;
+        if let Some(file) = &data.tagged {
+            return Ok(Self::Tagged(Tagged::load(file, data, tags)?));
+        }
+        if let Some(marks) = &data.marks {
+            return Ok(Self::Tagged(Tagged::of_marks(marks, data, tags)?));
+        }
         let Some(texts) = &data.texts else {
             return Ok(Self::Labelled(Examples::load(task)?));
         };
@@ -44,11 +54,12 @@ impl Corpus {
         Ok(Self::Text(parts?))
     }
 
-    /// Names of the classes.
+    /// Names of the classes or tags.
     pub fn labels(&self) -> Option<Vec<String>> {
         match self {
             Self::Text(_) | Self::Pairs(_) | Self::Questions(_) => None,
             Self::Labelled(examples) => Some(examples.labels.clone()),
+            Self::Tagged(tagged) => Some(tagged.labels.clone()),
         }
     }
 
@@ -63,6 +74,10 @@ impl Corpus {
                     .iter()
                     .map(|pair| [&*pair.source, &*pair.target]);
                 sides.flatten().collect()
+            }
+            Self::Tagged(tagged) => {
+                let sentences = tagged.train.iter();
+                sentences.map(|sentence| sentence.text.as_str()).collect()
             }
             // The task begins with a file that has its own.
             Self::Questions(_) => Vec::new(),
@@ -84,6 +99,7 @@ enum Train {
     Examples(Encoded),
     Pairs(EncodedPairs),
     Questions(EncodedQuestions),
+    Tags(EncodedTags),
 }
 
 /// What is trained on and what is measured in between, as the model reads it.
@@ -132,6 +148,10 @@ impl Prepared {
             Corpus::Questions(questions) => {
                 let vocabulary = vocabulary.context("questions need a tokenizer")?;
                 Self::of_questions(task, questions, vocabulary)
+            }
+            Corpus::Tagged(tagged) => {
+                let vocabulary = vocabulary.context("words need a tokenizer")?;
+                Self::of_tagged(task, tagged, vocabulary)
             }
         }
     }
@@ -227,6 +247,28 @@ impl Prepared {
         })
     }
 
+    fn of_tagged(task: &Task, tagged: &Tagged, vocabulary: Vocabulary) -> Result<Self> {
+        let train = EncodedTags::new(task, &tagged.train, &vocabulary)?;
+        let validation = EncodedTags::new(task, &tagged.validation, &vocabulary)?;
+        let words: usize = tagged
+            .train
+            .iter()
+            .map(|sentence| sentence.tags.len())
+            .sum();
+        let summary = format!(
+            "{words} training words with {} tags, {} tokens at most at once",
+            tagged.labels.len(),
+            train.longest
+        );
+        Ok(Self {
+            validation: validation.batches(task.training.micro_batch),
+            validation_bytes: 0,
+            train: Train::Tags(train),
+            vocabulary: Some(vocabulary),
+            summary,
+        })
+    }
+
     /// The token that ends a text, where the tokenizer has one.
     pub fn end_of_text(&self) -> Option<u32> {
         self.vocabulary.as_ref().and_then(Vocabulary::end_of_text)
@@ -243,6 +285,7 @@ impl Prepared {
             Train::Examples(encoded) => encoded.batches(all)?,
             Train::Pairs(encoded) => encoded.batches(all),
             Train::Questions(encoded) => encoded.batches(all),
+            Train::Tags(encoded) => encoded.batches(all),
         };
         batches.into_iter().next().context("nothing to train on")
     }
@@ -257,6 +300,7 @@ impl Prepared {
             Train::Examples(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Pairs(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Questions(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
+            Train::Tags(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
         })
     }
 }

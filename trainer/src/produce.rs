@@ -9,10 +9,12 @@ use crate::parallel;
 use crate::params::Params;
 use crate::prepared::{Corpus, Prepared};
 use crate::provenance::{
-    AnswerTest, ClassTest, Provenance, Quantization, Test, TextTest, TranslationTest, rounded,
+    AnswerTest, ClassTest, Provenance, Quantization, TagTest, Test, TextTest, TranslationTest,
+    rounded,
 };
 use crate::quantize;
 use crate::questions::{self, Agreement};
+use crate::tagging::{Tagging, integer_tags, tags};
 use crate::task::{Task, Training};
 use crate::train::Run;
 use crate::translation::{Likeness, Search, translations};
@@ -75,6 +77,8 @@ pub enum Quality {
     Translation(Likeness),
     /// On questions.
     Answers(Agreement),
+    /// On words.
+    Tags(Tagging),
 }
 
 impl Quality {
@@ -85,6 +89,7 @@ impl Quality {
             Self::Classes(accuracy) => accuracy.share(),
             Self::Translation(likeness) => likeness.chrf,
             Self::Answers(agreement) => agreement.f1,
+            Self::Tags(tagging) => tagging.f1,
         }
     }
 }
@@ -115,6 +120,14 @@ impl std::fmt::Display for Quality {
                     f,
                     "exact match {exact:.2} %, F1 {f1:.2} % ({questions} questions)"
                 )
+            }
+            Self::Tags(Tagging {
+                f1,
+                accuracy,
+                words,
+            }) => {
+                let (f1, accuracy) = (100.0 * f1, 100.0 * accuracy);
+                write!(f, "F1 {f1:.2} %, accuracy {accuracy:.2} % ({words} words)")
             }
         }
     }
@@ -244,6 +257,12 @@ impl Source {
                 exact_match: rounded(agreement.exact),
                 questions: agreement.questions as u64,
             }),
+            Quality::Tags(tagging) => Test::Tags(TagTest {
+                f1: rounded(figure),
+                f1_f32: floats,
+                tag_accuracy: rounded(tagging.accuracy),
+                words: tagging.words as u64,
+            }),
         });
         let file = pack(&provenance)?;
         Ok(Product { file, quality })
@@ -328,6 +347,15 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             let given = questions::answers(&model, asked, &options, backend, threads)?;
             Ok(Quality::Answers(Agreement::of(&given, asked)))
         }
+        Corpus::Tagged(tagged) => {
+            let options = EncoderOptions::new(context);
+            let found = tags(&model, &tagged.test, &options, backend, threads)?;
+            Ok(Quality::Tags(Tagging::of(
+                &found,
+                &tagged.test,
+                &tagged.labels,
+            )))
+        }
     }
 }
 
@@ -344,7 +372,7 @@ pub fn measure_integers(
 ) -> Result<Quality> {
     let (backend, threads) = (Backend::detect(), parallel::threads());
     ensure!(
-        kv == Bits::Eight || !matches!(corpus, Corpus::Labelled(_)),
+        kv == Bits::Eight || !matches!(corpus, Corpus::Labelled(_) | Corpus::Tagged(_)),
         "an encoder of the integer profile keeps one layer's keys at a time, as bytes"
     );
     Ok(match corpus {
@@ -364,6 +392,10 @@ pub fn measure_integers(
             let pairs = &pairs.test;
             let made = integer::measure::translations(model, pairs, kv, backend, threads)?;
             Quality::Translation(Likeness::of(&made, pairs))
+        }
+        Corpus::Tagged(tagged) => {
+            let found = integer_tags(model, &tagged.test, context, backend, threads)?;
+            Quality::Tags(Tagging::of(&found, &tagged.test, &tagged.labels))
         }
         Corpus::Questions(_) => {
             bail!("files of the integer profile are not measured on questions yet")

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::State;
 use crate::sounds::Sound;
+use crate::tagging::Words;
 use crate::task::{Pictures, Task};
 use anyhow::{Context, Result};
 use attentive::frontend::PatchSpec;
@@ -21,9 +22,12 @@ pub struct Provenance {
     /// The weights file that the run began with; random weights without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// Names of the classes.
+    /// Names of the classes or tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
+    /// What the words are that are tagged; of a model that tags tokens none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<Words>,
     /// The data.
     pub data: Text,
     /// How pictures become patches.
@@ -169,6 +173,21 @@ pub enum Test {
     Translation(TranslationTest),
     /// Of questions.
     Answers(AnswerTest),
+    /// Of tagged words.
+    Tags(TagTest),
+}
+
+/// On held-out words.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct TagTest {
+    /// F1 over chunks.
+    pub f1: f64,
+    /// The same with the f32 weights.
+    pub f1_f32: f64,
+    /// Share of the words whose tag is right.
+    pub tag_accuracy: f64,
+    /// Words.
+    pub words: u64,
 }
 
 /// On held-out questions, of which each has its answer in its passage.
@@ -224,7 +243,7 @@ pub struct TextTest {
 }
 
 impl Provenance {
-    /// Of a run's best weights; `labels` are the names of the classes.
+    /// Of a run's best weights; `labels` are the names of the classes or tags.
     pub fn of(task: &Task, state: &State, labels: Option<Vec<String>>) -> Self {
         let position = &state.position;
         let default = || format!("trainer/tasks/{}.toml", task.name);
@@ -235,6 +254,8 @@ impl Provenance {
         let text = data.texts.is_some();
         let split = match (text, &data.sounds) {
             _ if data.questions.is_some() => "passages by a fixed shuffle",
+            _ if data.tagged.is_some() => "sentences by a fixed shuffle",
+            _ if data.marks.is_some() => "whole chapters at the end of every document",
             (true, _) => "whole chapters at the end of every document",
             (_, Some(_)) => "speakers by a fixed shuffle",
             _ => "examples by a fixed shuffle",
@@ -254,6 +275,7 @@ impl Provenance {
                 .as_ref()
                 .map(|start| start.file.display().to_string()),
             labels,
+            words: task.words(),
             data: Text {
                 source: data.source.clone(),
                 licence: data.licence.clone(),
@@ -302,6 +324,7 @@ impl Test {
             Self::Classes(test) => test.accuracy_f32,
             Self::Translation(test) => test.chrf_f32,
             Self::Answers(test) => test.f1_f32,
+            Self::Tags(test) => test.f1_f32,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::provenance::{Levels, Picture};
 use crate::sounds::Sounds;
 use crate::start::Start;
 use crate::stories::Stories;
+use crate::tagging::{Marks, Words};
 use anyhow::{Context, Result, ensure};
 use attentive::frontend::PatchSpec;
 use attentive::{
@@ -32,7 +33,7 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The data, of one of seven kinds, and its parts.
+/// The data, of one of nine kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -57,6 +58,12 @@ pub struct Data {
     /// File of questions about passages that hold the answers, for an encoder to find them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<PathBuf>,
+    /// File of words and their tags, after CoNLL, for an encoder to tag words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tagged: Option<PathBuf>,
+    /// Texts without their marks and capitals, for an encoder to put them back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<Marks>,
     /// Where it comes from, for the provenance record.
     pub source: String,
     /// Its licence, for the provenance record.
@@ -145,9 +152,12 @@ pub struct ModelSpec {
     /// Tokens of the vocabulary; 1 for pictures and sounds.
     #[serde(default = "one_token")]
     pub vocab_len: usize,
-    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder, unless it finds spans.
+    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder, unless it has tags or finds spans.
     #[serde(default)]
     pub classes: usize,
+    /// Tags of an encoder that tags words.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tags: usize,
     /// Whether the model is an encoder that finds spans: answers to questions.
     #[serde(default, skip_serializing_if = "is_false")]
     pub spans: bool,
@@ -450,15 +460,28 @@ impl Task {
             data.stories.is_some(),
             data.pairs.is_some(),
             data.questions.is_some(),
+            data.tagged.is_some(),
+            data.marks.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences, pictures, sounds, stories, pairs and questions"
+            "data should be one of texts, sentences, pictures, sounds, stories, pairs, questions, tagged \
+             and marks"
         );
         ensure!(
-            (task.model.classes == 0) == (task.writes() || data.questions.is_some()),
+            (task.model.classes == 0)
+                == (task.writes() || data.questions.is_some() || task.words().is_some()),
             "a model has classes (now {}) exactly where it tells examples apart",
             task.model.classes
+        );
+        ensure!(
+            (task.model.tags > 0) == task.words().is_some(),
+            "a model has tags (now {}) exactly where it learns from tagged words or marks",
+            task.model.tags
+        );
+        ensure!(
+            data.marks.as_ref().is_none_or(|marks| marks.words > 0),
+            "words of the marks should be at least 1"
         );
         ensure!(
             task.model.spans == data.questions.is_some(),
@@ -504,6 +527,15 @@ impl Task {
     pub fn config(&self, end_of_text: Option<u32>) -> Result<Config> {
         let patch = Frontend::of(self).map_or(0, |frontend| frontend.patch_len());
         self.model.config(patch, end_of_text)
+    }
+
+    /// What the words are, of an encoder that tags them.
+    pub fn words(&self) -> Option<Words> {
+        match (&self.data.tagged, &self.data.marks) {
+            (Some(_), _) => Some(Words::Plain),
+            (_, Some(_)) => Some(Words::Marks),
+            _ => None,
+        }
     }
 
     /// Whether the model writes texts, which are measured in bits per byte while it learns.
@@ -575,6 +607,7 @@ impl ModelSpec {
     fn architecture(&self, patch: usize) -> Architecture {
         let (output, pooling) = match (self.classes, self.source_layers, self.spans) {
             (.., true) => (Output::Span, Pooling::None),
+            _ if self.tags > 0 => (Output::Tags(self.tags), Pooling::None),
             (0, 0, _) => return Architecture::Decoder,
             (0, layers, _) => {
                 return Architecture::EncoderDecoder(Source {

@@ -1,5 +1,6 @@
 //! Texts as an encoder's tokens, and the names of what it tells apart.
 
+use crate::tagging::Words;
 use anyhow::{Result, anyhow};
 use attentive::tokenizer::{Template, Tokenizer};
 use serde::Deserialize;
@@ -76,12 +77,19 @@ pub fn wrap(template: &Template, mut tokens: Vec<u32>, most: usize) -> (Vec<u32>
 #[derive(Deserialize)]
 struct Record {
     labels: Option<Vec<String>>,
+    words: Option<Words>,
 }
 
 /// Names of a model's classes or tags, if its record has them.
 pub fn labels(provenance: &str) -> Option<Vec<String>> {
     let record: Record = toml::from_str(provenance).ok()?;
     record.labels
+}
+
+/// What the words are that a model tags, if it tags words and not tokens.
+pub fn words(provenance: &str) -> Option<Words> {
+    let record: Record = toml::from_str(provenance).ok()?;
+    record.words
 }
 
 /// Probabilities of logits.

@@ -9,7 +9,8 @@ use attentive_trainer::frontend::Frontend;
 use attentive_trainer::integer::measure::nats;
 use attentive_trainer::network::highest;
 use attentive_trainer::package;
-use attentive_trainer::texts::{Wrapped, labels, softmax};
+use attentive_trainer::tagging::{Tagger, Words, integer_logits, logits, marks::put_back};
+use attentive_trainer::texts::{Wrapped, labels, softmax, words};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub(crate) struct Request {
     /// An .attn file of an encoder that tells classes of texts, pictures or sounds apart, or tags tokens
+    /// or words
     file: PathBuf,
     #[command(flatten)]
     lines: Lines,
@@ -63,6 +65,19 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         "this model reads texts: give --text or --file, and no picture or sound"
     );
     let texts = request.lines.read()?;
+    if let Some(words) = words(model.provenance()) {
+        ensure!(
+            request.second.is_none(),
+            "this model tags the words of single texts: leave out --second"
+        );
+        let tagger = Tagger {
+            logits: &mut |ids| logits(&mut encoder, ids),
+            tokenizer: model.tokenizer(),
+            words,
+            context: options.len,
+        };
+        return print(&tagged(tagger, &texts, &names)?);
+    }
     let mut lines = Vec::new();
     for text in &texts {
         let context =
@@ -86,6 +101,34 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         lines.push(json!({ "text": text, "tags": tags.collect::<Vec<_>>() }));
     }
     print(&lines)
+}
+
+/// The words of texts and their tags.
+fn tagged(mut tagger: Tagger<'_, '_>, texts: &[String], names: &[String]) -> Result<Vec<Value>> {
+    let line = |text: &String| {
+        let line = tagged_line(&mut tagger, text, names);
+        line.with_context(|| format!("the text {:?}", shortened(text)))
+    };
+    texts.iter().map(line).collect()
+}
+
+/// A text's words and their tags; of marks the text with them too.
+fn tagged_line(tagger: &mut Tagger<'_, '_>, text: &str, names: &[String]) -> Result<Value> {
+    let words = tagger.tag(text)?;
+    let tags: Vec<&str> = words
+        .iter()
+        .map(|(_, logits)| names[highest(logits)].as_str())
+        .collect();
+    let both = || words.iter().zip(&tags);
+    let each = both().map(|((word, logits), tag)| {
+        json!({ "word": word, "tag": tag, "probability": softmax(logits)[highest(logits)] })
+    });
+    let mut line = json!({ "text": text, "tags": each.collect::<Vec<_>>() });
+    if tagger.words == Words::Marks {
+        let text = put_back(both().map(|((word, _), tag)| (word.as_str(), *tag)));
+        line["marked"] = json!(text);
+    }
+    Ok(line)
 }
 
 /// The same by integers.
@@ -118,6 +161,15 @@ fn integers(request: Request, model: &integer::Model<'_>, backend: Backend) -> R
         "this model reads single texts: give --text or --file, and nothing else"
     );
     let texts = request.lines.read()?;
+    if let Some(words) = words(model.provenance()) {
+        let tagger = Tagger {
+            logits: &mut |ids| integer_logits(model, &mut encoder, ids),
+            tokenizer: model.tokenizer(),
+            words,
+            context: len,
+        };
+        return print(&tagged(tagger, &texts, &names)?);
+    }
     let mut lines = Vec::new();
     for text in &texts {
         let begun = encoder.begin_text(text);

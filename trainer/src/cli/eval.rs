@@ -12,6 +12,7 @@ use attentive_trainer::produce::{Quality, Source, measure_integers};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::questions::{Agreement, Questions, answers};
 use attentive_trainer::sounds::{Clip, Sounds};
+use attentive_trainer::tagging::{Tagged, Tagging, tags};
 use attentive_trainer::train::Run;
 use attentive_trainer::translation::{Likeness, Search, translations};
 use attentive_trainer::{package, parallel};
@@ -146,7 +147,7 @@ fn texts(request: &Request, model: &Model<'_>) -> Result<Vec<String>> {
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     match Corpus::load(&task)? {
         Corpus::Text(parts) => Ok(parts.into_iter().map(|part| part.test).collect()),
-        Corpus::Labelled(_) | Corpus::Pairs(_) | Corpus::Questions(_) => {
+        _ => {
             bail!("the task {:?} has examples, no texts", task.name)
         }
     }
@@ -227,6 +228,37 @@ fn answerer(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Measures an encoder that tags words.
+fn tagger(
+    request: &Request,
+    model: &Model<'_>,
+    tagged: &Tagged,
+    backend: Backend,
+) -> Result<ExitCode> {
+    ensure!(
+        request.sounds.is_none(),
+        "the task has no sounds: leave out --sounds"
+    );
+    let context = request.context.unwrap_or(model.config().context_len);
+    let kv = request.kv.with(SessionOptions::new(context))?.kv;
+    let options = EncoderOptions::new(context).with_kv(kv);
+    let start = Instant::now();
+    let found = tags(model, &tagged.test, &options, backend, parallel::threads())?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "held-out words; backend {}, kv {:?}",
+        backend.name(),
+        request.kv
+    );
+    let tagging = Tagging::of(&found, &tagged.test, &tagged.labels);
+    println!(
+        "{}  ({:.0} words/s)",
+        Quality::Tags(tagging),
+        tagging.words as f64 / seconds
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 /// All clips of a directory, as examples of the model's classes.
 fn clips(directory: &Path, sounds: &Sounds, labels: &[String]) -> Result<Vec<Example>> {
     let example = |clip: Clip| {
@@ -252,6 +284,7 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     let examples = match Corpus::load(&task)? {
         Corpus::Labelled(examples) => examples,
         Corpus::Questions(questions) => return answerer(request, model, &questions, backend),
+        Corpus::Tagged(tagged) => return tagger(request, model, &tagged, backend),
         _ => bail!("the task {:?} has texts, no examples", task.name),
     };
     let context = request.context.unwrap_or(model.config().context_len);

@@ -8,6 +8,7 @@ mod pairs;
 mod questions;
 mod recurrent;
 mod rival;
+mod tags;
 mod texts;
 mod words;
 
@@ -82,6 +83,7 @@ pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
         Corpus::Labelled(examples) => examples::table(&subject, examples, stop),
         Corpus::Pairs(pairs) => pairs::table(&subject, pairs, stop),
         Corpus::Questions(questions) => questions::table(&subject, questions),
+        Corpus::Tagged(tagged) => tags::table(&subject, tagged, stop),
         Corpus::Text(parts) => texts::table(&subject, parts, stop),
     }
 }

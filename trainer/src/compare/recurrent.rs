@@ -1,21 +1,25 @@
 //! A recurrent network in the place of attention: embeddings or patches, one layer, and what the model gives of it:
-//! classes from the mean of its states, or the next token of each. To translate it reads the source and then writes on
-//! (Sutskever et al. 2014).
+//! classes from the mean of its states, or the next token of each, or the tag of each word, for which it reads the text in
+//! both directions (Graves and Schmidhuber 2005). To translate it reads the source and then writes on (Sutskever et al.
+//! 2014).
 
 use crate::batches::Batch;
 use crate::network::{Drops, Loss, gradients_of, highest, loss_of};
 use crate::ops::{Cell, Stepper, cross_entropy, embed, linear, pool, recurrent, times, transposed};
 use crate::random::Random;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use attentive::kernels::Backend;
-use attentive::{Config, Pooling};
+use attentive::{Config, Output, Pooling};
 use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
 
 /// What comes of the states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gives {
     /// Logits of classes.
     Classes,
+    /// Logits of the tags of words.
+    Tags,
     /// Logits of the token after each, through the embedding.
     Tokens,
 }
@@ -27,8 +31,8 @@ pub struct Recurrent {
     patches: bool,
     gives: Gives,
     width: usize,
-    /// The embedding, or the weights and biases of patches; weights and biases of the inputs; weights of the states; of
-    /// the head weights and biases. Biases have one row.
+    /// The embedding, or the weights and biases of patches; for each direction weights and biases of the inputs and weights
+    /// of the states; of the head weights and biases. Biases have one row.
     shapes: Vec<[usize; 2]>,
     pub(super) tensors: Vec<Vec<f32>>,
 }
@@ -37,25 +41,31 @@ impl Recurrent {
     /// With about as many parameters as that model has, and embeddings as wide.
     ///
     /// # Errors
-    /// When the model is an encoder of something else than classes.
+    /// When the model is an encoder of something else than classes and tags.
     pub fn like(config: &Config, cell: Cell, seed: u64) -> Result<Self> {
         let (dim, patch) = (
             config.dim,
             config.reading().map_or(0, |reading| reading.patch),
         );
         let (gives, outputs) = match config.reading() {
-            Some(reading) => (Gives::Classes, reading.head_rows()),
+            Some(reading) => match reading.output {
+                Output::Classes(classes) => (Gives::Classes, classes),
+                Output::Tags(tags) => (Gives::Tags, tags),
+                _ => bail!("encoders of classes and of tags are compared"),
+            },
             None => (Gives::Tokens, dim),
         };
-        ensure!(outputs > 0, "an encoder of classes is compared");
+        let directions = if gives == Gives::Tags { 2 } else { 1 };
         let shapes = |width: usize| {
             let mut shapes = match patch {
                 0 => vec![[config.vocab_len, dim]],
                 _ => vec![[dim, patch], [1, dim]],
             };
             let gates = cell.gates() * width;
-            shapes.extend([[gates, dim], [1, gates], [gates, width]]);
-            shapes.extend([[outputs, width], [1, outputs]]);
+            for _ in 0..directions {
+                shapes.extend([[gates, dim], [1, gates], [gates, width]]);
+            }
+            shapes.extend([[outputs, directions * width], [1, outputs]]);
             shapes
         };
         let count = |width| {
@@ -158,7 +168,7 @@ impl RecurrentNetwork {
 
     fn logits(&self, batch: &Batch) -> Result<Tensor<2>> {
         let mut weights = self.weights.iter().cloned();
-        let mut next = || weights.next().context("six or seven tensors");
+        let mut next = || weights.next().context("tensors of all layers");
         let mut drop = Drops::new(batch.dropout);
         let Sequences { tokens, lens, kept } = Sequences::of(batch, self.patches);
         let first = next()?;
@@ -172,17 +182,26 @@ impl RecurrentNetwork {
                 linear(self.backend, x, first.clone()) + bias
             }
         };
-        let inputs = linear(self.backend, drop.apply(x), next()?) + next()?;
-        let states = recurrent(self.backend, self.cell, inputs, next()?, &lens);
+        let x = drop.apply(x);
+        let mut layer = |x: Tensor<2>| {
+            let inputs = linear(self.backend, x, next()?) + next()?;
+            anyhow::Ok(recurrent(self.backend, self.cell, inputs, next()?, &lens))
+        };
+        let mut states = layer(x.clone())?;
+        if self.gives == Gives::Tags {
+            let backwards: Arc<[u32]> = backwards(&lens).into();
+            let behind = layer(embed(x, Arc::clone(&backwards), 1.0))?;
+            states = Tensor::cat(vec![states, embed(behind, backwards, 1.0)], 1);
+        }
         let states = drop.apply(states);
         let states = match (self.gives, kept) {
             (Gives::Classes, _) => pool(states, Pooling::Mean, &lens),
-            (Gives::Tokens, Some(kept)) => embed(states, kept.as_slice().into(), 1.0),
-            (Gives::Tokens, None) => states,
+            (Gives::Tags | Gives::Tokens, Some(kept)) => embed(states, kept.as_slice().into(), 1.0),
+            (Gives::Tags | Gives::Tokens, None) => states,
         };
         let out = linear(self.backend, states, next()?) + next()?;
         Ok(match self.gives {
-            Gives::Classes => out,
+            Gives::Classes | Gives::Tags => out,
             Gives::Tokens => linear(self.backend, out, first),
         })
     }
@@ -207,7 +226,7 @@ impl Sequences {
             return Self {
                 tokens: batch.inputs.clone(),
                 lens,
-                kept: None,
+                kept: (!batch.places.is_empty()).then(|| batch.places.clone()),
             };
         }
         let mut all = Self {
@@ -231,6 +250,17 @@ impl Sequences {
         all.kept = Some(kept);
         all
     }
+}
+
+/// The rows of sequences, the last of each first.
+fn backwards(lens: &[usize]) -> Vec<u32> {
+    let mut from = 0;
+    let mut rows = Vec::new();
+    for &len in lens {
+        rows.extend((from..from + len as u32).rev());
+        from += len as u32;
+    }
+    rows
 }
 
 /// The network as a writer: token after token, without a graph.
