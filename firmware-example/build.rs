@@ -6,11 +6,12 @@ use std::{env, fs, path::PathBuf};
 const DEFAULT_MODEL: &str = "models/austen-1m-int8.attn";
 
 /// Those of the other binaries.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 16] = [
     "models/digits-int8.attn",
     "models/fashion-int8.attn",
     "models/keywords-int8.attn",
     "models/languages-int8.attn",
+    "models/marks-int8.attn",
     "models/stories-int8.attn",
     "models/translation-int8.attn",
     "models/austen-1m-integer.attn",
@@ -19,6 +20,7 @@ const OTHERS: [&str; 14] = [
     "models/fashion-integer.attn",
     "models/keywords-integer.attn",
     "models/languages-integer.attn",
+    "models/marks-integer.attn",
     "models/stories-integer.attn",
     "models/translation-integer.attn",
 ];

@@ -10,7 +10,7 @@ use attentive::{
     Attends, AttentionRow, Block, Encoder, EncoderOptions, Model, Sampler, SamplerOptions, Session,
     SessionError, SessionOptions, WeightsError, WhenFull, integer,
 };
-use tasks::{Classifies, Inputs, Translation, Writing, label};
+use tasks::{Classifies, Inputs, Marks, Translation, Writing, label};
 
 /// What the firmware asks its models.
 #[allow(unreachable_pub, reason = "public in the firmware")]
@@ -240,6 +240,53 @@ fn translations_are_those_of_the_firmware() {
         said.push(format!("{sentence} {}", String::from_utf8_lossy(&text)));
     }
     assert_said("translation", said, hash);
+}
+
+/// What the words' marks are called.
+fn assert_labels(provenance: &str) {
+    let labels = format!("labels = {:?}", Marks::LABELS);
+    assert!(provenance.contains(&labels), "{labels}");
+}
+
+#[test]
+fn marks_are_those_of_the_firmware() {
+    let blocks = one("marks-int8.attn");
+    let model = Model::parse(Block::bytes(&blocks)).expect("a model");
+    assert_labels(model.provenance());
+    let options = Marks::OPTIONS;
+    let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(&options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut encoder = Encoder::new(&model, &options, memory, Backend::SCALAR).expect("an encoder");
+    let mut said = Vec::new();
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for index in 0..Marks::TEXTS.len() {
+        let mut text = String::new();
+        let logits = |row: &[f32]| add(&mut hash, row.iter().map(|x| x.to_bits()));
+        let run = Marks::run(index, &mut encoder, logits, |piece| text.push_str(piece));
+        run.expect("marks");
+        said.push(text);
+    }
+    assert_said("marks", said, hash);
+
+    let blocks = one("marks-integer.attn");
+    let model = integer::Model::parse(Block::bytes(&blocks)).expect("a model");
+    assert_labels(model.provenance());
+    for backend in Backend::available() {
+        let mut memory = vec![Block::ZERO; Block::len_for(model.encoder_bytes(options.len))];
+        let memory = Block::bytes_mut(&mut memory);
+        let encoder = integer::Encoder::new(&model, options.len, memory, backend);
+        let mut encoder = encoder.expect("an encoder");
+        let mut said = Vec::new();
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        for index in 0..Marks::TEXTS.len() {
+            let mut text = String::new();
+            let logits = |row: &[i32]| add(&mut hash, row.iter().map(|x| x.cast_unsigned()));
+            let each = |piece: &str| text.push_str(piece);
+            Marks::run_integers(index, &mut encoder, 777, logits, each).expect("marks");
+            said.push(text);
+        }
+        assert_said("marks-integer", said, hash);
+    }
 }
 
 /// The integer profile has the same bits on every processor: here on every instruction set of this one, cut into pieces

@@ -12,6 +12,7 @@ pub mod measure;
 pub mod processor;
 pub mod request;
 pub mod tasks;
+pub mod text;
 pub mod writer;
 
 pub use failure::{Failure, panicked};

@@ -18,13 +18,14 @@ use std::{
 
 /// The binaries: those with the language model that the firmware is told, of which `no-panic` only has to link and to
 /// exit, and one for each task, with a model of its own.
-pub(crate) const BINARIES: [&str; 21] = [
+pub(crate) const BINARIES: [&str; 23] = [
     "generate",
     "selftest",
     "digits",
     "fashion",
     "keywords",
     "languages",
+    "marks",
     "stories",
     "translation",
     "generate-integer",
@@ -34,6 +35,7 @@ pub(crate) const BINARIES: [&str; 21] = [
     "fashion-integer",
     "keywords-integer",
     "languages-integer",
+    "marks-integer",
     "stories-integer",
     "translation-integer",
     "timer",

@@ -12,6 +12,7 @@ use firmware_example::measure::{self, Instructions, Memory};
 use firmware_example::processor::{entry, singleton};
 use firmware_example::request::LogitsHash;
 use firmware_example::tasks::Translation;
+use firmware_example::text::Text;
 use semihosting::process;
 
 static MODEL: Model<'static> = include_integer_weights!(concat!(
@@ -26,9 +27,6 @@ struct Fitted;
 impl Fit for Fitted {
     const NEEDS: Needs = MODEL.needs(&Translation::INTEGER_OPTIONS);
 }
-
-/// Bytes of a translation that are printed.
-const TEXT: usize = 256;
 
 #[entry]
 fn main() -> ! {
@@ -48,24 +46,18 @@ fn run() -> Result<(), Failure> {
     let mut tokens = 0u32;
     let (mut instructions, mut hashing) = (0, 0);
     for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
-        let mut text = [0; TEXT];
-        let mut len = 0;
+        let mut text = Text::<256>::EMPTY;
         let each = |piece: &[u8], row: &[i32]| {
             let hash = || logits.add_words(row.iter().map(|x| x.cast_unsigned()));
             hashing += clock.of(hash).1;
             tokens += 1;
-            for (to, byte) in text.iter_mut().skip(len).zip(piece) {
-                *to = *byte;
-                len += 1;
-            }
+            text.push(piece);
         };
         let work = || Translation::run_integers(index, &mut session, BUDGET, each);
         let (run, spent) = clock.of(work);
         run?;
         instructions += spent;
-        // A text that is longer may end inside a letter.
-        let text = core::str::from_utf8(&text[..len]).unwrap_or("(a text that is no UTF-8)");
-        defmt::println!("{=str} {=str}", *sentence, text);
+        defmt::println!("{=str} {=str}", *sentence, text.as_str());
     }
     defmt::println!("logits: {=u64:016x}", logits.0);
     defmt::println!("tokens = {=u32}", tokens);

@@ -10,6 +10,7 @@ use firmware_example::measure::{self, Instructions, Memory};
 use firmware_example::processor::entry;
 use firmware_example::request::LogitsHash;
 use firmware_example::tasks::Translation;
+use firmware_example::text::Text;
 use semihosting::process;
 
 static MODEL: Model<'static> = include_weights!(concat!(
@@ -24,9 +25,6 @@ struct Fitted;
 impl Fit for Fitted {
     const NEEDS: Needs = MODEL.needs(&Translation::OPTIONS);
 }
-
-/// Bytes of a translation that are printed.
-const TEXT: usize = 256;
 
 #[entry]
 fn main() -> ! {
@@ -46,22 +44,16 @@ fn translate() -> Result<(), Failure> {
     let (mut instructions, mut hashing) = (0, 0);
     let mut tokens = 0u32;
     for (index, sentence) in Translation::SENTENCES.iter().enumerate() {
-        let mut text = [0; TEXT];
-        let mut len = 0;
+        let mut text = Text::<256>::EMPTY;
         let each = |piece: &[u8], row: &[f32]| {
             hashing += clock.of(|| logits.add(row)).1;
             tokens += 1;
-            for (to, byte) in text.iter_mut().skip(len).zip(piece) {
-                *to = *byte;
-                len += 1;
-            }
+            text.push(piece);
         };
         let (run, spent) = clock.of(|| Translation::run(index, &mut session, each));
         run?;
         instructions += spent;
-        // A text that is longer may end inside a letter.
-        let text = core::str::from_utf8(&text[..len]).unwrap_or("(a text that is no UTF-8)");
-        defmt::println!("{=str} {=str}", *sentence, text);
+        defmt::println!("{=str} {=str}", *sentence, text.as_str());
     }
     defmt::println!("logits: {=u64:016x}", logits.0);
     defmt::println!("tokens = {=u32}", tokens);

@@ -151,6 +151,7 @@ fn firmware_cases() -> impl Iterator<Item = FirmwareCase> {
         ("model/fashion", "fashion-integer", each),
         ("model/keywords", "keywords-integer", each),
         ("model/languages", "languages-integer", each),
+        ("model/marks", "marks-integer", each),
         ("model/stories", "stories-integer", each),
         ("model/translation", "translation-integer", token),
         ("model/austen-1m", "generate-integer", token),

@@ -100,7 +100,7 @@ pub(super) fn expected(binary: &str) -> Result<Outcome> {
 }
 
 /// Binaries of the integer profile, which have no float anywhere.
-const INTEGERS: [&str; 9] = [
+const INTEGERS: [&str; 10] = [
     "generate-integer",
     "generate-integer-int4",
     "generate-integer-ring",
@@ -108,6 +108,7 @@ const INTEGERS: [&str; 9] = [
     "fashion-integer",
     "keywords-integer",
     "languages-integer",
+    "marks-integer",
     "stories-integer",
     "translation-integer",
 ];
