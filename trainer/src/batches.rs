@@ -25,7 +25,7 @@ pub struct Batch {
     /// A type for each token, of a model that has types; of none, all have the first.
     pub types: Vec<u32>,
     /// A decoder's: the token after each. An encoder's: the class of each sequence, or the tag of each word, or the
-    /// places in a sequence of an answer's first token and its last.
+    /// places in a sequence of an answer's first token and its last, or the number of the pair that the sequence belongs to.
     pub targets: Vec<u32>,
     /// The token of each target, counted over all sequences, of an encoder that tags words; else none.
     pub places: Vec<u32>,

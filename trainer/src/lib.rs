@@ -1,6 +1,7 @@
 //! Trains, quantizes and evaluates the models that the core runs.
 #![deny(unsafe_code)]
 
+pub mod alike;
 pub mod batches;
 pub mod chat;
 pub mod checkpoint;

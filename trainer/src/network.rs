@@ -115,28 +115,26 @@ impl Network {
     /// As [`Network::logits`].
     pub fn loss(&self, batch: &Batch) -> Result<Loss> {
         let logits = self.logits(batch)?;
-        if !self.finds_spans() {
-            return loss_of(self.backend, logits, &batch.targets);
-        }
         let mut sum = Loss::default();
-        for (rows, targets) in spans(logits, batch)? {
-            sum += loss_of(self.backend, rows, targets)?;
+        for (rows, targets) in self.rows(logits, batch)? {
+            sum += loss_of(self.backend, rows, &targets)?;
         }
         Ok(sum)
     }
 
-    fn finds_spans(&self) -> bool {
-        let output = self.config.reading().map(|reading| reading.output);
-        output == Some(Output::Span)
+    /// Rows of logits, each with its target.
+    fn rows(&self, logits: Tensor<2>, batch: &Batch) -> Result<Vec<(Tensor<2>, Vec<u32>)>> {
+        match self.config.reading().map(|reading| reading.output) {
+            Some(Output::Span) => spans(logits, batch),
+            Some(Output::Embedding { .. }) => alike(logits),
+            _ => Ok(vec![(logits, batch.targets.clone())]),
+        }
     }
 
     fn checked_loss(&self, logits: Tensor<2>, batch: &Batch) -> Result<Tensor<1>> {
-        if !self.finds_spans() {
-            return checked_loss(self.backend, logits, &batch.targets);
-        }
         let mut sum: Option<Tensor<1>> = None;
-        for (rows, targets) in spans(logits, batch)? {
-            let loss = checked_loss(self.backend, rows, targets)?;
+        for (rows, targets) in self.rows(logits, batch)? {
+            let loss = checked_loss(self.backend, rows, &targets)?;
             sum = Some(match sum {
                 Some(sum) => sum + loss,
                 None => loss,
@@ -272,7 +270,7 @@ impl Network {
         Ok(x)
     }
 
-    /// Logits of an encoder's classes, `(sequences, classes)`, of words' tags, `(words, tags)`, or of each token for being an
+    /// An encoder's vectors, `(sequences, dim)`, not of unit length, or logits of its classes, `(sequences, classes)`, of words' tags, `(words, tags)`, or of each token for being an
     /// answer's first and its last, `(n, 2)`.
     fn head(
         &self,
@@ -283,11 +281,11 @@ impl Network {
     ) -> Result<Tensor<2>> {
         let is_known = matches!(
             reading.output,
-            Output::Classes(_) | Output::Tags(_) | Output::Span
+            Output::Embedding { .. } | Output::Classes(_) | Output::Tags(_) | Output::Span
         );
         ensure!(
             is_known && !reading.pooler,
-            "the trainer has gradients for encoders that tell classes apart, tag words or find spans, without a pooler"
+            "the trainer has gradients for encoders that make vectors, tell classes apart, tag words or find spans, without a pooler"
         );
         let x = match (reading.output, reading.pooling) {
             (Output::Tags(_), _) => {
@@ -297,6 +295,9 @@ impl Network {
             (_, Pooling::None) => x,
             (_, pooling) => pool(x, pooling, &batch.lens),
         };
+        if matches!(reading.output, Output::Embedding { .. }) {
+            return Ok(x);
+        }
         self.linear(x, Role::HeadWeight, Role::HeadBias, None, observe)
     }
 
@@ -520,7 +521,7 @@ pub(crate) fn loss_of(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> R
 }
 
 /// Of each sequence the logits of its tokens for being an answer's first and its last, `(2, tokens)`, and these two.
-fn spans(logits: Tensor<2>, batch: &Batch) -> Result<Vec<(Tensor<2>, &[u32])>> {
+fn spans(logits: Tensor<2>, batch: &Batch) -> Result<Vec<(Tensor<2>, Vec<u32>)>> {
     let (targets, rest) = batch.targets.as_chunks::<2>();
     ensure!(
         rest.is_empty() && targets.len() == batch.lens.len(),
@@ -532,10 +533,33 @@ fn spans(logits: Tensor<2>, batch: &Batch) -> Result<Vec<(Tensor<2>, &[u32])>> {
     let mut out = Vec::new();
     for (&len, targets) in batch.lens.iter().zip(targets) {
         let rows = logits.clone().slice([from..from + len, 0..2]);
-        out.push((rows.transpose(), targets.as_slice()));
+        out.push((rows.transpose(), targets.to_vec()));
         from += len;
     }
     Ok(out)
+}
+
+/// What cosines are multiplied by to become logits (Reimers and Gurevych's library has 20 as well).
+const COSINE_SCALE: f32 = 20.0;
+
+/// Of the vectors of pairs, side by side, the logits of each first text for each second one, and the other way round: a text
+/// is told apart from the others of its batch (Henderson et al. 2017, section 4.4; both ways as Radford et al. 2021).
+fn alike(vectors: Tensor<2>) -> Result<Vec<(Tensor<2>, Vec<u32>)>> {
+    let [rows, _] = vectors.dims();
+    ensure!(rows.is_multiple_of(2), "{rows} texts are not pairs");
+    let pairs = rows as u32 / 2;
+    let lengths = (vectors.clone() * vectors.clone()).sum_dim(1) + 1e-12;
+    let vectors = vectors / lengths.sqrt();
+    let side = |side: u32| {
+        let rows: Arc<[u32]> = (0..pairs).map(|pair| 2 * pair + side).collect();
+        embed(vectors.clone(), rows, 1.0)
+    };
+    let logits = side(0).matmul(side(1).transpose()) * COSINE_SCALE;
+    let targets: Vec<u32> = (0..pairs).collect();
+    Ok(vec![
+        (logits.clone(), targets.clone()),
+        (logits.transpose(), targets),
+    ])
 }
 
 fn checked_loss(backend: Backend, logits: Tensor<2>, targets: &[u32]) -> Result<Tensor<1>> {

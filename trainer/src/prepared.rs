@@ -1,5 +1,6 @@
 //! A task's data as tokens and patches.
 
+use crate::alike::EncodedAlike;
 use crate::batches::{Batch, Batches, Deck, Samples, Shuffled};
 use crate::corpus::{self, Parts};
 use crate::examples::{Encoded, Example, Examples, Thing};
@@ -18,6 +19,8 @@ pub enum Corpus {
     Labelled(Examples),
     /// Texts and their translations.
     Pairs(Pairs),
+    /// Texts that mean the same.
+    Alike(Pairs),
     /// Questions, and passages that hold the answers.
     Questions(Questions),
     /// Words and their tags.
@@ -33,6 +36,9 @@ impl Corpus {
         let data = &task.data;
         if let Some(files) = &data.pairs {
             return Ok(Self::Pairs(Pairs::load(files, data)?));
+        }
+        if let Some(files) = &data.alike {
+            return Ok(Self::Alike(Pairs::load(files, data)?));
         }
         if let Some(file) = &data.questions {
             return Ok(Self::Questions(Questions::load(file, data)?));
@@ -57,7 +63,7 @@ impl Corpus {
     /// Names of the classes or tags.
     pub fn labels(&self) -> Option<Vec<String>> {
         match self {
-            Self::Text(_) | Self::Pairs(_) | Self::Questions(_) => None,
+            Self::Text(_) | Self::Pairs(_) | Self::Alike(_) | Self::Questions(_) => None,
             Self::Labelled(examples) => Some(examples.labels.clone()),
             Self::Tagged(tagged) => Some(tagged.labels.clone()),
         }
@@ -68,7 +74,7 @@ impl Corpus {
         match self {
             Self::Text(parts) => parts.iter().map(|part| part.train.as_str()).collect(),
             Self::Labelled(examples) => examples.train.iter().filter_map(text_of).collect(),
-            Self::Pairs(pairs) => {
+            Self::Pairs(pairs) | Self::Alike(pairs) => {
                 let sides = pairs
                     .train
                     .iter()
@@ -98,6 +104,7 @@ enum Train {
     Tokens(Vec<u32>),
     Examples(Encoded),
     Pairs(EncodedPairs),
+    Alike(EncodedAlike),
     Questions(EncodedQuestions),
     Tags(EncodedTags),
 }
@@ -144,6 +151,10 @@ impl Prepared {
             Corpus::Pairs(pairs) => {
                 let vocabulary = vocabulary.context("pairs need a tokenizer")?;
                 Self::of_pairs(task, pairs, vocabulary)
+            }
+            Corpus::Alike(pairs) => {
+                let vocabulary = vocabulary.context("texts need a tokenizer")?;
+                Self::of_alike(task, pairs, vocabulary)
             }
             Corpus::Questions(questions) => {
                 let vocabulary = vocabulary.context("questions need a tokenizer")?;
@@ -229,6 +240,24 @@ impl Prepared {
         })
     }
 
+    fn of_alike(task: &Task, pairs: &Pairs, vocabulary: Vocabulary) -> Result<Self> {
+        let train = EncodedAlike::new(task, &pairs.train, &vocabulary)?;
+        let validation = EncodedAlike::new(task, &pairs.validation, &vocabulary)?;
+        let summary = format!(
+            "{} training pairs, texts of {} tokens at most ({} cut)",
+            train.len(),
+            train.longest,
+            train.cut
+        );
+        Ok(Self {
+            validation: validation.batches(task.training.micro_batch),
+            validation_bytes: 0,
+            train: Train::Alike(train),
+            vocabulary: Some(vocabulary),
+            summary,
+        })
+    }
+
     fn of_questions(task: &Task, questions: &Questions, vocabulary: Vocabulary) -> Result<Self> {
         let train = EncodedQuestions::new(task, &questions.train, &vocabulary)?;
         let validation = EncodedQuestions::new(task, &questions.validation, &vocabulary)?;
@@ -284,6 +313,7 @@ impl Prepared {
             Train::Tokens(tokens) => windows(tokens, task.training.seq_len, all),
             Train::Examples(encoded) => encoded.batches(all)?,
             Train::Pairs(encoded) => encoded.batches(all),
+            Train::Alike(encoded) => encoded.batches(all),
             Train::Questions(encoded) => encoded.batches(all),
             Train::Tags(encoded) => encoded.batches(all),
         };
@@ -299,6 +329,7 @@ impl Prepared {
             Train::Tokens(tokens) => Box::new(Batches::new(tokens, training.seq_len, seed)?),
             Train::Examples(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Pairs(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
+            Train::Alike(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Questions(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
             Train::Tags(encoded) => Box::new(Shuffled::new(encoded, training.dropout, seed)),
         })

@@ -1,16 +1,18 @@
 //! From a run's weights to measured weights files.
 
+use crate::alike::{Retrieval, embeddings};
 use crate::batches::Batch;
 use crate::eval::{self, Accuracy, Score, Windows};
 use crate::frontend::Frontend;
 use crate::integer;
 use crate::package::{self, Formats, Scales};
+use crate::pairs::Pair;
 use crate::parallel;
 use crate::params::Params;
 use crate::prepared::{Corpus, Prepared};
 use crate::provenance::{
-    AnswerTest, ClassTest, Provenance, Quantization, TagTest, Test, TextTest, TranslationTest,
-    rounded,
+    AlikeTest, AnswerTest, ClassTest, Provenance, Quantization, TagTest, Test, TextTest,
+    TranslationTest, rounded,
 };
 use crate::quantize;
 use crate::questions::{self, Agreement};
@@ -79,6 +81,8 @@ pub enum Quality {
     Answers(Agreement),
     /// On words.
     Tags(Tagging),
+    /// On texts that mean the same.
+    Alike(Retrieval),
 }
 
 impl Quality {
@@ -90,6 +94,7 @@ impl Quality {
             Self::Translation(likeness) => likeness.chrf,
             Self::Answers(agreement) => agreement.f1,
             Self::Tags(tagging) => tagging.f1,
+            Self::Alike(retrieval) => retrieval.nearest,
         }
     }
 }
@@ -128,6 +133,17 @@ impl std::fmt::Display for Quality {
             }) => {
                 let (f1, accuracy) = (100.0 * f1, 100.0 * accuracy);
                 write!(f, "F1 {f1:.2} %, accuracy {accuracy:.2} % ({words} words)")
+            }
+            Self::Alike(Retrieval {
+                nearest,
+                reciprocal_rank,
+                pairs,
+            }) => {
+                let nearest = 100.0 * nearest;
+                write!(
+                    f,
+                    "nearest {nearest:.2} %, mean reciprocal rank {reciprocal_rank:.4} ({pairs} pairs)"
+                )
             }
         }
     }
@@ -263,6 +279,12 @@ impl Source {
                 tag_accuracy: rounded(tagging.accuracy),
                 words: tagging.words as u64,
             }),
+            Quality::Alike(retrieval) => Test::Alike(AlikeTest {
+                nearest: rounded(figure),
+                nearest_f32: floats,
+                reciprocal_rank: rounded(retrieval.reciprocal_rank),
+                pairs: retrieval.pairs as u64,
+            }),
         });
         let file = pack(&provenance)?;
         Ok(Product { file, quality })
@@ -341,6 +363,11 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             let made = translations(&model, pairs, Search::GREEDY, backend, threads)?;
             Ok(Quality::Translation(Likeness::of(&made, pairs)))
         }
+        Corpus::Alike(pairs) => {
+            let options = EncoderOptions::new(context);
+            let found = retrieval(&model, &pairs.test, &options, backend)?;
+            Ok(Quality::Alike(found))
+        }
         Corpus::Questions(questions) => {
             let asked = &questions.test;
             let options = EncoderOptions::new(context);
@@ -357,6 +384,27 @@ fn measure(file: &[Block], task: &Task, corpus: &Corpus, context: usize) -> Resu
             )))
         }
     }
+}
+
+/// How well sources find their targets by the vectors that an encoder gives them.
+///
+/// # Errors
+/// When the model gives no vectors, or a text is not what it reads.
+pub fn retrieval(
+    model: &Model<'_>,
+    pairs: &[Pair],
+    options: &EncoderOptions,
+    backend: Backend,
+) -> Result<Retrieval> {
+    let [sources, targets] = [
+        pairs
+            .iter()
+            .map(|pair| pair.source.as_str())
+            .collect::<Vec<_>>(),
+        pairs.iter().map(|pair| pair.target.as_str()).collect(),
+    ];
+    let vectors = |texts: &[&str]| embeddings(model, texts, options, backend, parallel::threads());
+    Ok(Retrieval::of(&vectors(&sources)?, &vectors(&targets)?))
 }
 
 /// The same of the integer profile, with keys and values of so many bits.
@@ -397,8 +445,8 @@ pub fn measure_integers(
             let found = integer_tags(model, &tagged.test, context, backend, threads)?;
             Quality::Tags(Tagging::of(&found, &tagged.test, &tagged.labels))
         }
-        Corpus::Questions(_) => {
-            bail!("files of the integer profile are not measured on questions yet")
+        Corpus::Questions(_) | Corpus::Alike(_) => {
+            bail!("files of the integer profile are not measured on questions and on vectors yet")
         }
     })
 }

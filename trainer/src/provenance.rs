@@ -175,6 +175,21 @@ pub enum Test {
     Answers(AnswerTest),
     /// Of tagged words.
     Tags(TagTest),
+    /// Of texts that mean the same.
+    Alike(AlikeTest),
+}
+
+/// On held-out pairs: each source looks for its target among all targets.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AlikeTest {
+    /// Share of the sources to which their target is nearest.
+    pub nearest: f64,
+    /// The same with the f32 weights.
+    pub nearest_f32: f64,
+    /// Mean of one over the target's place.
+    pub reciprocal_rank: f64,
+    /// Pairs.
+    pub pairs: u64,
 }
 
 /// On held-out words.
@@ -325,6 +340,7 @@ impl Test {
             Self::Translation(test) => test.chrf_f32,
             Self::Answers(test) => test.f1_f32,
             Self::Tags(test) => test.f1_f32,
+            Self::Alike(test) => test.nearest_f32,
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Task {
     pub training: Training,
 }
 
-/// The data, of one of nine kinds, and its parts.
+/// The data, of one of ten kinds, and its parts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -55,6 +55,9 @@ pub struct Data {
     /// Texts and their translations, for an encoder–decoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<Files>,
+    /// Texts that mean the same, for an encoder to give them like vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alike: Option<Files>,
     /// File of questions about passages that hold the answers, for an encoder to find them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<PathBuf>,
@@ -152,12 +155,15 @@ pub struct ModelSpec {
     /// Tokens of the vocabulary; 1 for pictures and sounds.
     #[serde(default = "one_token")]
     pub vocab_len: usize,
-    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder, unless it has tags or finds spans.
+    /// Classes of an encoder; without, the model is a decoder or an encoder–decoder, unless it has tags, makes vectors or finds spans.
     #[serde(default)]
     pub classes: usize,
     /// Tags of an encoder that tags words.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tags: usize,
+    /// Whether the model is an encoder that makes a vector of a text.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub embedding: bool,
     /// Whether the model is an encoder that finds spans: answers to questions.
     #[serde(default, skip_serializing_if = "is_false")]
     pub spans: bool,
@@ -459,20 +465,33 @@ impl Task {
             data.sounds.is_some(),
             data.stories.is_some(),
             data.pairs.is_some(),
+            data.alike.is_some(),
             data.questions.is_some(),
             data.tagged.is_some(),
             data.marks.is_some(),
         ];
         ensure!(
             kinds.iter().filter(|is| **is).count() == 1,
-            "data should be one of texts, sentences, pictures, sounds, stories, pairs, questions, tagged \
+            "data should be one of texts, sentences, pictures, sounds, stories, pairs, alike, questions, tagged \
              and marks"
         );
         ensure!(
             (task.model.classes == 0)
-                == (task.writes() || data.questions.is_some() || task.words().is_some()),
+                == (task.writes()
+                    || data.alike.is_some()
+                    || data.questions.is_some()
+                    || task.words().is_some()),
             "a model has classes (now {}) exactly where it tells examples apart",
             task.model.classes
+        );
+        ensure!(
+            task.model.embedding == data.alike.is_some(),
+            "a model makes vectors (embedding = {}) exactly where it learns from texts that are alike",
+            task.model.embedding
+        );
+        ensure!(
+            data.alike.is_none() || task.training.micro_batch > 1,
+            "a text is told apart from the others of its micro_batch, which should be 2 at least"
         );
         ensure!(
             (task.model.tags > 0) == task.words().is_some(),
@@ -605,9 +624,14 @@ impl ModelSpec {
     }
 
     fn architecture(&self, patch: usize) -> Architecture {
+        let pooling = match self.pooling {
+            PoolingKind::Mean => Pooling::Mean,
+            PoolingKind::First => Pooling::First,
+        };
         let (output, pooling) = match (self.classes, self.source_layers, self.spans) {
             (.., true) => (Output::Span, Pooling::None),
             _ if self.tags > 0 => (Output::Tags(self.tags), Pooling::None),
+            _ if self.embedding => (Output::Embedding { unit: true }, pooling),
             (0, 0, _) => return Architecture::Decoder,
             (0, layers, _) => {
                 return Architecture::EncoderDecoder(Source {
@@ -617,13 +641,7 @@ impl ModelSpec {
                     input: Input::Tokens,
                 });
             }
-            (classes, ..) => {
-                let pooling = match self.pooling {
-                    PoolingKind::Mean => Pooling::Mean,
-                    PoolingKind::First => Pooling::First,
-                };
-                (Output::Classes(classes), pooling)
-            }
+            (classes, ..) => (Output::Classes(classes), pooling),
         };
         Architecture::Encoder(Reading {
             types: self.types,

@@ -7,8 +7,9 @@ use attentive::{Block, EncoderOptions, Model, SessionOptions, integer};
 use attentive_trainer::eval::{self, Accuracy, Windows, test};
 use attentive_trainer::examples::{Example, Thing};
 use attentive_trainer::frontend::Frontend;
+use attentive_trainer::pairs::Pair;
 use attentive_trainer::prepared::Corpus;
-use attentive_trainer::produce::{Quality, Source, measure_integers};
+use attentive_trainer::produce::{Quality, Source, measure_integers, retrieval};
 use attentive_trainer::provenance::Provenance;
 use attentive_trainer::questions::{Agreement, Questions, answers};
 use attentive_trainer::sounds::{Clip, Sounds};
@@ -228,6 +229,36 @@ fn answerer(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Measures an encoder that finds texts that mean the same.
+fn finder(
+    request: &Request,
+    model: &Model<'_>,
+    pairs: &[Pair],
+    backend: Backend,
+) -> Result<ExitCode> {
+    ensure!(
+        request.sounds.is_none(),
+        "the task has no sounds: leave out --sounds"
+    );
+    let context = request.context.unwrap_or(model.config().context_len);
+    let kv = request.kv.with(SessionOptions::new(context))?.kv;
+    let options = EncoderOptions::new(context).with_kv(kv);
+    let start = Instant::now();
+    let found = retrieval(model, pairs, &options, backend)?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "held-out pairs; backend {}, kv {:?}",
+        backend.name(),
+        request.kv
+    );
+    println!(
+        "{}  ({:.0} texts/s)",
+        Quality::Alike(found),
+        2.0 * found.pairs as f64 / seconds
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Measures an encoder that tags words.
 fn tagger(
     request: &Request,
@@ -284,6 +315,7 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     let examples = match Corpus::load(&task)? {
         Corpus::Labelled(examples) => examples,
         Corpus::Questions(questions) => return answerer(request, model, &questions, backend),
+        Corpus::Alike(pairs) => return finder(request, model, &pairs.test, backend),
         Corpus::Tagged(tagged) => return tagger(request, model, &tagged, backend),
         _ => bail!("the task {:?} has texts, no examples", task.name),
     };

@@ -1,6 +1,7 @@
 //! Other ways to do a task, so that a figure says something: simple ones, and recurrent networks with as many parameters,
 //! trained on the same batches for as many steps.
 
+mod alike;
 mod examples;
 mod linear;
 mod ngrams;
@@ -82,6 +83,7 @@ pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
     match &subject.source.corpus {
         Corpus::Labelled(examples) => examples::table(&subject, examples, stop),
         Corpus::Pairs(pairs) => pairs::table(&subject, pairs, stop),
+        Corpus::Alike(pairs) => alike::table(&subject, pairs),
         Corpus::Questions(questions) => questions::table(&subject, questions),
         Corpus::Tagged(tagged) => tags::table(&subject, tagged, stop),
         Corpus::Text(parts) => texts::table(&subject, parts, stop),
