@@ -31,9 +31,13 @@ pub const WEIGHTS: &str = "pytorch.safetensors";
 /// # Errors
 /// When the data cannot be read, or a file cannot be written.
 pub fn prepare(task: &Task, path: &Path, out: &Path) -> Result<()> {
+    let data = &task.data;
     ensure!(
-        task.start.is_none() && task.data.questions.is_none(),
-        "PyTorch begins with random weights and learns no spans: `attentive train` takes this task"
+        task.start.is_none()
+            && data.questions.is_none()
+            && data.alike.is_none()
+            && task.words().is_none(),
+        "PyTorch begins with random weights and learns no spans, tags or vectors: `attentive train` takes this task"
     );
     std::fs::create_dir_all(out)
         .with_context(|| format!("making the directory {}", out.display()))?;

@@ -14,9 +14,9 @@ use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{finish, retrieval};
 use attentive_trainer::random::Random;
 use attentive_trainer::task::Task;
-use attentive_trainer::train::{Ended, Options, Run, train};
+use attentive_trainer::train::Run;
+use common::{attentive, trained};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 const ENGLISH: [&str; 8] = [
@@ -131,65 +131,12 @@ fn the_loss_is_that_of_cosines_both_ways() {
 #[test]
 fn gradients_are_those_of_the_loss() {
     let params = Params::random(config(), 7);
-    let loss = |params: &Params| {
-        let network = Network::new(params, Backend::SCALAR, false);
-        network.loss(&batch()).expect("a loss").nats
-    };
-    let network = Network::new(&params, Backend::SCALAR, true);
-    let (whole, gradients) = network.gradients(&batch()).expect("gradients");
-    assert!((whole - loss(&params)).abs() < 1e-4);
-    for (role, layer) in [
+    let places = [
         (Role::TokenEmbedding, None),
         (Role::DownWeight, Some(0)),
         (Role::FinalNormGain, None),
-    ] {
-        let index = params
-            .config
-            .tensor_index(role, layer)
-            .expect("it is there");
-        let gradient = &gradients[index];
-        let mut order: Vec<usize> = (0..gradient.len()).collect();
-        order.sort_by(|a, b| gradient[*b].abs().total_cmp(&gradient[*a].abs()));
-        for &element in order.iter().take(6) {
-            const STEP: f32 = 2e-3;
-            let at = |by: f32| {
-                let mut moved = params.clone();
-                moved.tensors[index][element] += by;
-                loss(&moved)
-            };
-            let want = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-            let have = f64::from(gradient[element]);
-            let error = (have - want).abs() / want.abs().max(1e-2);
-            assert!(error < 0.02, "{role:?} {element}: {have} is not {want}");
-        }
-    }
-}
-
-fn trained(task: &Task, path: &Path, out: &Path) -> Run {
-    let options = Options {
-        task: path.to_owned(),
-        out: out.to_owned(),
-        fresh: false,
-        threads: Some(2),
-    };
-    match train(task, &options, &AtomicBool::new(false)).expect("a run") {
-        Ended::Finished(run) => *run,
-        Ended::Stopped { .. } => panic!("nobody stopped it"),
-    }
-}
-
-/// Status, what it said, what it complained of.
-fn attentive(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
-        .args(arguments)
-        .output()
-        .expect("it starts");
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
+    ];
+    common::assert_gradients(&params, &batch(), 2e-3, &places);
 }
 
 #[test]

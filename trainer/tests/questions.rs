@@ -17,9 +17,8 @@ use attentive_trainer::produce::finish;
 use attentive_trainer::questions::{Agreement, answers};
 use attentive_trainer::random::Random;
 use attentive_trainer::task::Task;
-use attentive_trainer::train::{Ended, Options, Run, train};
+use attentive_trainer::train::{Options, Run, train};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 const NAMES: [&str; 12] = [
@@ -175,40 +174,16 @@ fn batch() -> Batch {
 #[test]
 fn gradients_are_those_of_the_loss() {
     let params = noisy(config());
-    let loss = |params: &Params| {
-        let network = Network::new(params, Backend::SCALAR, false);
-        network.loss(&batch()).expect("a loss").nats
-    };
-    let network = Network::new(&params, Backend::SCALAR, true);
-    let (whole, gradients) = network.gradients(&batch()).expect("gradients");
-    assert!((whole - loss(&params)).abs() < 1e-5);
-    for role in [
-        Role::TokenEmbedding,
-        Role::TypeEmbedding,
-        Role::PositionEmbedding,
-        Role::EmbeddingNormGain,
-        Role::EmbeddingNormBias,
-        Role::HeadWeight,
-        Role::HeadBias,
-    ] {
-        let index = params.config.tensor_index(role, None).expect("it is there");
-        let gradient = &gradients[index];
-        // The steepest elements, of which a difference tells most.
-        let mut order: Vec<usize> = (0..gradient.len()).collect();
-        order.sort_by(|a, b| gradient[*b].abs().total_cmp(&gradient[*a].abs()));
-        for &element in order.iter().take(4) {
-            const STEP: f32 = 1e-2;
-            let at = |by: f32| {
-                let mut moved = params.clone();
-                moved.tensors[index][element] += by;
-                loss(&moved)
-            };
-            let want = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-            let have = f64::from(gradient[element]);
-            let error = (have - want).abs() / want.abs().max(1e-2);
-            assert!(error < 0.02, "{role:?} {element}: {have} is not {want}");
-        }
-    }
+    let places = [
+        (Role::TokenEmbedding, None),
+        (Role::TypeEmbedding, None),
+        (Role::PositionEmbedding, None),
+        (Role::EmbeddingNormGain, None),
+        (Role::EmbeddingNormBias, None),
+        (Role::HeadWeight, None),
+        (Role::HeadBias, None),
+    ];
+    common::assert_gradients(&params, &batch(), 1e-2, &places);
 }
 
 #[test]
@@ -243,19 +218,6 @@ fn the_core_computes_what_the_trainer_does() {
     }
 }
 
-fn trained(task: &Task, path: &Path, out: &Path) -> Run {
-    let options = Options {
-        task: path.to_owned(),
-        out: out.to_owned(),
-        fresh: false,
-        threads: Some(2),
-    };
-    match train(task, &options, &AtomicBool::new(false)).expect("a run") {
-        Ended::Finished(run) => *run,
-        Ended::Stopped { .. } => panic!("nobody stopped it"),
-    }
-}
-
 #[test]
 fn a_run_begins_with_a_file_and_learns_to_answer() {
     let directory = common::directory("questions");
@@ -268,7 +230,7 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
     let start = Params::random(longer, 5);
     package::write(&packed(&start), &directory.join("start.attn")).expect("written");
     let out = directory.join("run");
-    let run = trained(&task, &path, &out);
+    let run = common::trained(&task, &path, &out);
     let Corpus::Questions(questions) = Corpus::load(&task).expect("questions") else {
         panic!("the task has questions");
     };
@@ -295,17 +257,8 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
     let passage = "The old one is old. The old one is old. The old one is old. OTTO has the boat.";
     let file = out.join("asked-f32.attn");
     let answer = |more: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
-            .args(["answer", file.to_str().expect("a path"), "--question"])
-            .args(more)
-            .output()
-            .expect("it starts");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.code(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
+        let first = ["answer", file.to_str().expect("a path"), "--question"];
+        common::attentive(&[&first, more].concat())
     };
     let (status, said, error) = answer(&["Who has it?", "--passage", passage, "--json"]);
     assert_eq!(status, Some(0), "{error}");
@@ -317,11 +270,7 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
     let long = "who ".repeat(20);
     let (status, _, error) = answer(&[&long, "--passage", passage]);
     assert!(status == Some(2) && error.contains("shorten"), "{error}");
-    let eval = Command::new(env!("CARGO_BIN_EXE_attentive"))
-        .args(["eval", file.to_str().expect("a path")])
-        .output()
-        .expect("it starts");
-    let said = String::from_utf8_lossy(&eval.stdout);
+    let (_, said, _) = common::attentive(&["eval", file.to_str().expect("a path")]);
     assert!(
         said.contains("exact match") && said.contains("24 questions"),
         "{said}"
@@ -363,23 +312,15 @@ fn a_run_that_tells_texts_apart_begins_with_a_file_too() {
     let start = packed(&Params::random(config, 5));
     package::write(&start, &directory.join("start.attn")).expect("written");
     let out = directory.join("run");
-    finish(trained(&task, &path, &out)).expect("files");
+    finish(common::trained(&task, &path, &out)).expect("files");
     let file = out.join("asked-int8.attn");
     let bytes = package::open(&file).expect("a file");
     let model = Model::parse(&bytes).expect("a model");
     let record = attentive_trainer::provenance::Provenance::parse(model.provenance());
     let test = record.expect("a record").test.expect("a test");
     assert!(test.f32_figure() > 0.9, "{test:?}");
-    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
-        .args([
-            "classify",
-            file.to_str().expect("a path"),
-            "--text",
-            "the old crown has it",
-        ])
-        .output()
-        .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let file = file.to_str().expect("a path");
+    let (_, said, _) = common::attentive(&["classify", file, "--text", "the old crown has it"]);
     assert!(said.contains("\"thing\""), "{said}");
 }
 

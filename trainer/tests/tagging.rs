@@ -14,9 +14,9 @@ use attentive_trainer::produce::finish;
 use attentive_trainer::random::Random;
 use attentive_trainer::tagging::{Tagging, tags};
 use attentive_trainer::task::Task;
-use attentive_trainer::train::{Ended, Options, Run, train};
+use attentive_trainer::train::Run;
+use common::{attentive, trained};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 const NAMES: [&str; 8] = [
@@ -139,31 +139,9 @@ fn config() -> Config {
 #[test]
 fn gradients_are_those_of_the_loss() {
     let params = Params::random(config(), 7);
-    let loss = |params: &Params| {
-        let network = Network::new(params, Backend::SCALAR, false);
-        network.loss(&batch()).expect("a loss").nats
-    };
-    let network = Network::new(&params, Backend::SCALAR, true);
-    let (whole, gradients) = network.gradients(&batch()).expect("gradients");
-    assert!((whole - loss(&params)).abs() < 1e-5);
-    for role in [Role::TokenEmbedding, Role::HeadWeight] {
-        let index = params.config.tensor_index(role, None).expect("it is there");
-        let gradient = &gradients[index];
-        let mut order: Vec<usize> = (0..gradient.len()).collect();
-        order.sort_by(|a, b| gradient[*b].abs().total_cmp(&gradient[*a].abs()));
-        for &element in order.iter().take(6) {
-            const STEP: f32 = 1e-2;
-            let at = |by: f32| {
-                let mut moved = params.clone();
-                moved.tensors[index][element] += by;
-                loss(&moved)
-            };
-            let want = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-            let have = f64::from(gradient[element]);
-            let error = (have - want).abs() / want.abs().max(1e-2);
-            assert!(error < 0.02, "{role:?} {element}: {have} is not {want}");
-        }
-    }
+    let places = [(Role::TokenEmbedding, None), (Role::HeadWeight, None)];
+    common::assert_gradients(&params, &batch(), 1e-2, &places);
+    let network = Network::new(&params, Backend::SCALAR, false);
     let outside = Batch {
         places: vec![0, 2, 3, 5, 9],
         ..batch()
@@ -220,33 +198,6 @@ fn run_of(params: &Params) -> Vec<Block> {
         &scales,
     )
     .expect("a file")
-}
-
-fn trained(task: &Task, path: &Path, out: &Path) -> Run {
-    let options = Options {
-        task: path.to_owned(),
-        out: out.to_owned(),
-        fresh: false,
-        threads: Some(2),
-    };
-    match train(task, &options, &AtomicBool::new(false)).expect("a run") {
-        Ended::Finished(run) => *run,
-        Ended::Stopped { .. } => panic!("nobody stopped it"),
-    }
-}
-
-/// Status, what it said, what it complained of.
-fn attentive(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
-        .args(arguments)
-        .output()
-        .expect("it starts");
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
 }
 
 fn said(arguments: &[&str]) -> serde_json::Value {
@@ -377,6 +328,10 @@ fn other_data_is_refused() {
     let directory = common::directory("tagging-errors");
     let (path, task) = tagged(&directory, 1);
     let path = path.to_str().expect("a path");
+    let out = directory.join("run");
+    let out = out.to_str().expect("a path");
+    let (status, _, error) = attentive(&["prepare", path, "--out", out]);
+    assert!(status == Some(2) && error.contains("tags"), "{error}");
     let file = directory.join("words.conll");
     std::fs::write(&file, "Anna B-PER\nsings\n").expect("written");
     let error = format!("{:#}", Corpus::load(&task).err().expect("one column"));

@@ -11,7 +11,7 @@ use attentive_trainer::pairs::Pair;
 use attentive_trainer::prepared::Corpus;
 use attentive_trainer::produce::{Quality, Source, measure_integers, retrieval};
 use attentive_trainer::provenance::Provenance;
-use attentive_trainer::questions::{Agreement, Questions, answers};
+use attentive_trainer::questions::{Agreement, Question, answers};
 use attentive_trainer::sounds::{Clip, Sounds};
 use attentive_trainer::tagging::{Tagged, Tagging, tags};
 use attentive_trainer::train::Run;
@@ -193,12 +193,13 @@ fn translator(request: &Request, model: &Model<'_>, backend: Backend) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures an encoder that finds answers.
-fn answerer(
+/// Measures an encoder of texts on so many `things`, by what `measure` finds.
+fn encoder(
     request: &Request,
     model: &Model<'_>,
-    questions: &Questions,
     backend: Backend,
+    (count, things): (usize, &str),
+    measure: impl Fn(&EncoderOptions, usize) -> Result<Quality>,
 ) -> Result<ExitCode> {
     ensure!(
         request.sounds.is_none(),
@@ -208,25 +209,29 @@ fn answerer(
     let kv = request.kv.with(SessionOptions::new(context))?.kv;
     let options = EncoderOptions::new(context).with_kv(kv);
     let start = Instant::now();
-    let given = answers(
-        model,
-        &questions.test,
-        &options,
-        backend,
-        parallel::threads(),
-    )?;
+    let quality = measure(&options, parallel::threads())?;
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "held-out questions; backend {}, kv {:?}",
+        "held-out {things}; backend {}, kv {:?}",
         backend.name(),
         request.kv
     );
-    println!(
-        "{}  ({:.1} questions/s)",
-        Quality::Answers(Agreement::of(&given, &questions.test)),
-        given.len() as f64 / seconds
-    );
+    println!("{quality}  ({:.1} {things}/s)", count as f64 / seconds);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Measures an encoder that finds answers.
+fn answerer(
+    request: &Request,
+    model: &Model<'_>,
+    questions: &[Question],
+    backend: Backend,
+) -> Result<ExitCode> {
+    let things = (questions.len(), "questions");
+    encoder(request, model, backend, things, |options, threads| {
+        let given = answers(model, questions, options, backend, threads)?;
+        Ok(Quality::Answers(Agreement::of(&given, questions)))
+    })
 }
 
 /// Measures an encoder that finds texts that mean the same.
@@ -236,27 +241,11 @@ fn finder(
     pairs: &[Pair],
     backend: Backend,
 ) -> Result<ExitCode> {
-    ensure!(
-        request.sounds.is_none(),
-        "the task has no sounds: leave out --sounds"
-    );
-    let context = request.context.unwrap_or(model.config().context_len);
-    let kv = request.kv.with(SessionOptions::new(context))?.kv;
-    let options = EncoderOptions::new(context).with_kv(kv);
-    let start = Instant::now();
-    let found = retrieval(model, pairs, &options, backend)?;
-    let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "held-out pairs; backend {}, kv {:?}",
-        backend.name(),
-        request.kv
-    );
-    println!(
-        "{}  ({:.0} texts/s)",
-        Quality::Alike(found),
-        2.0 * found.pairs as f64 / seconds
-    );
-    Ok(ExitCode::SUCCESS)
+    let things = (pairs.len(), "pairs");
+    encoder(request, model, backend, things, |options, _| {
+        let found = retrieval(model, pairs, options, backend)?;
+        Ok(Quality::Alike(found))
+    })
 }
 
 /// Measures an encoder that tags words.
@@ -266,28 +255,13 @@ fn tagger(
     tagged: &Tagged,
     backend: Backend,
 ) -> Result<ExitCode> {
-    ensure!(
-        request.sounds.is_none(),
-        "the task has no sounds: leave out --sounds"
-    );
-    let context = request.context.unwrap_or(model.config().context_len);
-    let kv = request.kv.with(SessionOptions::new(context))?.kv;
-    let options = EncoderOptions::new(context).with_kv(kv);
-    let start = Instant::now();
-    let found = tags(model, &tagged.test, &options, backend, parallel::threads())?;
-    let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "held-out words; backend {}, kv {:?}",
-        backend.name(),
-        request.kv
-    );
-    let tagging = Tagging::of(&found, &tagged.test, &tagged.labels);
-    println!(
-        "{}  ({:.0} words/s)",
-        Quality::Tags(tagging),
-        tagging.words as f64 / seconds
-    );
-    Ok(ExitCode::SUCCESS)
+    let words = tagged.test.iter().map(|sentence| sentence.tags.len());
+    let things = (words.sum(), "words");
+    encoder(request, model, backend, things, |options, threads| {
+        let found = tags(model, &tagged.test, options, backend, threads)?;
+        let tagging = Tagging::of(&found, &tagged.test, &tagged.labels);
+        Ok(Quality::Tags(tagging))
+    })
 }
 
 /// All clips of a directory, as examples of the model's classes.
@@ -314,7 +288,7 @@ fn classes(request: &Request, model: &Model<'_>, backend: Backend) -> Result<Exi
     let task = task(request.task.as_deref(), &recorded.unwrap_or_default())?;
     let examples = match Corpus::load(&task)? {
         Corpus::Labelled(examples) => examples,
-        Corpus::Questions(questions) => return answerer(request, model, &questions, backend),
+        Corpus::Questions(questions) => return answerer(request, model, &questions.test, backend),
         Corpus::Alike(pairs) => return finder(request, model, &pairs.test, backend),
         Corpus::Tagged(tagged) => return tagger(request, model, &tagged, backend),
         _ => bail!("the task {:?} has texts, no examples", task.name),

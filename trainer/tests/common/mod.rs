@@ -3,8 +3,16 @@
 
 pub(crate) mod gguf;
 
+use attentive::Role;
+use attentive::kernels::Backend;
+use attentive_trainer::batches::Batch;
+use attentive_trainer::network::Network;
+use attentive_trainer::params::Params;
 use attentive_trainer::task::Task;
+use attentive_trainer::train::{Ended, Options, Run, train};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 /// An empty directory of that name.
 pub(crate) fn directory(name: &str) -> PathBuf {
@@ -19,6 +27,66 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("a parent")
+}
+
+/// Trains a task to its end, with two threads.
+pub(crate) fn trained(task: &Task, path: &Path, out: &Path) -> Run {
+    let options = Options {
+        task: path.to_owned(),
+        out: out.to_owned(),
+        fresh: false,
+        threads: Some(2),
+    };
+    match train(task, &options, &AtomicBool::new(false)).expect("a run") {
+        Ended::Finished(run) => *run,
+        Ended::Stopped { .. } => panic!("nobody stopped it"),
+    }
+}
+
+/// Compares the steepest elements of some gradients with differences of the loss.
+pub(crate) fn assert_gradients(params: &Params, batch: &Batch, step: f32, places: &[Place]) {
+    let loss = |params: &Params| {
+        let network = Network::new(params, Backend::SCALAR, false);
+        network.loss(batch).expect("a loss").nats
+    };
+    let network = Network::new(params, Backend::SCALAR, true);
+    let (whole, gradients) = network.gradients(batch).expect("gradients");
+    assert!((whole - loss(params)).abs() < 1e-4);
+    for &(role, layer) in places {
+        let index = params.config.tensor_index(role, layer);
+        let index = index.expect("it is there");
+        let gradient = &gradients[index];
+        let mut order: Vec<usize> = (0..gradient.len()).collect();
+        order.sort_by(|a, b| gradient[*b].abs().total_cmp(&gradient[*a].abs()));
+        for &element in order.iter().take(6) {
+            let at = |by: f32| {
+                let mut moved = params.clone();
+                moved.tensors[index][element] += by;
+                loss(&moved)
+            };
+            let want = (at(step) - at(-step)) / f64::from(2.0 * step);
+            let have = f64::from(gradient[element]);
+            let error = (have - want).abs() / want.abs().max(1e-2);
+            assert!(error < 0.02, "{role:?} {element}: {have} is not {want}");
+        }
+    }
+}
+
+/// A tensor of a model: its role and layer.
+pub(crate) type Place = (Role, Option<usize>);
+
+/// Runs the command: its status, what it said, what it complained of.
+pub(crate) fn attentive(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_attentive"))
+        .args(arguments)
+        .output()
+        .expect("it starts");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 /// Text of a task: one novel, a tiny model; `rest` goes into `[training]`.
