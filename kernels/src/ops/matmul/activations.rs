@@ -22,7 +22,7 @@ pub(super) const I4_GROUPS: u8 = 2;
 pub(super) const U4_GROUPS: u8 = 3;
 
 /// From so many tiles on, the weights that follow are asked for. Fewer would ask for many lines at once, which what the
-/// tile reads must wait for (MiniLM with one tile, on Intel Sapphire Rapids with AVX-512: 25 % slower).
+/// tile reads must wait for (MiniLM with one tile, on Intel Sapphire Rapids with AVX-512: a fifth slower).
 const TILES_TO_ASK: usize = 8;
 
 /// Quantized vectors in tiles, as views of the caller's scratch.
