@@ -34,6 +34,25 @@ pub struct Answer {
     pub score: f32,
 }
 
+impl Answer {
+    /// The span of at most `len_max` tokens whose two logits, for being the first and the last, have the greatest sum, of
+    /// equals the first; among those `tokens`. `None` where there is none. Linear in the tokens times `len_max`.
+    pub fn best(logits: &[[f32; 2]], tokens: Range<usize>, len_max: usize) -> Option<Self> {
+        let logits = logits.get(..tokens.end).unwrap_or(logits);
+        let mut best: Option<Self> = None;
+        for (first, &[start, _]) in logits.iter().enumerate().skip(tokens.start) {
+            let ends = logits.iter().enumerate().skip(first).take(len_max);
+            for (last, &[_, end]) in ends {
+                let score = start + end;
+                if best.is_none_or(|best| score > best.score) {
+                    best = Some(Self { first, last, score });
+                }
+            }
+        }
+        best
+    }
+}
+
 /// Reads texts, one at a time.
 ///
 /// An encoder owns no memory: it borrows [`Model::encoder_bytes`] bytes, at a multiple of 64, for its life. What a text
@@ -325,8 +344,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         self.output("spans", is, self.len.saturating_mul(2))
     }
 
-    /// The span of at most `len_max` tokens whose two logits have the greatest sum, of equals the first; among those
-    /// `tokens`, such as the second text's. `None` where there is none.
+    /// [`Answer::best`] among those `tokens`, such as the second text's.
     ///
     /// # Errors
     /// As [`Encoder::embedding`].
@@ -336,7 +354,7 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         len_max: usize,
     ) -> Result<Option<Answer>, SessionError> {
         let (logits, _) = self.span_logits()?.as_chunks::<2>();
-        Ok(heads::best_span(logits, tokens, len_max))
+        Ok(Answer::best(logits, tokens, len_max))
     }
 
     /// Tokens of the last text; 0 before the first.

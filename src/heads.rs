@@ -1,9 +1,6 @@
 //! What comes of an encoder's tokens: a pooled vector, classes, tags, spans.
 
-use core::ops::Range;
-
 use crate::config::{Output, Pooling, Reading};
-use crate::encoder::Answer;
 use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::Backend;
@@ -115,24 +112,4 @@ fn normalize(x: &mut [f32]) {
             *x = (f64::from(*x) * factor) as f32;
         }
     }
-}
-
-/// See [`Encoder::span`](crate::Encoder::span): linear in the tokens times `len_max`.
-pub(crate) fn best_span(
-    logits: &[[f32; 2]],
-    tokens: Range<usize>,
-    len_max: usize,
-) -> Option<Answer> {
-    let logits = logits.get(..tokens.end).unwrap_or(logits);
-    let mut best: Option<Answer> = None;
-    for (first, &[start, _]) in logits.iter().enumerate().skip(tokens.start) {
-        let ends = logits.iter().enumerate().skip(first).take(len_max);
-        for (last, &[_, end]) in ends {
-            let score = start + end;
-            if best.is_none_or(|best| score > best.score) {
-                best = Some(Answer { first, last, score });
-            }
-        }
-    }
-    best
 }

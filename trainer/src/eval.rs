@@ -2,7 +2,7 @@
 
 use crate::examples::{Example, Thing};
 use crate::frontend::Frontend;
-use crate::network::highest;
+use crate::loss::highest;
 use crate::package::session_memory;
 use crate::shares::shares;
 use crate::texts::wrap;

@@ -14,6 +14,7 @@ pub mod frontend;
 pub mod import;
 pub mod integer;
 pub mod look;
+pub mod loss;
 pub mod mapped;
 pub mod metrics;
 pub mod network;

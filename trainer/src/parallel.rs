@@ -4,7 +4,8 @@
 //! does not depend on the number of threads or on which was faster.
 
 use crate::batches::Batch;
-use crate::network::{Loss, Network};
+use crate::loss::Loss;
+use crate::network::Network;
 use crate::params::Params;
 use anyhow::{Context, Result};
 use attentive::kernels::Backend;

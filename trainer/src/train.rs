@@ -3,8 +3,8 @@
 use crate::batches::Samples;
 use crate::checkpoint::State;
 use crate::files::write_atomically;
+use crate::loss::Loss;
 use crate::metrics::{self, Measurement};
-use crate::network::Loss;
 use crate::optimizer::{StepSize, clip};
 use crate::parallel;
 use crate::params::Params;

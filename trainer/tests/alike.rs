@@ -198,6 +198,9 @@ fn a_text_is_found_by_its_translation() {
     );
     assert!(row("word by word") > row("both have"), "{table:?}");
     assert!(row("attention, f32") > 90.0, "{table:?}");
+    for rival in ["GRU", "LSTM"] {
+        assert!(row(rival) > row("both have") + 20.0, "{table:?}");
+    }
     let text = std::fs::read_to_string(&path).expect("the task");
     let error = Task::parse(&text.replace("embedding = true", "")).err();
     assert!(format!("{:#}", error.expect("no vectors")).contains("alike"));

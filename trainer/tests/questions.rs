@@ -275,14 +275,19 @@ fn a_run_begins_with_a_file_and_learns_to_answer() {
         said.contains("exact match") && said.contains("24 questions"),
         "{said}"
     );
-    // Beside the way by words alone.
+    // Beside the way by words alone and recurrent networks.
     let run = Run::load(&out).expect("the run");
     let table = attentive_trainer::compare::table(run, &AtomicBool::new(false)).expect("a table");
-    assert_eq!(table.rows.len(), 4);
+    assert_eq!(table.rows.len(), 6);
+    for row in &table.rows[1..3] {
+        assert!(row.name.contains("both directions"), "{row:?}");
+        assert!(row.parameters <= table.rows[3].parameters, "{row:?}");
+        assert!(row.figure > table.rows[0].figure, "{table:?}");
+    }
     let figures: Vec<f64> = table.rows.iter().map(|row| row.figure).collect();
-    assert!(figures[1] > 90.0 && figures[0] < figures[1], "{figures:?}");
+    assert!(figures[3] > 90.0 && figures[0] < figures[3], "{figures:?}");
     let exact: Vec<f64> = table.rows.iter().filter_map(|row| row.also).collect();
-    assert!(exact.len() == 4 && exact[0] < exact[1], "{exact:?}");
+    assert!(exact.len() == 6 && exact[0] < exact[3], "{exact:?}");
 }
 
 /// With the tokens that the file's tokenizer puts around a text, as the commands do.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{Model, Output};
 use attentive_trainer::eval::encode;
 use attentive_trainer::package;
-use attentive_trainer::questions::{ANSWER_TOKENS, Passage, Reader};
+use attentive_trainer::questions::{ANSWER_TOKENS, Passage, Reader, span_logits};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -66,13 +66,14 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     let passage_of =
         passage_of.with_context(|| format!("the passage {:?}", shortened(&passage)))?;
     let question = encode(tokenizer, &request.question)?;
-    let mut reader = Reader {
-        encoder: &mut encoder,
+    let reader = Reader {
         template: *tokenizer.template(),
         context: options.len,
         most: request.tokens,
     };
-    let answer = reader.answer(&question, &passage_of)?;
+    let answer = reader.answer(&question, &passage_of, |wrapped| {
+        span_logits(&mut encoder, wrapped)
+    })?;
     let answer = answer.context("the passage has no token")?;
     let bytes = passage_of.bytes(answer.first, answer.last);
     let text = passage.get(bytes.clone()).unwrap_or_default();

@@ -7,7 +7,7 @@ use attentive::{Block, Config, Model, Output, Role, integer};
 use attentive_trainer::examples::Thing;
 use attentive_trainer::frontend::Frontend;
 use attentive_trainer::integer::measure::nats;
-use attentive_trainer::network::highest;
+use attentive_trainer::loss::highest;
 use attentive_trainer::package;
 use attentive_trainer::tagging::{Tagger, Words, integer_logits, logits, marks::put_back};
 use attentive_trainer::texts::{Wrapped, labels, softmax, words};

@@ -1,17 +1,20 @@
-//! Finding texts that mean the same: by the words that both have, as they are and behind a translation word by word.
+//! Finding texts that mean the same: by the words that both have, as they are and behind a translation word by word, and by
+//! the vectors of recurrent networks.
 
 use super::words::Words;
-use super::{Row, Subject, Table};
-use crate::alike::Retrieval;
+use super::{Row, Subject, Table, rival};
+use crate::alike::{EncodedAlike, Retrieval};
 use crate::pairs::{Pair, Pairs};
 use crate::produce::retrieval;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use attentive::kernels::Backend;
 use attentive::{Block, EncoderOptions, Model};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 
-pub(super) fn table(subject: &Subject, pairs: &Pairs) -> Result<Table> {
-    let test = &pairs.test;
+pub(super) fn table(subject: &Subject, pairs: &Pairs, stop: &AtomicBool) -> Result<Table> {
+    let source = &subject.source;
+    let (task, test) = (&source.task, &pairs.test);
     let measured = |row: Row, found: Retrieval| Row {
         figure: 100.0 * found.nearest,
         also: Some(found.reciprocal_rank),
@@ -52,9 +55,21 @@ pub(super) fn table(subject: &Subject, pairs: &Pairs) -> Result<Table> {
         ),
         of(&|pair| words.translate(&pair.source)),
     ));
+    let vocabulary = source.vocabulary.as_ref();
+    let vocabulary = vocabulary.context("texts have a tokenizer")?;
+    let batches = EncodedAlike::new(task, test, vocabulary)?.batches(task.training.micro_batch);
+    for (row, rival) in subject.rivals(&source.prepared()?, stop)? {
+        let vectors = rival::rows(&rival, &batches)?;
+        let mut sides = [Vec::new(), Vec::new()];
+        for (place, vector) in vectors.into_iter().flatten().enumerate() {
+            sides[place % 2].push(vector);
+        }
+        let [sources, targets] = sides;
+        rows.push(measured(row, Retrieval::of(&sources, &targets)));
+    }
     for (row, file) in subject.files()? {
         let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
-        let options = EncoderOptions::new(subject.source.context());
+        let options = EncoderOptions::new(source.context());
         rows.push(measured(
             row,
             retrieval(&model, test, &options, Backend::detect())?,

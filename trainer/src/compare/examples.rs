@@ -4,8 +4,7 @@ use super::{Row, Subject, Table, headings, linear, rival, thirds};
 use crate::eval::{self, Accuracy};
 use crate::examples::{Encoded, Example, Examples, Thing};
 use crate::frontend::Frontend;
-use crate::network::highest;
-use crate::ops::Cell;
+use crate::loss::highest;
 use crate::parallel;
 use anyhow::{Result, anyhow};
 use attentive::kernels::Backend;
@@ -51,18 +50,13 @@ pub(super) fn table(subject: &Subject, examples: &Examples, stop: &AtomicBool) -
     rows.push(measured(row, &found));
     let encoded = Encoded::new(task, test, vocabulary)?;
     let batches = encoded.batches(task.training.micro_batch)?;
-    for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
-        let found = rival::rows(&rival.model, &batches)?;
+    for (row, rival) in subject.rivals(&prepared, stop)? {
+        let found = rival::rows(&rival, &batches)?;
         let found: Vec<u32> = found
             .iter()
             .flatten()
             .map(|row| highest(row) as u32)
             .collect();
-        let row = Row {
-            seconds_per_epoch: Some(rival.seconds_per_epoch),
-            ..Row::new(rival::name(cell), rival.model.parameters())
-        };
         rows.push(measured(row, &found));
     }
     for (row, file) in subject.files()? {

@@ -3,7 +3,7 @@
 use super::Row;
 use crate::examples::{Example, Examples, Thing};
 use crate::frontend::Frontend;
-use crate::network::highest;
+use crate::loss::highest;
 use crate::random::Random;
 use anyhow::{Context, Result};
 use std::time::Instant;

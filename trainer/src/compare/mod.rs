@@ -13,8 +13,9 @@ mod tags;
 mod texts;
 mod words;
 
+use crate::ops::Cell;
 use crate::package::Formats;
-use crate::prepared::Corpus;
+use crate::prepared::{Corpus, Prepared};
 use crate::produce::{INT4, INT8, Source};
 use crate::train::Run;
 use anyhow::Result;
@@ -83,8 +84,8 @@ pub fn table(run: Run, stop: &AtomicBool) -> Result<Table> {
     match &subject.source.corpus {
         Corpus::Labelled(examples) => examples::table(&subject, examples, stop),
         Corpus::Pairs(pairs) => pairs::table(&subject, pairs, stop),
-        Corpus::Alike(pairs) => alike::table(&subject, pairs),
-        Corpus::Questions(questions) => questions::table(&subject, questions),
+        Corpus::Alike(pairs) => alike::table(&subject, pairs, stop),
+        Corpus::Questions(questions) => questions::table(&subject, questions, stop),
         Corpus::Tagged(tagged) => tags::table(&subject, tagged, stop),
         Corpus::Text(parts) => texts::table(&subject, parts, stop),
     }
@@ -117,6 +118,19 @@ impl Subject {
             out.push((row, source.draft(formats, &importance)?));
         }
         Ok(out)
+    }
+
+    /// Recurrent networks with as many parameters, trained as the model was: names, and they.
+    fn rivals(&self, prepared: &Prepared, stop: &AtomicBool) -> Result<Vec<(Row, Recurrent)>> {
+        let train = |cell| {
+            let rival = rival::train(&self.source.task, cell, prepared, &self.out, stop)?;
+            let row = Row {
+                seconds_per_epoch: Some(rival.seconds_per_epoch),
+                ..Row::new(rival.model.name(), rival.model.parameters())
+            };
+            Ok((row, rival.model))
+        };
+        [Cell::Gru, Cell::Lstm].into_iter().map(train).collect()
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::recurrent::{Recurrent, Writer};
 use super::words::Words;
-use super::{Row, Subject, Table, headings, rival, thirds};
-use crate::ops::Cell;
+use super::{Row, Subject, Table, headings, thirds};
 use crate::pairs::{Pair, Pairs};
 use crate::parallel;
 use crate::translation::{Search, bleu, chrf, translations};
@@ -49,14 +48,9 @@ pub(super) fn table(subject: &Subject, pairs: &Pairs, stop: &AtomicBool) -> Resu
         Row::new("word by word (IBM model 1)", words.len()),
         &each(&|pair| words.translate(&pair.source)),
     ));
-    for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
+    for (row, rival) in subject.rivals(&prepared, stop)? {
         let most = task.model.context_len;
-        let made = write(&rival.model, &sources, vocabulary, most)?;
-        let row = Row {
-            seconds_per_epoch: Some(rival.seconds_per_epoch),
-            ..Row::new(rival::name(cell), rival.model.parameters())
-        };
+        let made = write(&rival, &sources, vocabulary, most)?;
         rows.push(measured(row, &made));
     }
     for (row, file) in subject.files()? {

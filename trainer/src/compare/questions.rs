@@ -1,15 +1,20 @@
-//! Finding answers by words alone: the sentence that shares most with the question, and of it what stands nearest to the
+//! Finding answers: recurrent networks, and words alone: the sentence that shares most with the question, and of it what stands nearest to the
 //! shared words (the sliding window with distance of Richardson et al. 2013, over spans as Rajpurkar et al. 2016).
 
-use super::{Row, Subject, Table, headings, thirds};
+use super::{Recurrent, Row, Subject, Table, headings, thirds};
+use crate::batches::Batch;
 use crate::parallel;
-use crate::questions::{Agreement, Question, Questions, answers};
+use crate::questions::{ANSWER_TOKENS, Agreement, Question, Questions, Reader, answers};
+use crate::shares::shares;
+use crate::texts::Wrapped;
+use crate::vocabulary::Vocabulary;
 use anyhow::{Context, Result, anyhow};
 use attentive::kernels::Backend;
 use attentive::{Block, EncoderOptions, Model};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 
-pub(super) fn table(subject: &Subject, questions: &Questions) -> Result<Table> {
+pub(super) fn table(subject: &Subject, questions: &Questions, stop: &AtomicBool) -> Result<Table> {
     let source = &subject.source;
     let test = &questions.test;
     let vocabulary = source.vocabulary.as_ref().context("a tokenizer")?;
@@ -38,6 +43,10 @@ pub(super) fn table(subject: &Subject, questions: &Questions) -> Result<Table> {
         Row::new("nearest to the question's words", 0),
         &nearest,
     )];
+    for (row, rival) in subject.rivals(&source.prepared()?, stop)? {
+        let given = read(&rival, test, vocabulary, source.context())?;
+        rows.push(measured(row, &given));
+    }
     for (row, file) in subject.files()? {
         let model = Model::parse(Block::bytes(&file)).map_err(|error| anyhow!("{error}"))?;
         let options = EncoderOptions::new(source.context());
@@ -55,6 +64,35 @@ pub(super) fn table(subject: &Subject, questions: &Questions) -> Result<Table> {
         also: Some("exact match, %"),
         thirds: Some(headings(&lens, &parts)),
         rows,
+    })
+}
+
+/// A recurrent network's answers.
+fn read(
+    model: &Recurrent,
+    questions: &[Question],
+    vocabulary: &Vocabulary,
+    context: usize,
+) -> Result<Vec<String>> {
+    let tokenizer = vocabulary.of_core()?;
+    let reader = Reader {
+        template: *tokenizer.template(),
+        context,
+        most: ANSWER_TOKENS,
+    };
+    shares(questions, parallel::threads(), |questions| {
+        let network = model.network(Backend::detect(), false);
+        let logits = |wrapped: &Wrapped| {
+            let rows = network.rows(&Batch::of(&wrapped.ids, wrapped.ids.len())?)?;
+            let both = |row: &Vec<f32>| row.first_chunk().copied();
+            let logits: Option<_> = rows.iter().map(both).collect();
+            logits.context("a network that finds answers")
+        };
+        let answer = |question: &Question| {
+            let text = reader.text(&tokenizer, question, logits);
+            text.map(str::to_owned)
+        };
+        questions.iter().map(answer).collect()
     })
 }
 

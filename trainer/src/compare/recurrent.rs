@@ -1,11 +1,12 @@
 //! A recurrent network in the place of attention: embeddings or patches, one layer, and what the model gives of it:
-//! classes from the mean of its states, or the next token of each, or the tag of each word, for which it reads the text in
-//! both directions (Graves and Schmidhuber 2005). To translate it reads the source and then writes on (Sutskever et al.
-//! 2014).
+//! classes or a vector from the mean of its states, or the next token of each, or the tag of each word, or where an answer
+//! begins and ends. For the last two it reads the text in both directions (Graves and Schmidhuber 2005). To translate it
+//! reads the source and then writes on (Sutskever et al. 2014).
 
 use crate::batches::Batch;
-use crate::network::{Drops, Loss, gradients_of, highest, loss_of};
-use crate::ops::{Cell, Stepper, cross_entropy, embed, linear, pool, recurrent, times, transposed};
+use crate::loss::{Aim, Loss, gradients_of, highest};
+use crate::network::Drops;
+use crate::ops::{Cell, Stepper, embed, linear, pool, recurrent, times, transposed};
 use crate::random::Random;
 use anyhow::{Context, Result, bail};
 use attentive::kernels::Backend;
@@ -20,8 +21,22 @@ enum Gives {
     Classes,
     /// Logits of the tags of words.
     Tags,
+    /// Logits of each token for being an answer's first and its last.
+    Spans,
+    /// A vector.
+    Vectors,
     /// Logits of the token after each, through the embedding.
     Tokens,
+}
+
+impl Gives {
+    /// Directions in which the text is read.
+    fn directions(self) -> usize {
+        match self {
+            Self::Tags | Self::Spans => 2,
+            Self::Classes | Self::Vectors | Self::Tokens => 1,
+        }
+    }
 }
 
 /// Its weights.
@@ -30,6 +45,7 @@ pub struct Recurrent {
     cell: Cell,
     patches: bool,
     gives: Gives,
+    aim: Aim,
     width: usize,
     /// The embedding, or the weights and biases of patches; for each direction weights and biases of the inputs and weights
     /// of the states; of the head weights and biases. Biases have one row.
@@ -41,7 +57,7 @@ impl Recurrent {
     /// With about as many parameters as that model has, and embeddings as wide.
     ///
     /// # Errors
-    /// When the model is an encoder of something else than classes and tags.
+    /// When the model is an encoder of hidden states, which have no targets.
     pub fn like(config: &Config, cell: Cell, seed: u64) -> Result<Self> {
         let (dim, patch) = (
             config.dim,
@@ -51,11 +67,13 @@ impl Recurrent {
             Some(reading) => match reading.output {
                 Output::Classes(classes) => (Gives::Classes, classes),
                 Output::Tags(tags) => (Gives::Tags, tags),
-                _ => bail!("encoders of classes and of tags are compared"),
+                Output::Span => (Gives::Spans, 2),
+                Output::Embedding { .. } => (Gives::Vectors, dim),
+                Output::Hidden => bail!("encoders of hidden states have no targets"),
             },
             None => (Gives::Tokens, dim),
         };
-        let directions = if gives == Gives::Tags { 2 } else { 1 };
+        let directions = gives.directions();
         let shapes = |width: usize| {
             let mut shapes = match patch {
                 0 => vec![[config.vocab_len, dim]],
@@ -89,10 +107,23 @@ impl Recurrent {
             cell,
             patches: patch > 0,
             gives,
+            aim: Aim::of(config),
             width,
             shapes,
             tensors,
         })
+    }
+
+    /// As people write it.
+    pub(super) fn name(&self) -> String {
+        let cell = match self.cell {
+            Cell::Gru => "GRU, f32",
+            Cell::Lstm => "LSTM, f32",
+        };
+        match self.gives.directions() {
+            1 => cell.to_owned(),
+            _ => format!("{cell}, both directions"),
+        }
     }
 
     /// Width of its states.
@@ -127,6 +158,7 @@ impl Recurrent {
             cell: self.cell,
             patches: self.patches,
             gives: self.gives,
+            aim: self.aim,
             backend,
             weights: self.shapes.iter().zip(&self.tensors).map(tensor).collect(),
         }
@@ -138,14 +170,14 @@ pub(super) struct RecurrentNetwork {
     cell: Cell,
     patches: bool,
     gives: Gives,
+    aim: Aim,
     backend: Backend,
     weights: Vec<Tensor<2>>,
 }
 
 impl RecurrentNetwork {
     pub(super) fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Vec<f32>>)> {
-        let logits = self.logits(batch)?;
-        let loss = cross_entropy(self.backend, logits, batch.targets.as_slice().into());
+        let loss = self.aim.summed(self.backend, self.logits(batch)?, batch)?;
         let gradients = loss.backward();
         gradients_of(
             loss,
@@ -154,10 +186,10 @@ impl RecurrentNetwork {
     }
 
     pub(super) fn loss(&self, batch: &Batch) -> Result<Loss> {
-        loss_of(self.backend, self.logits(batch)?, &batch.targets)
+        self.aim.loss(self.backend, self.logits(batch)?, batch)
     }
 
-    /// Logits, (targets, classes or tokens), row by row.
+    /// Logits or vectors, row by row.
     pub(super) fn rows(&self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         let logits = self.logits(batch)?;
         let [_, width] = logits.dims();
@@ -188,21 +220,21 @@ impl RecurrentNetwork {
             anyhow::Ok(recurrent(self.backend, self.cell, inputs, next()?, &lens))
         };
         let mut states = layer(x.clone())?;
-        if self.gives == Gives::Tags {
+        if self.gives.directions() == 2 {
             let backwards: Arc<[u32]> = backwards(&lens).into();
             let behind = layer(embed(x, Arc::clone(&backwards), 1.0))?;
             states = Tensor::cat(vec![states, embed(behind, backwards, 1.0)], 1);
         }
         let states = drop.apply(states);
         let states = match (self.gives, kept) {
-            (Gives::Classes, _) => pool(states, Pooling::Mean, &lens),
-            (Gives::Tags | Gives::Tokens, Some(kept)) => embed(states, kept.as_slice().into(), 1.0),
-            (Gives::Tags | Gives::Tokens, None) => states,
+            (Gives::Classes | Gives::Vectors, _) => pool(states, Pooling::Mean, &lens),
+            (_, Some(kept)) => embed(states, kept.as_slice().into(), 1.0),
+            (_, None) => states,
         };
         let out = linear(self.backend, states, next()?) + next()?;
         Ok(match self.gives {
-            Gives::Classes | Gives::Tags => out,
             Gives::Tokens => linear(self.backend, out, first),
+            _ => out,
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::recurrent::Recurrent;
 use crate::batches::Batch;
 use crate::checkpoint::{self, Groups, Saved, groups};
-use crate::network::Loss;
+use crate::loss::Loss;
 use crate::ops::Cell;
 use crate::optimizer::{Adam, StepSize, clip};
 use crate::parallel::{self, each, summed};
@@ -21,14 +21,6 @@ use std::time::{Duration, Instant};
 pub(super) struct Rival {
     pub(super) model: Recurrent,
     pub(super) seconds_per_epoch: f64,
-}
-
-/// As people write it.
-pub(super) fn name(cell: Cell) -> &'static str {
-    match cell {
-        Cell::Gru => "GRU, f32",
-        Cell::Lstm => "LSTM, f32",
-    }
 }
 
 /// Where a rival's training stands.

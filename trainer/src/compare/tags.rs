@@ -1,8 +1,7 @@
 //! Tagging words: always the most frequent tag, a table of words and their neighbours, recurrent networks.
 
 use super::{Row, Subject, Table, rival};
-use crate::network::highest;
-use crate::ops::Cell;
+use crate::loss::highest;
 use crate::parallel;
 use crate::tagging::{EncodedTags, Sentence, Tagged, Tagging, tags};
 use anyhow::{Context, Result, anyhow};
@@ -40,19 +39,11 @@ pub(super) fn table(subject: &Subject, tagged: &Tagged, stop: &AtomicBool) -> Re
             .collect::<Vec<_>>(),
     ));
     let batches = EncodedTags::new(task, test, vocabulary)?.batches(task.training.micro_batch);
-    for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
-        let found = rival::rows(&rival.model, &batches)?;
+    for (row, rival) in subject.rivals(&prepared, stop)? {
+        let found = rival::rows(&rival, &batches)?;
         let mut found = found.iter().flatten().map(|row| highest(row) as u32);
         let of = |sentence: &Sentence| found.by_ref().take(sentence.tags.len()).collect();
         let found: Vec<Vec<u32>> = test.iter().map(of).collect();
-        let row = Row {
-            seconds_per_epoch: Some(rival.seconds_per_epoch),
-            ..Row::new(
-                format!("{}, both directions", rival::name(cell)),
-                rival.model.parameters(),
-            )
-        };
         rows.push(measured(row, &found));
     }
     for (row, file) in subject.files()? {

@@ -5,7 +5,6 @@ use super::{Row, Subject, Table, rival};
 use crate::batches::Batch;
 use crate::corpus::Parts;
 use crate::eval::{self, Score, Windows};
-use crate::ops::Cell;
 use crate::parallel;
 use anyhow::{Context, Result, anyhow};
 use attentive::kernels::Backend;
@@ -34,7 +33,6 @@ type Losses = Vec<Vec<f64>>;
 
 pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Result<Table> {
     let source = &subject.source;
-    let task = &source.task;
     let prepared = source.prepared()?;
     let vocabulary = source.vocabulary.as_ref();
     let vocabulary = vocabulary.context("texts have a tokenizer")?;
@@ -99,10 +97,9 @@ pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Re
     })?;
     let name = format!("n-grams of up to {ORDER} tokens (Kneser and Ney)");
     let mut rows = vec![of_table.row(Row::new(name, table.len()))];
-    for cell in [Cell::Gru, Cell::Lstm] {
-        let rival = rival::train(task, cell, &prepared, &subject.out, stop)?;
+    for (row, rival) in subject.rivals(&prepared, stop)? {
         let of_rival = scores(&|batches| {
-            let rows = rival::rows(&rival.model, batches)?;
+            let rows = rival::rows(&rival, batches)?;
             let of = |(rows, batch): (&Vec<Vec<f32>>, &Batch)| {
                 let targets = rows.iter().zip(&batch.targets);
                 targets
@@ -111,10 +108,6 @@ pub(super) fn table(subject: &Subject, parts: &[Parts], stop: &AtomicBool) -> Re
             };
             Ok(rows.iter().zip(batches).map(of).collect())
         })?;
-        let row = Row {
-            seconds_per_epoch: Some(rival.seconds_per_epoch),
-            ..Row::new(rival::name(cell), rival.model.parameters())
-        };
         rows.push(of_rival.row(row));
     }
     let texts: Vec<&str> = parts.iter().map(|part| part.test.as_str()).collect();

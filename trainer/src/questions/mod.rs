@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use deck::EncodedQuestions;
 pub use passage::Passage;
 pub use score::{Agreement, f1, is_exact};
-pub use search::{ANSWER_TOKENS, Found, Reader, answers};
+pub use search::{ANSWER_TOKENS, Reader, answers, span_logits};
 
 /// A question, what people answered, and where the passage says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,23 +5,12 @@ use crate::shares::shares;
 use crate::texts::Wrapped;
 use anyhow::{Result, anyhow, ensure};
 use attentive::kernels::Backend;
-use attentive::tokenizer::Template;
-use attentive::{Block, Encoder, EncoderOptions, Model};
+use attentive::tokenizer::{Template, Tokenizer};
+use attentive::{Answer, Block, Encoder, EncoderOptions, Model};
 use std::ops::Range;
 
 /// Most tokens of an answer, where nothing else is said.
 pub const ANSWER_TOKENS: usize = 30;
-
-/// An answer: tokens of the passage, both included.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
-    /// The first.
-    pub first: usize,
-    /// The last.
-    pub last: usize,
-    /// The sum of their logits.
-    pub score: f32,
-}
 
 /// Tokens of a passage that are read beside a question, of `context` tokens in all.
 ///
@@ -49,12 +38,10 @@ fn windows(len: usize, room: usize) -> Vec<Range<usize>> {
     out
 }
 
-/// Finds answers with an encoder.
-#[derive(Debug)]
-pub struct Reader<'e, 'm> {
-    /// The encoder.
-    pub encoder: &'e mut Encoder<'m>,
-    /// What its model expects around two texts.
+/// Finds answers in passages of any length.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    /// What the model expects around two texts.
     pub template: Template,
     /// Tokens that it reads at once.
     pub context: usize,
@@ -62,42 +49,73 @@ pub struct Reader<'e, 'm> {
     pub most: usize,
 }
 
-impl Reader<'_, '_> {
-    /// The answer; `None` in a passage without tokens. A longer passage is read in windows: of their answers that counts whose
-    /// logits are the furthest above those of the first token, to which windows without an answer point in training (Devlin
-    /// et al. 2018, section 4.3).
+impl Reader {
+    /// The answer, in tokens of the passage; `None` in a passage without any. `logits` gives each token of a question and a
+    /// passage the two for being the answer's first and its last. A longer passage is read in windows: of their answers that
+    /// counts whose logits are the furthest above those of the first token, to which windows without an answer point in
+    /// training (Devlin et al. 2018, section 4.3).
     ///
     /// # Errors
-    /// When the question leaves no room for a passage, or the encoder fails.
-    pub fn answer(&mut self, question: &[u32], passage: &Passage) -> Result<Option<Found>> {
+    /// When the question leaves no room for a passage, and those of `logits`.
+    pub fn answer(
+        &self,
+        question: &[u32],
+        passage: &Passage,
+        mut logits: impl FnMut(&Wrapped) -> Result<Vec<[f32; 2]>>,
+    ) -> Result<Option<Answer>> {
         let room = room(&self.template, question.len(), self.context)?;
-        let mut best: Option<(f32, Found)> = None;
+        let mut best: Option<(f32, Answer)> = None;
         for window in windows(passage.ids.len(), room) {
             let tokens = &passage.ids[window.clone()];
             let wrapped = Wrapped::of_tokens(&self.template, question, tokens);
-            let encoder = &mut *self.encoder;
-            let run = encoder.run_tokens(&wrapped.ids, &wrapped.types);
-            run.map_err(|error| anyhow!("{error}"))?;
+            let logits = logits(&wrapped)?;
             let at = wrapped.second_at;
-            let found = encoder.span(at..at + tokens.len(), self.most.max(1));
-            let Some(found) = found.map_err(|error| anyhow!("{error}"))? else {
+            let Some(found) = Answer::best(&logits, at..at + tokens.len(), self.most.max(1)) else {
                 continue;
             };
-            let logits = encoder.span_logits().map_err(|error| anyhow!("{error}"))?;
-            let none: f32 = logits.iter().take(2).sum();
+            let none: f32 = logits.first().map_or(0.0, |[first, last]| first + last);
             let above = found.score - none;
             if best.is_none_or(|(other, _)| above > other) {
                 let place = |token: usize| window.start + token - at;
-                let found = Found {
+                let found = Answer {
                     first: place(found.first),
                     last: place(found.last),
-                    score: found.score,
+                    ..found
                 };
                 best = Some((above, found));
             }
         }
         Ok(best.map(|(_, found)| found))
     }
+
+    /// The answer to a question as its passage has it; an empty text where it has none.
+    ///
+    /// # Errors
+    /// As [`Reader::answer`].
+    pub fn text<'q>(
+        &self,
+        tokenizer: &Tokenizer<'_>,
+        question: &'q Question,
+        logits: impl FnMut(&Wrapped) -> Result<Vec<[f32; 2]>>,
+    ) -> Result<&'q str> {
+        let passage = Passage::new(tokenizer, &question.passage)?;
+        let asked = crate::eval::encode(tokenizer, &question.text)?;
+        let found = self.answer(&asked, &passage, logits)?;
+        let bytes = found.map(|found| passage.bytes(found.first, found.last));
+        let text = bytes.and_then(|bytes| question.passage.get(bytes));
+        Ok(text.unwrap_or_default())
+    }
+}
+
+/// An encoder's logits of each token for being an answer's first and its last.
+///
+/// # Errors
+/// When the encoder finds no answers, or the tokens are not what it reads.
+pub fn span_logits(encoder: &mut Encoder<'_>, wrapped: &Wrapped) -> Result<Vec<[f32; 2]>> {
+    let run = encoder.run_tokens(&wrapped.ids, &wrapped.types);
+    run.map_err(|error| anyhow!("{error}"))?;
+    let logits = encoder.span_logits().map_err(|error| anyhow!("{error}"))?;
+    Ok(logits.as_chunks().0.to_vec())
 }
 
 /// A model's answers to questions, as their passages have them, side by side on `threads` threads.
@@ -116,22 +134,18 @@ pub fn answers(
         let encoder = Encoder::new(model, options, Block::bytes_mut(&mut memory), backend);
         let mut encoder = encoder.map_err(|error| anyhow!("{error}"))?;
         let tokenizer = model.tokenizer();
-        let mut reader = Reader {
-            encoder: &mut encoder,
+        let reader = Reader {
             template: *tokenizer.template(),
             context: options.len,
             most: ANSWER_TOKENS,
         };
-        let mut out = Vec::new();
-        for question in questions {
-            let passage = Passage::new(tokenizer, &question.passage)?;
-            let asked = crate::eval::encode(tokenizer, &question.text)?;
-            let found = reader.answer(&asked, &passage)?;
-            let bytes = found.map(|found| passage.bytes(found.first, found.last));
-            let text = bytes.and_then(|bytes| question.passage.get(bytes));
-            out.push(text.unwrap_or_default().to_owned());
-        }
-        Ok(out)
+        let mut answer = |question: &Question| {
+            let text = reader.text(tokenizer, question, |wrapped| {
+                span_logits(&mut encoder, wrapped)
+            });
+            text.map(str::to_owned)
+        };
+        questions.iter().map(&mut answer).collect()
     })
 }
 

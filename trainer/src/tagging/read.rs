@@ -3,7 +3,7 @@
 use super::{Sentence, Words, marks};
 use crate::eval::encode;
 use crate::integer::measure::nats;
-use crate::network::highest;
+use crate::loss::highest;
 use crate::shares::shares;
 use crate::texts::wrap;
 use anyhow::{Result, anyhow, ensure};
