@@ -88,6 +88,41 @@ pub(crate) fn remember<F: Fit, E: Executor>(
     })
 }
 
+/// As [`remember`], where each token is of a text that has a cache of its own: a place each, so one core writes them all.
+pub(crate) fn remember_abreast<F: Fit, E: Executor>(
+    run: Run<'_, F>,
+    cuts: &Cuts<'_, E>,
+    all: &Part<'_>,
+    (shape, places): (&KvShape, Places),
+    sets: &mut [KvMut<'_>],
+    (key, stride): (usize, usize),
+) -> Result<(), SessionError> {
+    let config = run.model.config();
+    let slot = places.slot(all.tokens.first);
+    for index in 0..cuts.parts() {
+        let tokens = cuts.range(index);
+        let mut row = tokens.start.saturating_mul(config.wide_dim());
+        for set in all.sets.get(tokens).unwrap_or_default() {
+            let keys = part(all.wide, row.saturating_add(key), usize::MAX)?;
+            let values = part(keys, config.kv_dim(), usize::MAX)?;
+            let have = sets.len();
+            let set = sets.get_mut(*set as usize).ok_or(short(have, have))?;
+            append_linked::<Of<F>>(
+                run.backend,
+                shape,
+                set.reborrow(),
+                slot,
+                1,
+                keys,
+                values,
+                stride,
+            )?;
+            row = row.saturating_add(stride);
+        }
+    }
+    Ok(())
+}
+
 /// Some key-value heads of a layer.
 struct Cached<'a> {
     /// Of the whole layer.
@@ -177,6 +212,41 @@ impl Layer<'_> {
             }
         }
     }
+}
+
+/// As [`attend`], where each token is of a text that has a cache of its own; `keys` makes a layer of one of `sets`.
+pub(crate) fn attend_abreast<'a, F: Fit, E: Executor>(
+    run: Run<'_, F>,
+    spread: Spread<'_, E>,
+    keys: impl Fn(Kv<'a>) -> Layer<'a>,
+    sets: &'a [KvMut<'_>],
+    tokens: &mut Part<'_>,
+) -> Result<(), SessionError> {
+    let config = run.model.config();
+    for (token, set) in tokens.sets.iter().enumerate() {
+        let have = sets.len();
+        let set = sets.get(*set as usize).ok_or(short(have, have))?;
+        let layer = keys(set.as_kv());
+        let queries = token.saturating_mul(layer.q_stride);
+        let outputs = token.saturating_mul(config.q_dim());
+        let mut one = Part {
+            tokens: Tokens {
+                len: 1,
+                ..tokens.tokens
+            },
+            ids: &[],
+            types: &[],
+            sets: &[],
+            x: &mut [],
+            y: part_mut(tokens.y, outputs, config.q_dim())?,
+            wide: part_mut(tokens.wide, queries, layer.q_stride)?,
+            angles: &mut [],
+            frequencies: &[],
+            scratch: tokens.scratch,
+        };
+        attend(run, spread, &layer, &mut one)?;
+    }
+    Ok(())
 }
 
 /// Attention of a part's tokens, whose queries lie in `wide`, to a layer of the cache; `y` gets (n, heads·head_dim).

@@ -10,7 +10,7 @@ use crate::kernels::ops::elementwise::exp;
 use crate::needs::Fit;
 use crate::options::SessionOptions;
 use crate::run::floats;
-use crate::session::Session;
+use crate::session::{BeamLogits, Session};
 
 /// How far a search goes, and what it prefers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,8 +91,8 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
     /// Searches for the likeliest continuation, [`SessionOptions::beams`] at a time; of equals the one whose tokens
     /// were lower. The session stays where it was: the hypothesis is not appended.
     ///
-    /// A step runs one token after another, a beam at a time, and where one beam becomes two it copies a key-value
-    /// cache. The search ends when no beam can still overtake the best text that has ended.
+    /// A step runs the tokens of all beams at once, so that weights are read once for all, and where one beam becomes two
+    /// it copies the text's keys and values. The search ends when no beam can still overtake the best text that has ended.
     ///
     /// ```
     /// # fn translate(session: &mut attentive::Session<'_>) -> Result<(), attentive::SessionError> {
@@ -110,22 +110,22 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
     /// [`SessionError::NoPrompt`] at the beginning, [`SessionError::NoLogit`], [`SessionError::Beams`] for a session
     /// without beams.
     pub fn search(&mut self, options: &BeamOptions) -> Result<Hypothesis<'_>, SessionError> {
-        self.search_among(options, |_, _| true)
+        self.search_with(options, |_, _| ())
     }
 
-    /// As [`Session::search`], among the texts all of whose tokens may stand where they do: `may_stand` is asked with the
-    /// number of tokens before it and the token. The others have no share of the probability. Whisper, for one, may not
-    /// write the tokens that steer it, nor end a text at once.
+    /// As [`Session::search`], where `process` may change the logits of what follows a text: it gets the tokens that this
+    /// one has beyond where the session stands, and the logits, (vocab). A token that may not stand there gets −∞, and has
+    /// no share of the probability. Whisper, for one, may not write the tokens that steer it, nor end a text at once.
     ///
     /// # Errors
     /// As [`Session::search`]; [`SessionError::NoLogit`] where no token may stand, too.
-    pub fn search_among(
+    pub fn search_with(
         &mut self,
         options: &BeamOptions,
-        may_stand: impl Fn(usize, u32) -> bool,
+        mut process: impl FnMut(&[u32], &mut [f32]),
     ) -> Result<Hypothesis<'_>, SessionError> {
         let at = self.begin_search()?;
-        let found = self.pursue(options, at, &may_stand);
+        let found = self.pursue(options, at, &mut process);
         self.end_search(at);
         let Best {
             score,
@@ -144,7 +144,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         &mut self,
         options: &BeamOptions,
         at: usize,
-        may_stand: &impl Fn(usize, u32) -> bool,
+        process: &mut impl FnMut(&[u32], &mut [f32]),
     ) -> Result<Best, SessionError> {
         let end_of_text = self.model().config().end_of_text;
         let width = self.beams();
@@ -155,8 +155,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         let mut best: Option<Best> = None;
         let mut len = 0;
         while len <= most {
-            let may_stand = |token| may_stand(len, token);
-            let candidates = self.candidates(&beams, width, (at, len), &may_stand)?;
+            let candidates = self.candidates(&beams, width, (at, len), process)?;
             let mut next: Vec<Candidate, BEAMS_MAX> = Vec::new();
             for (rank, candidate) in candidates.iter().enumerate() {
                 if Some(candidate.token) == end_of_text {
@@ -185,7 +184,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
             if best.is_some_and(|best| bound.iter().all(|bound| *bound <= best.score)) {
                 break;
             }
-            beams = self.fork(&beams, &next, len);
+            beams = self.fork(&beams, &next, (at, len));
             len = len.saturating_add(1);
         }
         let cut_off = || {
@@ -213,19 +212,24 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         beams: &[Beam],
         width: usize,
         (at, len): (usize, usize),
-        may_stand: &impl Fn(u32) -> bool,
+        process: &mut impl FnMut(&[u32], &mut [f32]),
     ) -> Result<Vec<Candidate, { 2 * BEAMS_MAX }>, SessionError> {
+        if let Some(last) = len.checked_sub(1) {
+            let mut tokens: Vec<u32, BEAMS_MAX> = Vec::new();
+            let mut sets: Vec<u32, BEAMS_MAX> = Vec::new();
+            for beam in beams {
+                let token = self.beam_tokens(beam.set).get(last).copied();
+                let _ = tokens.push(token.unwrap_or_default());
+                let _ = sets.push(beam.set as u32);
+            }
+            self.run_beams(&tokens, &sets, at.saturating_add(last))?;
+        }
         let mut candidates: Vec<Candidate, { 2 * BEAMS_MAX }> = Vec::new();
         for (index, beam) in beams.iter().enumerate() {
-            if let Some(last) = len.checked_sub(1) {
-                let token = self.beam_tokens(beam.set).get(last).copied();
-                self.run_beam(beam.set, token.unwrap_or_default(), at.saturating_add(last))?;
-            }
-            let total = self.log_sum(may_stand)?;
-            for (token, &logit) in (0u32..).zip(self.logits()) {
-                if !may_stand(token) {
-                    continue;
-                }
+            let mut next = self.beam_logits(index, beam.set, len);
+            process(next.tokens, next.logits);
+            let total = log_sum(&mut next)?;
+            for (token, &logit) in (0u32..).zip(&*next.logits) {
                 let score = beam.score + (f64::from(logit) - total);
                 let full = candidates.len() >= 2 * width;
                 let worst = candidates
@@ -249,31 +253,14 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         Ok(candidates)
     }
 
-    /// ln Σ exp over the logits that are numbers, of tokens that may stand here.
-    fn log_sum(&mut self, may_stand: &impl Fn(u32) -> bool) -> Result<f64, SessionError> {
-        let (backend, logits, scratch) = self.logits_and_scratch();
-        let counts = |(token, logit): &(u32, &f32)| logit.is_finite() && may_stand(*token);
-        let numbers = (0u32..).zip(logits).filter(counts);
-        let highest = numbers
-            .map(|(_, logit)| *logit)
-            .reduce(f32::max)
-            .ok_or(SessionError::NoLogit)?;
-        let scratch = floats(scratch)?;
-        let powers = scratch.get_mut(..logits.len()).unwrap_or_default();
-        for (power, each) in powers.iter_mut().zip((0u32..).zip(logits)) {
-            *power = match counts(&each) {
-                true => each.1 - highest,
-                false => f32::NEG_INFINITY,
-            };
-        }
-        exp(backend, powers);
-        let sum: f64 = powers.iter().map(|power| f64::from(*power)).sum();
-        Ok(f64::from(highest) + libm::log(sum))
-    }
-
     /// The beams that the candidates make. A beam's first one goes on in its place, others in copies, for which there
     /// are the places of beams that no candidate comes from.
-    fn fork(&mut self, beams: &[Beam], next: &[Candidate], len: usize) -> Vec<Beam, BEAMS_MAX> {
+    fn fork(
+        &mut self,
+        beams: &[Beam],
+        next: &[Candidate],
+        (at, len): (usize, usize),
+    ) -> Vec<Beam, BEAMS_MAX> {
         let mut is_taken = [false; BEAMS_MAX];
         let mut sets = [None; BEAMS_MAX];
         let parent = |candidate: &Candidate| beams.get(candidate.beam).map_or(0, |beam| beam.set);
@@ -293,7 +280,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
                 if let Some(taken) = is_taken.get_mut(free) {
                     *taken = true;
                 }
-                self.copy_beam(parent(candidate), free, len);
+                self.copy_beam(parent(candidate), free, at, len);
                 *set = Some(free);
             }
         }
@@ -307,4 +294,27 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         }
         made
     }
+}
+
+/// ln Σ exp over the logits that are finite.
+fn log_sum(next: &mut BeamLogits<'_>) -> Result<f64, SessionError> {
+    let BeamLogits {
+        backend,
+        logits,
+        scratch,
+        ..
+    } = next;
+    let finite = logits.iter().copied().filter(|logit| logit.is_finite());
+    let highest = finite.reduce(f32::max).ok_or(SessionError::NoLogit)?;
+    let scratch = floats(scratch)?;
+    let powers = scratch.get_mut(..logits.len()).unwrap_or_default();
+    for (power, logit) in powers.iter_mut().zip(&**logits) {
+        *power = match logit.is_finite() {
+            true => logit - highest,
+            false => f32::NEG_INFINITY,
+        };
+    }
+    exp(*backend, powers);
+    let sum: f64 = powers.iter().map(|power| f64::from(*power)).sum();
+    Ok(f64::from(highest) + libm::log(sum))
 }

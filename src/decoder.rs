@@ -1,7 +1,9 @@
 //! The decoder family: causal self-attention and a feed-forward block, layer by layer (Vaswani et al. 2017; the
 //! variants are those of [`Config`](crate::Config)).
 
-use crate::attention::{Layer, Slots, attend, remember};
+use heapless::Vec;
+
+use crate::attention::{Layer, Slots, attend, attend_abreast, remember, remember_abreast};
 use crate::config::{NormPlace, Reading};
 use crate::error::SessionError;
 use crate::executor::Executor;
@@ -32,6 +34,8 @@ pub(crate) struct Text<'a> {
     pub(crate) ids: &'a [u32],
     /// An encoder's types of them; none for all of type 0.
     pub(crate) types: &'a [u32],
+    /// Of tokens that are each of a text of its own, all at the position `first`: the set of the cache where its keys lie.
+    pub(crate) sets: &'a [u32],
 }
 
 /// Runs a text through the layers of its family: writes the tokens' keys and values into the cache and leaves the
@@ -39,6 +43,8 @@ pub(crate) struct Text<'a> {
 ///
 /// Tokens meet only in the cache. So a batch is cut into parts that go from one layer's keys and values to the next
 /// one's alone; a batch that is not worth it is one part, and a lone token is cut inside, by rows and heads.
+///
+/// Of a search's texts, each of which has its own set of the cache, one token each is run.
 ///
 /// Where every token sees every other, a whole text is run at once, and one layer's cache is enough, since a layer's
 /// keys are not looked at again. A decoder that has a source attends to it in every layer. What is watched runs as one
@@ -70,25 +76,38 @@ pub(crate) fn stack<F: Fit, E: Executor>(
     for layer in layers.clone() {
         let at = if text_len.is_some() { 0 } else { layer };
         let keys = (config.q_dim(), config.qkv_dim());
-        remember(run, spread, &cuts, &all, Slots::of(kv, at)?, keys)?;
-        let cache = kv.layer(at)?;
+        let abreast = Of::<F>::searches() && !all.sets.is_empty();
+        let mut sets = Vec::new();
+        let mut one = None;
+        if abreast {
+            sets = kv.layer_of_sets(at, config.layers)?;
+            remember_abreast(run, &cuts, &all, (&shape, places), &mut sets, keys)?;
+        } else {
+            remember(run, spread, &cuts, &all, Slots::of(kv, at)?, keys)?;
+            one = Some(kv.layer(at)?);
+        }
         let heard = match &mut source {
             Some(heard) if Of::<F>::translates() => Some(heard.layer(layer)?),
             _ => None,
         };
         let blocks = |mut part: Part<'_>, mut watcher: Option<&mut Watcher<'_>>| {
-            let keys = Layer {
+            let keys = |cache| Layer {
                 index: layer,
                 shape: &shape,
                 places,
                 text_len,
                 q_stride: config.qkv_dim(),
-                cache: cache.as_kv(),
+                cache,
             };
-            if let Some(watcher) = &mut watcher {
-                watcher.rows(run, &keys, &part, attends)?;
+            if let Some(cache) = &one {
+                let keys = keys(cache.as_kv());
+                if let Some(watcher) = &mut watcher {
+                    watcher.rows(run, &keys, &part, attends)?;
+                }
+                attend(run, inner, &keys, &mut part)?;
+            } else {
+                attend_abreast(run, inner, keys, &sets, &mut part)?;
             }
-            attend(run, inner, &keys, &mut part)?;
             after_attention(run, inner, layer, &mut part)?;
             if let Some(heard) = &heard {
                 let source = heard.as_layer(config, layer);
@@ -181,21 +200,22 @@ pub(crate) fn block_input<'a, F: Fit>(
     Ok(y)
 }
 
-/// Logits, (vocab), of token `index` of the batch that [`stack`] ran last.
+/// Logits, (n, vocab), of the tokens `first..first + n` of the batch that [`stack`] ran last.
 pub(crate) fn logits<F: Fit, E: Executor>(
     run: Run<'_, F>,
     spread: Spread<'_, E>,
-    index: usize,
+    (first, n): (usize, usize),
     activations: &mut Activations<'_>,
     logits: &mut [f32],
 ) -> Result<(), SessionError> {
     let config = run.model.config();
     let Activations { x, y, scratch, .. } = activations;
-    let mut input = part(x, index.saturating_mul(config.dim), config.dim)?;
+    let len = n.saturating_mul(config.dim);
+    let mut input = part(x, first.saturating_mul(config.dim), len)?;
     if config.final_norm {
         let roles = (Role::FinalNormGain, Role::FinalNormBias);
-        norm(run, roles, None, input, part_mut(y, 0, config.dim)?)?;
-        input = part(y, 0, config.dim)?;
+        norm(run, roles, None, input, part_mut(y, 0, len)?)?;
+        input = part(y, 0, len)?;
     }
     let weight = if config.tied {
         Role::TokenEmbedding
@@ -203,7 +223,8 @@ pub(crate) fn logits<F: Fit, E: Executor>(
         Role::OutputWeight
     };
     let roles = (weight, Role::OutputBias);
-    linear(run, spread, roles, None, input, 1, logits, scratch)
+    let logits = part_mut(logits, 0, n.saturating_mul(config.vocab_len))?;
+    linear(run, spread, roles, None, input, n, logits, scratch)
 }
 
 /// x = embedding · scale + position, (n, dim), or x + position for what a stem made; and the angles of the positions.

@@ -436,7 +436,12 @@ impl<'m, E: Executor, F: Fit> Encoder<'m, E, F> {
         }
         self.executor.enter(|| {
             let first = 0;
-            let text = Text { first, ids, types };
+            let text = Text {
+                first,
+                ids,
+                types,
+                sets: &[],
+            };
             stack(run, spread, text, kv, None, watcher, activations)?;
             heads::output(run, spread, reading, n, activations, logits)
         })?;

@@ -1,11 +1,12 @@
 //! The key-value cache: one [`KvShape`] for every layer, its bytes in the session's memory.
 
 use half::{bf16, f16};
+use heapless::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::config::{Config, Window};
 use crate::error::SessionError;
-use crate::kernels::layout::{KvDtype, KvShape};
+use crate::kernels::layout::{KEYS_PER_BLOCK, KvDtype, KvShape};
 use crate::kernels::ops::attention::{KvMut, Mask};
 use crate::options::{SessionOptions, WhenFull};
 use crate::run::copy_inside;
@@ -74,8 +75,6 @@ pub(crate) struct KvCache<'m> {
     shape: KvShape,
     dtype: KvDtype,
     places: Places,
-    /// Bytes before the layers of the chosen set.
-    set_at: usize,
     bytes: &'m mut [u8],
 }
 
@@ -88,7 +87,7 @@ impl<'m> KvCache<'m> {
         }
     }
 
-    /// `bytes` are `layers · shape.bytes(dtype)` for each set, at a multiple of 64; the first set is chosen.
+    /// `bytes` are `layers · shape.bytes(dtype)` for each set, at a multiple of 64.
     pub(crate) fn new(
         config: &Config,
         options: &SessionOptions,
@@ -106,7 +105,6 @@ impl<'m> KvCache<'m> {
                 capacity: shape.capacity(),
                 keep,
             },
-            set_at: 0,
             bytes,
         }
     }
@@ -124,59 +122,93 @@ impl<'m> KvCache<'m> {
         self.bytes.fill(0);
     }
 
-    /// Chooses one of several sets of `layers` layers.
-    pub(crate) fn choose(&mut self, set: usize, layers: usize) {
-        self.set_at = set.saturating_mul(self.set_bytes(layers));
-    }
-
-    /// Makes a set what another one is.
-    pub(crate) fn copy_set(&mut self, from: usize, to: usize, layers: usize) {
-        let len = self.set_bytes(layers);
-        let [from, to] = [from, to].map(|set| set.saturating_mul(len));
-        copy_inside(self.bytes, from, to, len);
+    /// Makes the first `len` positions of a set what they are in another one.
+    pub(crate) fn copy_set(&mut self, from: usize, to: usize, layers: usize, len: usize) {
+        let set_bytes = self.set_bytes(layers);
+        let [from, to] = [from, to].map(|set| set.saturating_mul(set_bytes));
+        let (shape, dtype) = (self.shape, self.dtype);
+        let (heads, capacity) = (shape.kv_heads(), shape.capacity());
+        let used = len.next_multiple_of(KEYS_PER_BLOCK).min(capacity);
+        // Bytes of a position's keys or values, and of the scale of either.
+        let elements = shape.head_dim().saturating_mul(dtype.element_bytes());
+        let scale = match shape.scales_len(dtype) {
+            0 => 0,
+            _ => size_of::<f32>(),
+        };
+        let mut at = 0_usize;
+        // Keys and values, then their scales; heads lie one after the other in all of them.
+        let widths = [elements, elements, scale, scale];
+        for _ in 0..layers {
+            for width in widths {
+                for _ in 0..heads {
+                    let [from, to] = [from, to].map(|set| set.saturating_add(at));
+                    copy_inside(self.bytes, from, to, used.saturating_mul(width));
+                    at = at.saturating_add(capacity.saturating_mul(width));
+                }
+            }
+        }
     }
 
     fn set_bytes(&self, layers: usize) -> usize {
         self.shape.bytes(self.dtype).saturating_mul(layers)
     }
 
-    /// Keys and values of a layer.
+    /// Keys and values of a layer, of the first set.
     pub(crate) fn layer(&mut self, layer: usize) -> Result<KvMut<'_>, SessionError> {
-        let layer_bytes = self.shape.bytes(self.dtype);
-        let (need, have) = (layer_bytes, self.bytes.len());
-        let short = SessionError::Memory { need, have };
-        let mut rest = self
-            .bytes
-            .get_mut(
-                self.set_at
-                    .saturating_add(layer.saturating_mul(layer_bytes))..,
-            )
-            .ok_or(short)?;
-        let (len, scales_len) = (self.shape.len(), self.shape.scales_len(self.dtype));
-        Ok(match self.dtype {
-            KvDtype::F32 => KvMut::F32 {
-                k: take(&mut rest, len)?,
-                v: take(&mut rest, len)?,
-            },
-            KvDtype::F16 => KvMut::F16 {
-                k: take::<f16>(&mut rest, len)?,
-                v: take(&mut rest, len)?,
-            },
-            KvDtype::BF16 => KvMut::BF16 {
-                k: take::<bf16>(&mut rest, len)?,
-                v: take(&mut rest, len)?,
-            },
-            KvDtype::I8 => {
-                let (k, v) = (take(&mut rest, len)?, take(&mut rest, len)?);
-                KvMut::I8 {
-                    k,
-                    k_scales: take(&mut rest, scales_len)?,
-                    v,
-                    v_scales: take(&mut rest, scales_len)?,
-                }
-            }
-        })
+        cut(self.bytes, layer, &self.shape, self.dtype)
     }
+
+    /// Those of all sets of `layers` layers.
+    pub(crate) fn layer_of_sets(
+        &mut self,
+        layer: usize,
+        layers: usize,
+    ) -> Result<Vec<KvMut<'_>, { SessionOptions::BEAMS_MAX }>, SessionError> {
+        let set_bytes = self.set_bytes(layers).max(1);
+        let sets = self.bytes.chunks_exact_mut(set_bytes);
+        sets.take(SessionOptions::BEAMS_MAX)
+            .map(|set| cut(set, layer, &self.shape, self.dtype))
+            .collect()
+    }
+}
+
+/// Keys and values of a layer, of the bytes of all.
+fn cut<'a>(
+    layers: &'a mut [u8],
+    layer: usize,
+    shape: &KvShape,
+    dtype: KvDtype,
+) -> Result<KvMut<'a>, SessionError> {
+    let layer_bytes = shape.bytes(dtype);
+    let (need, have) = (layer_bytes, layers.len());
+    let short = SessionError::Memory { need, have };
+    let mut rest = layers
+        .get_mut(layer.saturating_mul(layer_bytes)..)
+        .ok_or(short)?;
+    let (len, scales_len) = (shape.len(), shape.scales_len(dtype));
+    Ok(match dtype {
+        KvDtype::F32 => KvMut::F32 {
+            k: take(&mut rest, len)?,
+            v: take(&mut rest, len)?,
+        },
+        KvDtype::F16 => KvMut::F16 {
+            k: take::<f16>(&mut rest, len)?,
+            v: take(&mut rest, len)?,
+        },
+        KvDtype::BF16 => KvMut::BF16 {
+            k: take::<bf16>(&mut rest, len)?,
+            v: take(&mut rest, len)?,
+        },
+        KvDtype::I8 => {
+            let (k, v) = (take(&mut rest, len)?, take(&mut rest, len)?);
+            KvMut::I8 {
+                k,
+                k_scales: take(&mut rest, scales_len)?,
+                v,
+                v_scales: take(&mut rest, scales_len)?,
+            }
+        }
+    })
 }
 
 /// The first `len` elements of `rest`, which is left with what follows them.

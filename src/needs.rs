@@ -73,6 +73,8 @@ const BIASES: u16 = 1 << 12;
 const ENCODER: u16 = 1 << 13;
 /// What encoder–decoders have and decoders have not.
 const TRANSLATES: u16 = 1 << 14;
+/// What sessions with beams have.
+const SEARCHES: u16 = 1 << 15;
 
 const fn ffn(ffn: Ffn) -> u16 {
     1 << match ffn {
@@ -131,9 +133,13 @@ impl Model<'_> {
             index += 1;
             table = rest;
         }
+        let searches = match options.beams {
+            0 => 0,
+            _ => SEARCHES,
+        };
         Needs {
             kinds,
-            blocks: Needs::of_blocks(self.config()),
+            blocks: Needs::of_blocks(self.config()) | searches,
         }
     }
 }
@@ -204,6 +210,10 @@ impl<F: Fit> Of<F> {
 
     pub(crate) const fn translates() -> bool {
         F::NEEDS.blocks & TRANSLATES != 0
+    }
+
+    pub(crate) const fn searches() -> bool {
+        F::NEEDS.blocks & SEARCHES != 0
     }
 
     pub(crate) const fn learned() -> bool {

@@ -49,6 +49,8 @@ pub(crate) struct Part<'a> {
     pub(crate) ids: &'a [u32],
     /// Types of the tokens; empty without.
     pub(crate) types: &'a [u32],
+    /// Where the keys of each token's own text lie; empty for tokens of one text.
+    pub(crate) sets: &'a [u32],
     /// (n, dim): the residual stream.
     pub(crate) x: &'a mut [f32],
     /// (n, [`Config::y_dim`]): a block's input, the attention's output.
@@ -70,6 +72,7 @@ impl<'a> Part<'a> {
             tokens: self.tokens,
             ids: self.ids,
             types: self.types,
+            sets: self.sets,
             x: self.x,
             y: self.y,
             wide: self.wide,
@@ -81,18 +84,27 @@ impl<'a> Part<'a> {
 
     /// The first `n` tokens and the rest, with `scratch` words of the scratch and the rest.
     fn split(self, config: &Config, n: usize, scratch: usize) -> Option<(Self, Self)> {
-        let Tokens { first, len } = self.tokens;
+        let Tokens {
+            first,
+            len,
+            abreast,
+        } = self.tokens;
         let (left_ids, right_ids) = self.ids.split_at_checked(n)?;
         let (left_types, right_types) = self.types.split_at_checked(n).unwrap_or_default();
+        let (left_sets, right_sets) = self.sets.split_at_checked(n).unwrap_or_default();
         let (left_x, right_x) = split(self.x, n, config.dim)?;
         let (left_y, right_y) = split(self.y, n, config.y_dim())?;
         let (left_wide, right_wide) = split(self.wide, n, config.wide_dim())?;
         let (left_angles, right_angles) = split(self.angles, n, config.angles_dim())?;
         let (left_scratch, right_scratch) = self.scratch.split_at_mut_checked(scratch)?;
         let left = Part {
-            tokens: Tokens { first, len: n },
+            tokens: Tokens {
+                len: n,
+                ..self.tokens
+            },
             ids: left_ids,
             types: left_types,
+            sets: left_sets,
             x: left_x,
             y: left_y,
             wide: left_wide,
@@ -102,11 +114,16 @@ impl<'a> Part<'a> {
         };
         let right = Part {
             tokens: Tokens {
-                first: first.saturating_add(n),
+                first: match abreast {
+                    true => first,
+                    false => first.saturating_add(n),
+                },
                 len: len.saturating_sub(n),
+                abreast,
             },
             ids: right_ids,
             types: right_types,
+            sets: right_sets,
             x: right_x,
             y: right_y,
             wide: right_wide,
@@ -127,6 +144,8 @@ pub(crate) struct Cuts<'a, E> {
     config: &'a Config,
     spread: Spread<'a, E>,
     tokens: Tokens,
+    /// A part has whole multiples of so many tokens.
+    tile: usize,
     parts: usize,
 }
 
@@ -137,9 +156,11 @@ impl<'a, E: Executor> Cuts<'a, E> {
             config,
             spread,
             tokens,
+            // Texts abreast are few.
+            tile: if tokens.abreast { 1 } else { TILE },
             parts: 1,
         };
-        cuts.parts = spread.parts(cuts.work(tokens.len), tokens.len / TILE);
+        cuts.parts = spread.parts(cuts.work(tokens.len), tokens.len / cuts.tile.max(1));
         cuts
     }
 
@@ -203,8 +224,8 @@ impl<'a, E: Executor> Cuts<'a, E> {
             }
         }
         // To the nearest tile.
-        let tiles = low.saturating_add(TILE / 2) / TILE;
-        tiles.saturating_mul(TILE).min(len)
+        let tiles = low.saturating_add(self.tile / 2) / self.tile.max(1);
+        tiles.saturating_mul(self.tile).min(len)
     }
 
     /// Multiply-adds of the first `n` tokens in a layer.
@@ -293,13 +314,34 @@ mod tests {
         }
     }
 
+    fn tokens(first: usize, len: usize) -> Tokens {
+        Tokens {
+            first,
+            len,
+            abreast: false,
+        }
+    }
+
+    #[test]
+    fn texts_abreast_are_cut_one_by_one() {
+        let executor = Wide(4, 1);
+        let tokens = Tokens {
+            abreast: true,
+            ..tokens(100, 5)
+        };
+        let cuts = Cuts::new(&CONFIG, Spread::new(&executor, 2), tokens);
+        assert_eq!(cuts.parts(), 2);
+        assert_eq!((cuts.range(0).start, cuts.range(1).end), (0, 5));
+        assert!((2..=3).contains(&cuts.range(0).end));
+    }
+
     #[test]
     fn cuts_are_tiles_in_order_that_cost_the_same() {
         for (first, len) in [(0, 2048), (2000, 512), (5, 131)] {
             for parts in 1..12 {
                 let executor = Wide(parts, 1);
                 let spread = Spread::new(&executor, 64);
-                let cuts = Cuts::new(&CONFIG, spread, Tokens { first, len });
+                let cuts = Cuts::new(&CONFIG, spread, tokens(first, len));
                 assert_eq!(cuts.parts(), parts);
                 let mut end = 0;
                 for index in 0..parts {
@@ -321,19 +363,16 @@ mod tests {
         }
         // Late tokens see more keys, so the first half of a long prompt is the longer one.
         let executor = Wide(2, 1);
-        let cuts = |first| {
-            let tokens = Tokens { first, len: 2048 };
-            Cuts::new(&CONFIG, Spread::new(&executor, 2), tokens).range(0)
-        };
+        let cuts =
+            |first| Cuts::new(&CONFIG, Spread::new(&executor, 2), tokens(first, 2048)).range(0);
         assert!((1350..1440).contains(&cuts(0).end) && (1024..1100).contains(&cuts(1 << 16).end));
     }
 
     #[test]
     fn parts_are_the_least_of_what_there_is() {
-        let tokens = Tokens { first: 0, len: 23 };
         let parts = |width, grain, most| {
             let executor = Wide(width, grain);
-            Cuts::new(&CONFIG, Spread::new(&executor, most), tokens).parts()
+            Cuts::new(&CONFIG, Spread::new(&executor, most), tokens(0, 23)).parts()
         };
         assert_eq!(parts(3, 1, 8), 3, "the executor's width");
         assert_eq!(parts(8, 1, 2), 2, "the room");

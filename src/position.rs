@@ -24,7 +24,7 @@ pub(crate) fn add_positions<F: Fit>(
     };
     let rows = tokens.x.chunks_mut(config.dim.max(1));
     for ((token, x), row) in rows.enumerate().zip(tokens.y.chunks_mut(config.dim.max(1))) {
-        let position = tokens.tokens.first.saturating_add(token);
+        let position = tokens.tokens.position::<F>(token);
         match &table {
             Some(table) => dequantize_row_linked::<Of<F>>(run.backend, table, position, row)?,
             None => kernel::sinusoidal(position, row),
@@ -52,7 +52,7 @@ pub(crate) fn set_angles<F: Fit>(
     if let Position::Rotary { .. } = config.position {
         let rows = tokens.angles.chunks_mut(config.head_dim.max(1));
         for (token, angles) in rows.enumerate() {
-            let position = tokens.tokens.first.saturating_add(token);
+            let position = tokens.tokens.position::<F>(token);
             kernel::rotary_angles(position, tokens.frequencies, angles)?;
         }
     }

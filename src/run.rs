@@ -100,6 +100,18 @@ pub(crate) struct Tokens {
     pub(crate) first: usize,
     /// How many there are.
     pub(crate) len: usize,
+    /// Whether each is of a text of its own, all at the first's position.
+    pub(crate) abreast: bool,
+}
+
+impl Tokens {
+    /// The position of one of them.
+    pub(crate) fn position<F: Fit>(&self, token: usize) -> usize {
+        match Of::<F>::searches() && self.abreast {
+            true => self.first,
+            false => self.first.saturating_add(token),
+        }
+    }
 }
 
 /// `len` elements from `from` on; `usize::MAX` for all that follow.

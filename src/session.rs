@@ -357,10 +357,10 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             if n == 0 {
                 return Ok(());
             }
-            self.run_batch(n, None)?;
+            self.run_batch(n, &[], None)?;
             for index in 0..n {
                 self.set_logits(index)?;
-                each(done + index, self.workspace.logits);
+                each(done + index, self.logits());
             }
             done += n;
         }
@@ -378,6 +378,8 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.check_begun()?;
         self.check_room(1)?;
         self.run_pending()?;
+        let vocab_len = self.model.config().vocab_len;
+        let logits = self.workspace.logits.get(..vocab_len).unwrap_or_default();
         let probabilities = floats(self.workspace.activations.scratch)?;
         let context = self
             .workspace
@@ -385,7 +387,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             .get(..self.tokens_len)
             .unwrap_or_default();
         let id = sampler
-            .draw(self.backend, self.workspace.logits, context, probabilities)
+            .draw(self.backend, logits, context, probabilities)
             .ok_or(SessionError::NoLogit)?;
         self.remember(id);
         self.is_last_pending = true;
@@ -414,7 +416,9 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
 
     /// Logits, (vocab), of the last pass; zeros at the beginning.
     pub fn logits(&self) -> &[f32] {
-        self.workspace.logits
+        let vocab_len = self.model.config().vocab_len;
+        let logits = self.workspace.logits.get(..vocab_len);
+        logits.unwrap_or_default()
     }
 
     /// Tokens that were run since the beginning.
@@ -528,7 +532,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             if n == 0 {
                 break;
             }
-            self.run_batch(n, watcher.as_deref_mut())?;
+            self.run_batch(n, &[], watcher.as_deref_mut())?;
             last = n.checked_sub(1);
         }
         last.map_or(Ok(()), |index| self.set_logits(index))
@@ -543,7 +547,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         if let Some(slot) = self.workspace.batch.first_mut() {
             *slot = id;
         }
-        self.run_batch(1, None)?;
+        self.run_batch(1, &[], None)?;
         self.is_last_pending = false;
         self.set_logits(0)
     }
@@ -572,10 +576,11 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         Ok(len)
     }
 
-    /// Runs the first `n` tokens of the batch.
+    /// Runs the first `n` tokens of the batch: of one text, or each of a text in its own of the cache's `sets`.
     fn run_batch(
         &mut self,
         n: usize,
+        sets: &[u32],
         watcher: Option<&mut Watcher<'_>>,
     ) -> Result<(), SessionError> {
         let (run, first, len) = (self.run(), self.position, self.source_len);
@@ -592,18 +597,25 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             first,
             ids: batch.get(..n).unwrap_or_default(),
             types: &[],
+            sets,
         };
         let mut heard = cross.as_mut().map(|kv| Heard { kv, len });
         self.executor.enter(|| {
             let heard = heard.as_mut();
             stack(run, spread, text, kv, heard, watcher, activations)
         })?;
-        self.position = self.position.saturating_add(n);
+        let step = if sets.is_empty() { n } else { 1 };
+        self.position = self.position.saturating_add(step);
         Ok(())
     }
 
     /// The logits after token `index` of the batch.
     fn set_logits(&mut self, index: usize) -> Result<(), SessionError> {
+        self.set_logits_of(index, 1)
+    }
+
+    /// Those after `n` tokens from `first` on.
+    fn set_logits_of(&mut self, first: usize, n: usize) -> Result<(), SessionError> {
         let run = self.run();
         let spread = Spread::new(&self.executor, self.parts);
         let Workspace {
@@ -612,7 +624,7 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             ..
         } = &mut self.workspace;
         self.executor
-            .enter(|| logits(run, spread, index, activations, to))
+            .enter(|| logits(run, spread, (first, n), activations, to))
     }
 
     const fn run(&self) -> Run<'m, F> {
@@ -639,25 +651,23 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
 
     /// Back to where the search began: the last token is run again before anything else, for its logits.
     pub(crate) fn end_search(&mut self, at: usize) {
-        self.workspace.kv.choose(0, self.model.config().layers);
         self.position = at.saturating_sub(1);
         self.is_last_pending = true;
     }
 
-    /// Runs a token of a beam, and leaves the logits after it.
-    pub(crate) fn run_beam(
+    /// Runs the tokens of all beams, which lie in `sets`, at one position, and leaves the logits after them.
+    pub(crate) fn run_beams(
         &mut self,
-        beam: usize,
-        token: u32,
+        tokens: &[u32],
+        sets: &[u32],
         position: usize,
     ) -> Result<(), SessionError> {
-        self.workspace.kv.choose(beam, self.model.config().layers);
-        if let Some(slot) = self.workspace.batch.first_mut() {
-            *slot = token;
+        for (slot, token) in self.workspace.batch.iter_mut().zip(tokens) {
+            *slot = *token;
         }
         self.position = position;
-        self.run_batch(1, None)?;
-        self.set_logits(0)
+        self.run_batch(tokens.len(), sets, None)?;
+        self.set_logits_of(0, tokens.len())
     }
 
     /// Most beams.
@@ -685,10 +695,11 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.copy_tokens(beam, self.beams, len);
     }
 
-    /// Makes a beam what another one is, `len` tokens long.
-    pub(crate) fn copy_beam(&mut self, from: usize, to: usize, len: usize) {
+    /// Makes a beam what another one is, `len` tokens long, behind a text of `at`.
+    pub(crate) fn copy_beam(&mut self, from: usize, to: usize, at: usize, len: usize) {
         let layers = self.model.config().layers;
-        self.workspace.kv.copy_set(from, to, layers);
+        let positions = at.saturating_add(len);
+        self.workspace.kv.copy_set(from, to, layers, positions);
         self.copy_tokens(from, to, len);
     }
 
@@ -698,14 +709,28 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         copy_inside(self.workspace.beams, from, to, len.min(width));
     }
 
-    /// The last logits, and scratch of their length.
-    pub(crate) fn logits_and_scratch(&mut self) -> (Backend, &[f32], &mut [u32]) {
+    /// The first tokens of the beam in `set`, the logits of the beam that was run at place `index`, and scratch of their
+    /// length.
+    pub(crate) fn beam_logits(&mut self, index: usize, set: usize, len: usize) -> BeamLogits<'_> {
+        let (vocab_len, width) = (self.model.config().vocab_len, self.context_len());
         let Workspace {
             activations,
             logits,
+            beams,
             ..
         } = &mut self.workspace;
-        (self.backend, logits, activations.scratch)
+        let tokens = beams.get(set.saturating_mul(width)..);
+        let logits = logits.get_mut(index.saturating_mul(vocab_len)..);
+        BeamLogits {
+            backend: self.backend,
+            tokens: tokens
+                .and_then(|tokens| tokens.get(..len))
+                .unwrap_or_default(),
+            logits: logits
+                .and_then(|logits| logits.get_mut(..vocab_len))
+                .unwrap_or_default(),
+            scratch: activations.scratch,
+        }
     }
 
     /// Appends to the context; in a full ring the oldest token goes that is not kept.
@@ -725,6 +750,15 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             self.tokens_len += 1;
         }
     }
+}
+
+/// A beam's tokens, and what follows them.
+pub(crate) struct BeamLogits<'a> {
+    pub(crate) backend: Backend,
+    pub(crate) tokens: &'a [u32],
+    /// (vocab).
+    pub(crate) logits: &'a mut [f32],
+    pub(crate) scratch: &'a mut [u32],
 }
 
 fn check_token(vocab_len: usize, have: u32) -> Result<(), SessionError> {

@@ -76,6 +76,7 @@ pub(crate) fn read<F: Fit, E: Executor>(
         first: 0,
         ids,
         types: &[],
+        sets: &[],
     };
     stack(
         run.of_source(),

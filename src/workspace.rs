@@ -45,13 +45,13 @@ struct Sizes {
     kv_bytes: usize,
     /// Layers of a source's.
     cross_bytes: usize,
-    /// (n, dim), where n is the longer of a prefill batch and a source: the residual stream.
+    /// (n, dim), where n is the longest of a prefill batch, a source and the beams: the residual stream.
     x: usize,
     /// (n, [`Config::y_dim`]): a block's input, the attention's output.
     y: usize,
     /// (n, [`Config::wide_dim`]): what a block computes inside.
     wide: usize,
-    /// (vocab), or what an encoder gives.
+    /// (vocab) for each beam, or what an encoder gives.
     logits: usize,
     /// (n, head_dim) with rotary positions.
     angles: usize,
@@ -79,6 +79,8 @@ impl Sizes {
         };
         // A source is run at once.
         let n = max(options.prefill_len, options.source_len);
+        // Beams are run at once, too.
+        let n = max(n, options.beams);
         // A stem's windows lie in y, what its first convolution makes of twice as many frames in wide.
         let (windows, between) = match config.source() {
             Some(source) if source.bins() > 0 => (
@@ -126,7 +128,7 @@ impl Sizes {
             wide: max(n.saturating_mul(config.wide_dim()), between),
             logits: match config.reading() {
                 Some(reading) => output_len(reading, config, n),
-                None => config.vocab_len,
+                None => config.vocab_len.saturating_mul(max(options.beams, 1)),
             },
             angles: n.saturating_mul(config.angles_dim()),
             frequencies: config.angles_dim() / 2,
@@ -229,12 +231,22 @@ impl Activations<'_> {
         config: &Config,
         text: Text<'a>,
     ) -> Result<Part<'a>, SessionError> {
-        let Text { first, ids, types } = text;
-        let len = ids.len();
-        Ok(Part {
-            tokens: Tokens { first, len },
+        let Text {
+            first,
             ids,
             types,
+            sets,
+        } = text;
+        let len = ids.len();
+        Ok(Part {
+            tokens: Tokens {
+                first,
+                len,
+                abreast: !sets.is_empty(),
+            },
+            ids,
+            types,
+            sets,
             x: part_mut(self.x, 0, len.saturating_mul(config.dim))?,
             y: part_mut(self.y, 0, len.saturating_mul(config.y_dim()))?,
             wide: part_mut(self.wide, 0, len.saturating_mul(config.wide_dim()))?,

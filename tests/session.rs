@@ -3,6 +3,8 @@
 mod common;
 #[path = "encoder/mod.rs"]
 mod encoder;
+#[path = "search/mod.rs"]
+mod search;
 #[path = "translator/mod.rs"]
 mod translator;
 #[path = "watch/mod.rs"]

@@ -118,6 +118,17 @@ pub enum KvDtype {
     I8,
 }
 
+impl KvDtype {
+    /// Bytes of an element, without its scale.
+    pub const fn element_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::I8 => 1,
+        }
+    }
+}
+
 /// Shape of one layer's key-value cache.
 ///
 /// Keys and values are two slices `[kv_heads][capacity / 16][block]`, a block being sixteen keys of one head:
@@ -244,12 +255,7 @@ impl KvShape {
     }
     /// Bytes of the whole cache: keys, values and scales.
     pub const fn bytes(&self, dtype: KvDtype) -> usize {
-        let element = match dtype {
-            KvDtype::F32 => 4,
-            KvDtype::F16 | KvDtype::BF16 => 2,
-            KvDtype::I8 => 1,
-        };
-        2 * (element * self.len() + 4 * self.scales_len(dtype))
+        2 * (dtype.element_bytes() * self.len() + 4 * self.scales_len(dtype))
     }
 }
 

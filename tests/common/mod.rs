@@ -4,14 +4,16 @@
 pub(crate) mod hostile;
 pub(crate) mod reference;
 
+use attentive::kernels::Backend;
 use attentive::kernels::layout::WeightFormat;
 use attentive::pack::{
     PackError, Recipe, ScaleMethod, TokenizerParts, UnigramParts, WordPieceParts,
 };
 use attentive::tokenizer::{BertText, Spaces, Split, Template};
 use attentive::{
-    Architecture, Attention, Biases, Block, Config, Executor, Ffn, Input, Norm, NormPlace, Output,
-    Pooling, Position, Reading, RotaryStyle, Source, TensorKind, Window,
+    Architecture, Attention, Biases, Block, Config, Executor, Ffn, Input, Model, Norm, NormPlace,
+    Output, Pooling, Position, Reading, RotaryStyle, Session, SessionOptions, Source, TensorKind,
+    Window,
 };
 
 /// A configuration with a name for messages.
@@ -264,6 +266,18 @@ pub(crate) const fn with(window: Window, soft_cap: Option<f32>, sinks: bool) -> 
         },
         ..LLAMA
     }
+}
+
+/// Opens a session for a while.
+pub(crate) fn with_session<T>(
+    model: &Model<'_>,
+    options: &SessionOptions,
+    then: impl FnOnce(&mut Session<'_>) -> T,
+) -> T {
+    let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(options))];
+    let memory = Block::bytes_mut(&mut memory);
+    let mut session = Session::new(model, options, memory, Backend::detect()).expect("a session");
+    then(&mut session)
 }
 
 /// Three cores that are one. Everything is worth cutting.

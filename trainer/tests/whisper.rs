@@ -7,7 +7,7 @@ use attentive::kernels::{Backend, Vector};
 use attentive::{Block, Input, Model, Role, Session, SessionOptions};
 use attentive_trainer::import::whisper;
 use attentive_trainer::package::Formats;
-use attentive_trainer::speech::{FRAMES, Frames, RATE, Speech, Written, read_wav};
+use attentive_trainer::speech::{FRAMES, Frames, RATE, Speech, Writing, Written, read_wav};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde_json::json;
 use std::fs;
@@ -18,6 +18,8 @@ const DIM: u32 = 16;
 const HIDDEN: u32 = 24;
 const BINS: u32 = 80;
 const VOCAB: u32 = 270;
+/// With the tokens of times behind the last that steers.
+const VOCAB_TIMED: u32 = 264 + 1501;
 const CONTEXT: u32 = 12;
 
 /// A tensor of a file: name, shape, code of its type, bytes.
@@ -49,7 +51,7 @@ fn integer(name: &str, value: i8) -> Tensor {
 }
 
 /// The tensors of a model of two layers that read and one that writes.
-fn tensors() -> Vec<Tensor> {
+fn tensors(vocab_len: u32) -> Vec<Tensor> {
     let mut all = vec![
         integer("decoder/activation", 3),
         integer("decoder/alibi", 0),
@@ -57,7 +59,7 @@ fn tensors() -> Vec<Tensor> {
         integer("decoder/scale_embeddings", 0),
         ("decoder/num_heads".to_owned(), Vec::new(), 2, vec![2, 0]),
         ("encoder/num_heads".to_owned(), Vec::new(), 2, vec![2, 0]),
-        float("decoder/embeddings/weight", &[VOCAB, DIM]),
+        float("decoder/embeddings/weight", &[vocab_len, DIM]),
         float("decoder/position_encodings/encodings", &[CONTEXT, DIM]),
         float("encoder/position_encodings/encodings", &[1500, DIM]),
         float("encoder/conv1/weight", &[DIM, BINS, 3]),
@@ -140,6 +142,10 @@ const SPECIALS: [&str; 8] = [
 
 /// A directory with the tiny model.
 fn directory(name: &str) -> PathBuf {
+    directory_of(name, VOCAB)
+}
+
+fn directory_of(name: &str, vocab_len: u32) -> PathBuf {
     let directory = common::directory(name);
     let mut vocab = serde_json::Map::new();
     for byte in 0..=255u8 {
@@ -166,7 +172,7 @@ fn directory(name: &str) -> PathBuf {
     fs::write(directory.join("config.json"), config.to_string()).expect("written");
     fs::write(
         directory.join("model.bin"),
-        file("WhisperSpec", &tensors(), ALIAS),
+        file("WhisperSpec", &tensors(vocab_len), ALIAS),
     )
     .expect("written");
     directory
@@ -340,9 +346,13 @@ fn what_is_written_has_its_probability() {
     let prompt = [257, 258, speech.transcribe, 263];
     for beams in [1, 4] {
         session.reset();
-        let written = speech
-            .write(&mut session, 258, speech.transcribe, beams)
-            .expect("a text");
+        let how = Writing {
+            language: 258,
+            task: speech.transcribe,
+            beams,
+            times: false,
+        };
+        let written = speech.write(&mut session, &how).expect("a text");
         session.reset();
         let mut all: Vec<Vec<f64>> = Vec::new();
         let ids = [&prompt[..], &written.ids].concat();
@@ -425,15 +435,15 @@ fn broken_files_are_refused() {
     refused_with(&[good.as_slice(), &[0]].concat(), &["1 bytes follow"]);
     refused_with(&[&[5], &good[1..]].concat(), &["version 6"]);
     refused_with(
-        &file("TransformerSpec", &tensors(), ALIAS),
+        &file("TransformerSpec", &tensors(VOCAB), ALIAS),
         &["TransformerSpec", "WhisperSpec"],
     );
     refused_with(
-        &file("WhisperSpec", &tensors(), ("a", "b")),
+        &file("WhisperSpec", &tensors(VOCAB), ("a", "b")),
         &["a is b, which is missing"],
     );
     let changed = |name: &str, change: &dyn Fn(&mut Tensor)| {
-        let mut all = tensors();
+        let mut all = tensors(VOCAB);
         let tensor = all.iter_mut().find(|tensor| tensor.0 == name);
         change(tensor.expect("a tensor"));
         file("WhisperSpec", &all, ALIAS)
@@ -533,6 +543,63 @@ fn sound_of_any_rate_is_the_same_sound() {
     assert!(Frames::new(&[0.1; 16]).is_err());
 }
 
+/// By the rules of times, however many texts are pursued; the command tells them.
+#[test]
+fn times_stand_among_the_tokens_of_every_beam() {
+    let directory = directory_of("whisper-times", VOCAB_TIMED);
+    let (status, said, text) = attentive(&directory, &["import", ".", "--out", "tiny.attn"]);
+    assert_eq!(status, Some(0), "{said} {text}");
+    let file = attentive_trainer::package::open(&directory.join("tiny.attn")).expect("a file");
+    let model = Model::parse(&file).expect("a model");
+    let speech = Speech::of(&model).expect("a table");
+    let options = SessionOptions::new(12).with_source_len(1500);
+    let mut texts = Vec::new();
+    for beams in [1, 2, 5] {
+        let options = options.with_beams(beams);
+        let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
+        let memory = Block::bytes_mut(&mut memory);
+        let session = Session::new(&model, &options, memory, Backend::detect());
+        let mut session = session.expect("a session");
+        let window = Frames::new(&[0.1; 4000]).expect("frames").window(0);
+        session.read_frames(&window).expect("frames");
+        let how = Writing {
+            language: 258,
+            task: speech.transcribe,
+            beams,
+            times: true,
+        };
+        let written = speech.write(&mut session, &how).expect("a text");
+        let ids = &written.ids;
+        assert!((264..=264 + 50).contains(&ids[0]), "{beams}: {ids:?}");
+        let times: Vec<u32> = ids.iter().copied().filter(|id| *id >= 264).collect();
+        assert!(times.is_sorted(), "{beams}: {ids:?}");
+        let stands = |id: &u32| *id < 256 && *id != 65 || *id >= 264;
+        assert!(ids.iter().all(stands), "{beams}: {ids:?}");
+        let three = ids
+            .windows(3)
+            .any(|three| three.iter().all(|id| *id >= 264));
+        assert!(!three, "{beams}: {ids:?}");
+        texts.push(written);
+    }
+    assert_ne!(texts[0], texts[2], "more beams have found another text");
+    write_tone(&directory.join("a.wav"), 16_000, 1, SampleFormat::Int, 0.3);
+    let (status, said, text) = attentive(
+        &directory,
+        &[
+            "transcribe",
+            "tiny.attn",
+            "a.wav",
+            "--times",
+            "--json",
+            "--beams",
+            "5",
+        ],
+    );
+    assert_eq!(status, Some(0), "{text}");
+    let line: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert!(line["segments"].is_array(), "{said}");
+}
+
 #[test]
 fn the_command_writes_or_says_why_not() {
     let directory = directory("whisper-command");
@@ -567,7 +634,7 @@ fn the_command_writes_or_says_why_not() {
     refused(
         &directory,
         &timed(&["--times", "--beams", "2"]),
-        &["--beams"],
+        &["a.wav", "no tokens of times"],
     );
     for (args, words) in [
         (&["--subtitles", "a.txt"][..], ".srt or .vtt"),

@@ -99,10 +99,6 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
         false => speech.transcribe,
     };
     let times = request.times || request.subtitles.is_some();
-    ensure!(
-        !times || request.beams <= 1,
-        "times are told of one text that is pursued: leave out --beams"
-    );
     let subtitles = match &request.subtitles {
         Some(path) => Some(Subtitles::of(path, &request.clips)?),
         None => None,

@@ -9,6 +9,7 @@ pub use times::Segment;
 pub use transcript::{Listening, Transcript, transcribe};
 
 use crate::import::vocabulary::Vocabulary;
+use crate::loss::highest;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::{BeamOptions, Executor, Model, Session};
 use serde::{Deserialize, Serialize};
@@ -124,41 +125,48 @@ impl Speech {
     /// probable of several texts that are pursued at once.
     ///
     /// # Errors
-    /// What the session refuses.
+    /// What the session refuses, and times that the model has no tokens of.
     pub fn write<E: Executor>(
         &self,
         session: &mut Session<'_, E>,
-        language: u32,
-        task: u32,
-        beams: usize,
+        how: &Writing,
     ) -> Result<Written> {
-        let prompt = [self.start, language, task, self.no_timestamps];
-        let silence = self.begin(session, &prompt)?;
-        // Behind the token that ends a text follow those that steer, then times.
-        let may_stand = |at: usize, id: u32| {
-            let first = at == 0 && self.suppress_first.contains(&id);
-            !(first || id > self.end || self.suppress.contains(&id))
-        };
-        if beams > 1 {
-            let most = session.context_len() / 2;
-            let found = session.search_among(&BeamOptions::new(most), may_stand);
-            let found = found.map_err(|error| anyhow!("{error}"))?;
-            // The score is divided by (5 + n) / 6, n tokens with the end if there is one.
-            let len = found.tokens.len();
-            let n = (len + usize::from(found.is_complete)) as f64;
-            return Ok(Written {
-                ids: found.tokens.to_vec(),
-                is_complete: found.is_complete,
-                mean: f64::from(found.score) * (5.0 + n) / 6.0 / (len + 1) as f64,
-                silence,
-            });
+        let mut prompt = vec![self.start, how.language, how.task];
+        if how.times {
+            self.check_times(session.logits().len())?;
+        } else {
+            prompt.push(self.no_timestamps);
         }
-        let choose = |ids: &[u32], logits: &[f32]| {
-            let may_stand = |id| may_stand(ids.len(), id);
-            let id = likeliest(logits, may_stand)?;
-            Some((id, log_share(logits, id, may_stand)))
+        let silence = self.begin(session, &prompt)?;
+        let process = |ids: &[u32], logits: &mut [f32]| match how.times {
+            true => self.leave_timed(ids, logits),
+            false => self.leave_text(ids, logits),
         };
-        self.greedily(session, silence, choose)
+        // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
+        let most = session.context_len() / 2;
+        if how.beams <= 1 {
+            return greedily(session, self.end, most, silence, process);
+        }
+        let found = session.search_with(&BeamOptions::new(most), process);
+        let found = found.map_err(|error| anyhow!("{error}"))?;
+        // The score is divided by (5 + n) / 6, n tokens with the end if there is one.
+        let len = found.tokens.len();
+        let n = (len + usize::from(found.is_complete)) as f64;
+        Ok(Written {
+            ids: found.tokens.to_vec(),
+            is_complete: found.is_complete,
+            mean: f64::from(found.score) * (5.0 + n) / 6.0 / (len + 1) as f64,
+            silence,
+        })
+    }
+
+    /// Leaves the tokens that may stand behind these in a text without times; all others get −∞.
+    fn leave_text(&self, ids: &[u32], logits: &mut [f32]) {
+        // Behind the token that ends a text follow those that steer, then times.
+        leave(logits, |id| {
+            let first = ids.is_empty() && self.suppress_first.contains(&id);
+            !(first || id > self.end || self.suppress.contains(&id))
+        });
     }
 
     /// Begins a text with these tokens, and returns the probability that nobody speaks.
@@ -166,48 +174,63 @@ impl Speech {
         let mut silence = 0.0;
         session
             .score(prompt, |index, logits| {
-                if let (0, Some(id)) = (index, self.no_speech) {
-                    silence = log_share(logits, id, |_| true).exp();
+                let id = self.no_speech.map(|id| id as usize);
+                if let (0, Some(id)) = (index, id.filter(|id| *id < logits.len())) {
+                    silence = log_share(logits, id).exp();
                 }
             })
             .map_err(|error| anyhow!("{error}"))?;
         Ok(silence)
     }
+}
 
-    /// One token after the other as `choose` says, which is given those before and the logits, and returns a token and its
-    /// logarithmic probability.
-    fn greedily<E: Executor>(
-        &self,
-        session: &mut Session<'_, E>,
-        silence: f64,
-        choose: impl Fn(&[u32], &[f32]) -> Option<(u32, f64)>,
-    ) -> Result<Written> {
-        // As many as Whisper's own decoding takes (Radford et al. 2022): what is longer repeats itself.
-        let most = session.context_len() / 2;
-        let mut ids: Vec<u32> = Vec::new();
-        let mut total = 0.0;
-        let mut is_complete = false;
-        while ids.len() < most {
-            let chosen = choose(&ids, session.logits());
-            let (id, share) = chosen.context("no token may stand there")?;
-            total += share;
-            if id == self.end {
-                is_complete = true;
-                break;
-            }
-            ids.push(id);
-            session
-                .prompt_tokens(&[id])
-                .map_err(|error| anyhow!("{error}"))?;
+/// One token after the other, always the likeliest of those that `process` leaves behind the others, up to `end`.
+fn greedily<E: Executor>(
+    session: &mut Session<'_, E>,
+    end: u32,
+    most: usize,
+    silence: f64,
+    process: impl Fn(&[u32], &mut [f32]),
+) -> Result<Written> {
+    let mut ids: Vec<u32> = Vec::new();
+    let mut total = 0.0;
+    let mut is_complete = false;
+    while ids.len() < most {
+        let mut logits = session.logits().to_vec();
+        process(&ids, &mut logits);
+        let id = highest(&logits);
+        ensure!(logits[id] > f32::NEG_INFINITY, "no token may stand there");
+        total += log_share(&logits, id);
+        let id = id as u32;
+        if id == end {
+            is_complete = true;
+            break;
         }
-        let mean = total / (ids.len() + 1) as f64;
-        Ok(Written {
-            ids,
-            is_complete,
-            mean,
-            silence,
-        })
+        ids.push(id);
+        session
+            .prompt_tokens(&[id])
+            .map_err(|error| anyhow!("{error}"))?;
     }
+    let mean = total / (ids.len() + 1) as f64;
+    Ok(Written {
+        ids,
+        is_complete,
+        mean,
+        silence,
+    })
+}
+
+/// How a window is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    /// The token of the language that is spoken.
+    pub language: u32,
+    /// [`Speech::transcribe`] or [`Speech::translate`].
+    pub task: u32,
+    /// Texts that are pursued at once.
+    pub beams: usize,
+    /// Whether tokens of times stand among the others.
+    pub times: bool,
 }
 
 /// What was written down of a window.
@@ -230,29 +253,18 @@ impl Written {
     }
 }
 
-/// The token of the highest logit among those that may stand there, of equals the first.
-fn likeliest(logits: &[f32], may_stand: impl Fn(u32) -> bool) -> Option<u32> {
-    let mut best: Option<(u32, f32)> = None;
-    for (id, &logit) in (0u32..).zip(logits) {
-        if best.is_none_or(|(_, most)| logit > most) && may_stand(id) {
-            best = Some((id, logit));
+/// Gives −∞ to tokens that may not stand.
+fn leave(logits: &mut [f32], may_stand: impl Fn(u32) -> bool) {
+    for (logit, id) in logits.iter_mut().zip(0..) {
+        if !may_stand(id) {
+            *logit = f32::NEG_INFINITY;
         }
     }
-    best.map(|(id, _)| id)
 }
 
-/// The logarithm of a token's share among those that count.
-fn log_share(logits: &[f32], id: u32, counts: impl Fn(u32) -> bool) -> f64 {
-    let all = || (0u32..).zip(logits).filter(|(id, _)| counts(*id));
-    let highest = all()
-        .map(|(_, logit)| *logit)
-        .fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = all()
-        .map(|(_, logit)| f64::from(logit - highest).exp())
-        .sum();
-    let logit = logits
-        .get(id as usize)
-        .copied()
-        .unwrap_or(f32::NEG_INFINITY);
-    f64::from(logit - highest) - sum.ln()
+/// The logarithm of a token's share.
+fn log_share(logits: &[f32], id: usize) -> f64 {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers = logits.iter().map(|logit| f64::from(logit - highest).exp());
+    f64::from(logits[id] - highest) - powers.sum::<f64>().ln()
 }

@@ -2,9 +2,8 @@
 //! rules of its own decoding.
 
 use super::sound::FRAMES_A_SECOND;
-use super::{Speech, Written, likeliest, log_share};
+use super::{Speech, Written, leave};
 use anyhow::{Result, ensure};
-use attentive::{Executor, Session};
 
 /// Frames between two times that follow each other, 20 ms.
 const FRAMES_A_TIME: usize = 2;
@@ -30,26 +29,17 @@ impl Speech {
         self.no_timestamps + 1
     }
 
-    /// As [`Speech::write`], one text alone, with the tokens of times among the others.
-    ///
-    /// # Errors
-    /// What the session refuses, and a model without times.
-    pub fn write_timed<E: Executor>(
-        &self,
-        session: &mut Session<'_, E>,
-        language: u32,
-        task: u32,
-    ) -> Result<Written> {
+    /// Whether a model with so many tokens has those of times.
+    pub(super) fn check_times(&self, vocab_len: usize) -> Result<()> {
         ensure!(
-            session.logits().len() as u64 >= u64::from(self.first_time()) + u64::from(TIMES),
+            vocab_len as u64 >= u64::from(self.first_time()) + u64::from(TIMES),
             "the model has no tokens of times"
         );
-        let silence = self.begin(session, &[self.start, language, task])?;
-        self.greedily(session, silence, |ids, logits| self.choose(ids, logits))
+        Ok(())
     }
 
-    /// The token that follows, and its logarithmic probability.
-    fn choose(&self, ids: &[u32], logits: &[f32]) -> Option<(u32, f64)> {
+    /// Leaves the tokens that may stand behind these in a text with times; all others get −∞.
+    pub(super) fn leave_timed(&self, ids: &[u32], logits: &mut [f32]) {
         let zero = self.first_time();
         let is_time = |id: u32| (zero..zero + TIMES).contains(&id);
         let follows_time = ids.last().is_some_and(|id| is_time(*id));
@@ -71,21 +61,18 @@ impl Speech {
             let stands = of_text || id == self.end && !follows_pair;
             stands && !ids.is_empty() && !self.suppress.contains(&id)
         };
+        leave(logits, may_stand);
         // Where any time is likelier than every other token, a time stands.
-        let highest = likeliest(logits, |id| !is_time(id) && may_stand(id));
-        let all_times: f64 = (zero..zero + TIMES)
-            .filter(|id| may_stand(*id))
-            .filter_map(|id| logits.get(id as usize))
-            .zip(std::iter::repeat(
-                highest.and_then(|id| logits.get(id as usize)),
-            ))
-            .map(|(logit, highest)| {
-                highest.map_or(f64::INFINITY, |highest| f64::from(logit - highest).exp())
-            })
+        let (text, times) = logits.split_at_mut(zero as usize);
+        let highest = text.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let all_times: f64 = times
+            .iter()
+            .filter(|logit| **logit > f32::NEG_INFINITY)
+            .map(|logit| f64::from(logit - highest).exp())
             .sum();
-        let stands = |id: u32| may_stand(id) && (all_times <= 1.0 || is_time(id));
-        let id = likeliest(logits, stands)?;
-        Some((id, log_share(logits, id, stands)))
+        if all_times > 1.0 {
+            text.fill(f32::NEG_INFINITY);
+        }
     }
 
     /// The segments of a window that begins at frame `at` and has so many frames of the recording, and how many of these
@@ -140,6 +127,7 @@ impl Speech {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::highest;
     use std::collections::BTreeMap;
 
     /// Text is 0 to 9, the end 10, times begin with 12.
@@ -168,7 +156,8 @@ mod tests {
         let mut logits = vec![-20.0; (ZERO + TIMES) as usize];
         own.iter()
             .for_each(|(id, logit)| logits[*id as usize] = *logit);
-        speech().choose(ids, &logits).expect("a token").0
+        speech().leave_timed(ids, &mut logits);
+        highest(&logits) as u32
     }
 
     #[test]

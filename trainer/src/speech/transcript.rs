@@ -2,7 +2,7 @@
 
 use super::sound::{FRAMES, Frames};
 use super::times::Segment;
-use super::{Speech, Written};
+use super::{Speech, Writing};
 use anyhow::{Result, anyhow};
 use attentive::{Executor, Session};
 
@@ -15,7 +15,7 @@ pub struct Listening {
     pub task: u32,
     /// Texts that are pursued at once.
     pub beams: usize,
-    /// Whether it is told when something was said, which one text alone can.
+    /// Whether it is told when something was said.
     pub times: bool,
 }
 
@@ -30,8 +30,8 @@ pub struct Transcript {
     pub segments: Vec<Segment>,
 }
 
-/// Writes down a recording of any length. Where times are told, or it takes more than a window and one text is pursued, a
-/// window begins where the segment before it ends, so that no word is cut in two.
+/// Writes down a recording of any length. Where times are told, or it takes more than a window, a window begins where the
+/// segment before it ends, so that no word is cut in two.
 ///
 /// # Errors
 /// What the session refuses.
@@ -41,8 +41,7 @@ pub fn transcribe<E: Executor>(
     frames: &Frames,
     listening: Listening,
 ) -> Result<Transcript> {
-    let one_text = listening.beams <= 1;
-    let by_times = listening.times || one_text && frames.len() > FRAMES;
+    let by_times = listening.times || frames.len() > FRAMES;
     let mut spoken = listening.language;
     let (mut ids, mut segments) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -58,10 +57,13 @@ pub fn transcribe<E: Executor>(
         };
         spoken = Some(language);
         let len = FRAMES.min(frames.len() - at);
-        let written: Written = match by_times {
-            true => speech.write_timed(session, language, listening.task)?,
-            false => speech.write(session, language, listening.task, listening.beams)?,
+        let how = Writing {
+            language,
+            task: listening.task,
+            beams: listening.beams,
+            times: by_times,
         };
+        let written = speech.write(session, &how)?;
         if written.is_silence() {
             at += len;
         } else if by_times {
