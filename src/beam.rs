@@ -18,22 +18,41 @@ use crate::session::{BeamLogits, Session};
 pub struct BeamOptions {
     /// Most tokens of a text, the one that ends it not counted; the context may end it earlier.
     pub tokens: usize,
-    /// α: a text of n tokens, the one that ends it among them, scores its logarithmic probability divided by
-    /// ((5 + n) / 6)^α. 0 prefers short texts, 1 nearly averages over the tokens.
-    pub length_penalty: f32,
+    /// What long texts have over short ones.
+    pub length_penalty: LengthPenalty,
+}
+
+/// What the logarithmic probability of a text is divided by, so that texts of any length compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum LengthPenalty {
+    /// ((5 + n) / 6)^α of n tokens, the one that ends the text among them (Wu et al. 2016, equation 14): 0 prefers short
+    /// texts, 1 nearly averages.
+    Wu(f32),
+    /// The tokens, without the one that ends the text: the mean, as Whisper ranks texts (Radford et al. 2022).
+    Mean,
+}
+
+impl LengthPenalty {
+    /// Of so many tokens, and perhaps one that ends the text.
+    fn of(self, tokens: usize, ends: bool) -> f64 {
+        match self {
+            Self::Wu(alpha) => {
+                let n = tokens.saturating_add(usize::from(ends));
+                libm::pow((5.0 + n as f64) / 6.0, f64::from(alpha))
+            }
+            Self::Mean => tokens.max(1) as f64,
+        }
+    }
 }
 
 impl BeamOptions {
-    /// Texts of up to so many tokens, α = 1.
+    /// Texts of up to so many tokens, by Wu et al. with α = 1.
     pub const fn new(tokens: usize) -> Self {
         Self {
             tokens,
-            length_penalty: 1.0,
+            length_penalty: LengthPenalty::Wu(1.0),
         }
-    }
-
-    fn penalty(&self, tokens: usize) -> f64 {
-        libm::pow((5.0 + tokens as f64) / 6.0, f64::from(self.length_penalty))
     }
 }
 
@@ -92,7 +111,9 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
     /// were lower. The session stays where it was: the hypothesis is not appended.
     ///
     /// A step runs the tokens of all beams at once, so that weights are read once for all, and where one beam becomes two
-    /// it copies the text's keys and values. The search ends when no beam can still overtake the best text that has ended.
+    /// it copies the text's keys and values. The search ends when as many texts have ended as there are beams, or none can
+    /// still overtake the best of these. (Kasai et al. 2022, a patience of 1: whoever goes on until the bound is certain finds
+    /// texts that repeat themselves, whose tokens cost next to nothing.)
     ///
     /// ```
     /// # fn translate(session: &mut attentive::Session<'_>) -> Result<(), attentive::SessionError> {
@@ -153,16 +174,20 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         // There is room, here and below: a push is refused where a vector is full.
         let _ = beams.push(Beam { set: 0, score: 0.0 });
         let mut best: Option<Best> = None;
-        let mut len = 0;
+        let (mut len, mut ended) = (0, 0_usize);
         while len <= most {
             let candidates = self.candidates(&beams, width, (at, len), process)?;
             let mut next: Vec<Candidate, BEAMS_MAX> = Vec::new();
             for (rank, candidate) in candidates.iter().enumerate() {
                 if Some(candidate.token) == end_of_text {
                     // One that is no beam's best choice would displace better texts that go on.
-                    let score = candidate.score / options.penalty(len.saturating_add(1));
+                    let score = candidate.score / options.length_penalty.of(len, true);
                     let from = beams.get(candidate.beam).map_or(0, |beam| beam.set);
-                    if rank < width && best.is_none_or(|best| score > best.score) {
+                    if rank >= width {
+                        continue;
+                    }
+                    ended = ended.saturating_add(1);
+                    if best.is_none_or(|best| score > best.score) {
                         self.keep(from, len);
                         best = Some(Best {
                             score,
@@ -174,13 +199,13 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
                     let _ = next.push(*candidate);
                 }
             }
-            if len == most {
+            if len == most || ended >= width {
                 break;
             }
             let Some(first) = next.first() else { break };
             // A score only falls; the penalty is one-sided in the length.
-            let bound = [len.saturating_add(2), most.saturating_add(1)]
-                .map(|len| first.score / options.penalty(len));
+            let bound = [len.saturating_add(1), most]
+                .map(|len| first.score / options.length_penalty.of(len, true));
             if best.is_some_and(|best| bound.iter().all(|bound| *bound <= best.score)) {
                 break;
             }
@@ -189,7 +214,7 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
         }
         let cut_off = || {
             let beam = beams.first()?;
-            Some((beam.set, beam.score / options.penalty(len)))
+            Some((beam.set, beam.score / options.length_penalty.of(len, false)))
         };
         match (best, cut_off()) {
             (Some(best), _) => Ok(best),

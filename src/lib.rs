@@ -55,7 +55,7 @@ mod workspace;
 
 pub use attentive_kernels as kernels;
 
-pub use beam::{BeamOptions, Hypothesis};
+pub use beam::{BeamOptions, Hypothesis, LengthPenalty};
 pub use config::{
     Architecture, Attention, Biases, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
     Position, Reading, RotaryStyle, Source, Window,

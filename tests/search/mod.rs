@@ -4,8 +4,8 @@ use attentive::kernels::Backend;
 use attentive::kernels::layout::{KvDtype, WeightFormat};
 use attentive::pack::TokenizerParts;
 use attentive::{
-    BeamOptions, Block, Config, Hypothesis, Model, Sampler, SamplerOptions, Session, SessionError,
-    SessionOptions,
+    BeamOptions, Block, Config, Hypothesis, LengthPenalty, Model, Sampler, SamplerOptions, Session,
+    SessionError, SessionOptions,
 };
 
 use crate::common::{
@@ -34,15 +34,25 @@ fn log_probabilities(config: &Config, source: &[u32], ids: &[u32]) -> Vec<f64> {
 }
 
 /// Every text of up to `most` tokens that ends, with its penalised score, best first.
-fn exhaustive(config: &Config, source: &[u32], most: usize, penalty: f64) -> Vec<(Vec<u32>, f64)> {
+fn exhaustive(
+    config: &Config,
+    source: &[u32],
+    most: usize,
+    penalty: LengthPenalty,
+) -> Vec<(Vec<u32>, f64)> {
     let mut ended = Vec::new();
     let mut open = vec![(vec![0], 0.0)];
     while let Some((text, score)) = open.pop() {
         for (token, log) in log_probabilities(config, source, &text).iter().enumerate() {
             let score = score + log;
             if config.end_of_text == Some(token as u32) {
-                let length: f64 = (5.0 + text.len() as f64) / 6.0;
-                ended.push((text[1..].to_vec(), score / length.powf(penalty)));
+                // The token to begin with counts as the one that ends it would.
+                let n = text.len() as f64;
+                let length = match penalty {
+                    LengthPenalty::Wu(alpha) => ((5.0 + n) / 6.0).powf(alpha.into()),
+                    LengthPenalty::Mean => (n - 1.0).max(1.0),
+                };
+                ended.push((text[1..].to_vec(), score / length));
             } else if text.len() <= most {
                 let longer = [text.as_slice(), &[token as u32]].concat();
                 open.push((longer, score));
@@ -68,9 +78,10 @@ fn wide_searches_find_the_best_text() {
     let model = Model::parse(Block::bytes(&blocks)).expect("a model");
     for seed in 0..12 {
         let source = random_ids(&config, 1 + seed as usize, seed);
-        for penalty in [0.0f32, 0.6, 1.0] {
+        let lengths = [0.0, 0.6, 1.0].map(LengthPenalty::Wu);
+        for length in lengths.into_iter().chain([LengthPenalty::Mean]) {
             // Two tokens that do not end, twice: four texts, and twelve continuations.
-            let want = exhaustive(&config, &source, 2, f64::from(penalty)).swap_remove(0);
+            let want = exhaustive(&config, &source, 2, length).swap_remove(0);
             let options = options(12).with_beams(16);
             with_session(&model, &options, |session| {
                 session.read_tokens(&source).expect("a source");
@@ -78,8 +89,8 @@ fn wide_searches_find_the_best_text() {
                     .prompt_tokens(&[0])
                     .expect("the token to begin with");
                 let options = BeamOptions {
-                    length_penalty: penalty,
-                    ..BeamOptions::new(2)
+                    tokens: 2,
+                    length_penalty: length,
                 };
                 let found = session.search(&options).expect("a text");
                 let Hypothesis {
@@ -89,7 +100,7 @@ fn wide_searches_find_the_best_text() {
                 } = found;
                 assert!(
                     is_complete && tokens == want.0,
-                    "{seed} {penalty}: {found:?} {want:?}"
+                    "{seed} {length:?}: {found:?} {want:?}"
                 );
                 assert!(
                     (f64::from(score) - want.1).abs() < 1e-3,
@@ -111,6 +122,7 @@ fn naive_search(
     let ends = |text: &[u32]| text.last().copied() == config.end_of_text;
     let mut beams = vec![(vec![0u32], 0.0f64)];
     let mut best: Option<(f64, Vec<u32>)> = None;
+    let mut ended = 0;
     for len in 0..=most {
         let mut all = Vec::new();
         for (text, score) in &beams {
@@ -132,13 +144,14 @@ fn naive_search(
         all.truncate(2 * width);
         let length = (5.0 + (len + 1) as f64) / 6.0;
         for (text, score) in all.iter().take(width).filter(|(text, _)| ends(text)) {
+            ended += 1;
             if best.as_ref().is_none_or(|(best, _)| score / length > *best) {
                 best = Some((score / length, text[1..text.len() - 1].to_vec()));
             }
         }
         all.retain(|(text, _)| !ends(text));
         all.truncate(width);
-        if len == most {
+        if len == most || ended >= width {
             break;
         }
         beams = all;
@@ -149,7 +162,8 @@ fn naive_search(
     }
 }
 
-/// Searches end early where nothing can overtake, and share places; the naive one does neither.
+/// Searches end early where nothing can overtake, and share places; the naive one does neither. Both end when as many texts
+/// have as there are beams.
 #[test]
 fn searches_equal_naive_ones() {
     let config = small(5);

@@ -4,7 +4,8 @@
     python3 benches/peers/python/whisper.py --attentive target/trainer/attentive --attn whisper/base.attn \
         --ctranslate2 whisper/base --language en CLIP.wav ...
 
-Both take the likeliest next token and do not go on from the text before; with --times both tell when what was said. Each
+Both take the likeliest next token, or with --beams the likeliest of several texts, and do not go on from the text before;
+with --times both tell when what was said. Each
 clip counts with the least of all rounds. The real-time factor is seconds of work for a second of sound.
 """
 
@@ -21,6 +22,7 @@ parser.add_argument("--ctranslate2", required=True, help="the directory that it 
 parser.add_argument("--compute-type", default="float32", help="how faster-whisper computes: float32, int8 …")
 parser.add_argument("--language", required=True)
 parser.add_argument("--times", action="store_true", help="with the beginning and the end of each part")
+parser.add_argument("--beams", type=int, default=1, help="texts that are pursued at once")
 parser.add_argument("--cores", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("clips", nargs="+")
@@ -48,7 +50,7 @@ def parts(segments):
 
 def ours():
     command = [arguments.attentive, "transcribe", arguments.attn, "--language", arguments.language, "--json"]
-    command += ["--times"] * arguments.times + arguments.clips
+    command += ["--beams", str(arguments.beams)] + ["--times"] * arguments.times + arguments.clips
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     for line in map(json.loads, said.splitlines()):
         segments = [(part["start"], part["end"], part["text"]) for part in line.get("segments", [])]
@@ -61,7 +63,7 @@ def theirs():
         segments, _ = model.transcribe(
             clip,
             language=arguments.language,
-            beam_size=1,
+            beam_size=arguments.beams,
             temperature=0.0,
             condition_on_previous_text=False,
             without_timestamps=not arguments.times,

@@ -11,7 +11,7 @@ pub use transcript::{Listening, Transcript, transcribe};
 use crate::import::vocabulary::Vocabulary;
 use crate::loss::highest;
 use anyhow::{Context, Result, anyhow, ensure};
-use attentive::{BeamOptions, Executor, Model, Session};
+use attentive::{BeamOptions, Executor, LengthPenalty, Model, Session};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -147,15 +147,17 @@ impl Speech {
         if how.beams <= 1 {
             return greedily(session, self.end, most, silence, process);
         }
-        let found = session.search_with(&BeamOptions::new(most), process);
+        let options = BeamOptions {
+            length_penalty: LengthPenalty::Mean,
+            ..BeamOptions::new(most)
+        };
+        let found = session.search_with(&options, process);
         let found = found.map_err(|error| anyhow!("{error}"))?;
-        // The score is divided by (5 + n) / 6, n tokens with the end if there is one.
         let len = found.tokens.len();
-        let n = (len + usize::from(found.is_complete)) as f64;
         Ok(Written {
             ids: found.tokens.to_vec(),
             is_complete: found.is_complete,
-            mean: f64::from(found.score) * (5.0 + n) / 6.0 / (len + 1) as f64,
+            mean: f64::from(found.score) * len.max(1) as f64 / (len + 1) as f64,
             silence,
         })
     }

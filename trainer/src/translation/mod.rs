@@ -9,7 +9,9 @@ use crate::shares::shares;
 use anyhow::{Context, Result, anyhow, ensure};
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
-use attentive::{BeamOptions, Block, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use attentive::{
+    BeamOptions, Block, LengthPenalty, Model, Sampler, SamplerOptions, Session, SessionOptions,
+};
 
 pub use score::{Bleu, ChrF, bleu, chrf};
 
@@ -18,7 +20,7 @@ pub use score::{Bleu, ChrF, bleu, chrf};
 pub struct Search {
     /// Texts that are pursued at once; 1 always takes the likeliest next token.
     pub beams: usize,
-    /// See [`BeamOptions::length_penalty`].
+    /// See [`LengthPenalty::Wu`].
     pub length_penalty: f32,
     /// Element type of the keys and values.
     pub kv: KvDtype,
@@ -82,8 +84,8 @@ fn written(session: &mut Session<'_>, search: Search) -> Result<Translation> {
     let mut is_cut = false;
     if search.beams > 1 {
         let options = BeamOptions {
-            length_penalty: search.length_penalty,
-            ..BeamOptions::new(session.context_len())
+            tokens: session.context_len(),
+            length_penalty: LengthPenalty::Wu(search.length_penalty),
         };
         let found = session.search(&options);
         let found = found.map_err(|error| anyhow!("{error}"))?;

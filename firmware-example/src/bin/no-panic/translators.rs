@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use attentive::kernels::Backend;
 use attentive::kernels::layout::KvDtype;
-use attentive::{BeamOptions, Model, Session, SessionError, SessionOptions};
+use attentive::{BeamOptions, LengthPenalty, Model, Session, SessionError, SessionOptions};
 
 /// All that an encoder–decoder can be asked, and a decoder's search.
 pub(crate) fn translate(
@@ -24,7 +24,7 @@ pub(crate) fn translate(
     session.prompt(black_box("It"))?;
     let options = BeamOptions {
         tokens: black_box(3),
-        length_penalty: black_box(0.5),
+        length_penalty: black_box(LengthPenalty::Wu(0.5)),
     };
     black_box(session.search(&options)?);
     let mut row = [0.0; 16];
