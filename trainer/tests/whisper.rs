@@ -329,6 +329,61 @@ fn every_tensor_is_in_its_place() {
     assert_eq!(speech.languages.get("es"), Some(&259));
 }
 
+/// CTranslate2's own int8 has a scale for each row, its int16 one for a matrix; levels divided by these are the weights.
+#[test]
+fn levels_are_read_with_their_scales() {
+    let directory = directory("whisper-levels");
+    let imported = |tensors: &[Tensor]| {
+        let bytes = file("WhisperSpec", tensors, ALIAS);
+        fs::write(directory.join("model.bin"), bytes).expect("written");
+        let blocks = whisper::import(&directory, "tiny", "a command", Formats::F32);
+        blocks.unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    let f32s = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    for (code, most) in [(1u8, 127.0f32), (2, 1023.0)] {
+        let (mut levels, mut floats_of) = (Vec::new(), Vec::new());
+        for tensor in tensors(VOCAB) {
+            if !tensor.0.ends_with("/weight") {
+                levels.push(tensor.clone());
+                floats_of.push(tensor);
+                continue;
+            }
+            let (name, shape) = (tensor.0, tensor.1);
+            let values = floats(&name, &shape);
+            let rows = if code == 1 { shape[0] as usize } else { 1 };
+            let (mut scales, mut bytes, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+            for row in values.chunks(values.len() / rows) {
+                let largest = row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                let scale = most / largest;
+                for level in row.iter().map(|x| (x * scale).round()) {
+                    // Not −0, which no integer is.
+                    plain.push((level + 0.0) / scale);
+                    match code {
+                        1 => bytes.push(level as i8 as u8),
+                        _ => bytes.extend((level as i16).to_le_bytes()),
+                    }
+                }
+                scales.push(scale);
+            }
+            let shape_of_scales = if code == 1 {
+                vec![rows as u32]
+            } else {
+                Vec::new()
+            };
+            levels.push((name.clone(), shape.clone(), code, bytes));
+            levels.push((format!("{name}_scale"), shape_of_scales, 0, f32s(&scales)));
+            floats_of.push((name, shape, 0, f32s(&plain)));
+        }
+        let (got, want) = (imported(&levels), imported(&floats_of));
+        assert!(Block::bytes(&got) == Block::bytes(&want), "type {code}");
+    }
+}
+
 /// Against sums over all logits in f64.
 #[test]
 fn what_is_written_has_its_probability() {
@@ -458,7 +513,14 @@ fn broken_files_are_refused() {
     let quantized = changed(bias, &|tensor| {
         *tensor = (bias.to_owned(), vec![32], 1, vec![0; 32]);
     });
-    refused_with(&quantized, &[bias, "I8", "supported"]);
+    let scale = format!("{bias}_scale");
+    refused_with(&quantized, &[bias, "I8", &scale, "missing"]);
+    let mut all = tensors(VOCAB);
+    let tensor = all.iter_mut().find(|tensor| tensor.0 == bias);
+    *tensor.expect("a tensor") = (bias.to_owned(), vec![32], 1, vec![0; 32]);
+    all.push(float(&scale, &[3]));
+    let three = file("WhisperSpec", &all, ALIAS);
+    refused_with(&three, &[&scale, "3 numbers", "1 or 32"]);
     refused_with(&changed(bias, &|tensor| tensor.2 = 9), &[bias, "type 9"]);
     refused_with(
         &changed(bias, &|tensor| tensor.1 = vec![33]),

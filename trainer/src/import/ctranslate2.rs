@@ -53,21 +53,23 @@ impl Kind {
 }
 
 impl Tensor<'_> {
-    /// Its numbers as floats.
-    ///
-    /// # Errors
-    /// Integers, which are quantized weights: their scales lie elsewhere.
-    pub fn floats(&self) -> Result<Vec<f32>> {
+    /// Its numbers.
+    fn numbers(&self) -> Vec<f32> {
         let pairs = self.bytes.as_chunks::<2>().0.iter();
-        Ok(match self.kind {
+        match self.kind {
             Kind::F32 => {
                 let words = self.bytes.as_chunks::<4>().0.iter();
                 words.map(|x| f32::from_le_bytes(*x)).collect()
             }
+            Kind::I32 => {
+                let words = self.bytes.as_chunks::<4>().0.iter();
+                words.map(|x| i32::from_le_bytes(*x) as f32).collect()
+            }
+            Kind::I16 => pairs.map(|x| f32::from(i16::from_le_bytes(*x))).collect(),
+            Kind::I8 => self.bytes.iter().map(|x| f32::from(*x as i8)).collect(),
             Kind::F16 => pairs.map(|x| f16::from_le_bytes(*x).to_f32()).collect(),
             Kind::Bf16 => pairs.map(|x| bf16::from_le_bytes(*x).to_f32()).collect(),
-            kind => bail!("it is of type {kind:?}; supported are F32, F16 and Bf16"),
-        })
+        }
     }
 
     /// Its only number.
@@ -143,6 +145,44 @@ impl<'a> Ct2<'a> {
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor<'a>> {
         self.tensors.get(name)
+    }
+
+    /// The numbers of the tensor of that name. Integers are levels: divided by the tensor `…_scale`, which has a number for
+    /// each row, or one for all, they are the weights.
+    ///
+    /// # Errors
+    /// No such tensor, another shape, integers without their scales.
+    pub fn floats(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+        let missing = || format!("tensor {name} is missing; expected {expected:?}");
+        let found = self.get(name).with_context(missing)?;
+        ensure!(
+            found.shape == expected,
+            "tensor {name} is {:?}; expected {expected:?}",
+            found.shape
+        );
+        let mut numbers = found.numbers();
+        if matches!(found.kind, Kind::F32 | Kind::F16 | Kind::Bf16) {
+            return Ok(numbers);
+        }
+        let scale = format!("{name}_scale");
+        let missing = || {
+            format!(
+                "tensor {name} is of type {:?}, and {scale} is missing",
+                found.kind
+            )
+        };
+        let scales = self.get(&scale).with_context(missing)?.numbers();
+        let rows = expected.first().copied().unwrap_or(1);
+        ensure!(
+            scales.len() == 1 || scales.len() == rows,
+            "tensor {scale} has {} numbers; expected 1 or {rows}",
+            scales.len()
+        );
+        let width = (numbers.len() / scales.len()).max(1);
+        for (levels, scale) in numbers.chunks_mut(width).zip(scales) {
+            levels.iter_mut().for_each(|level| *level /= scale);
+        }
+        Ok(numbers)
     }
 
     /// The integer of that name.

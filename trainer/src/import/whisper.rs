@@ -237,15 +237,7 @@ fn values(weights: &Ct2<'_>, config: &Config, shape: &TensorShape) -> Result<Vec
         TensorKind::Matrix => vec![shape.rows, shape.cols],
         TensorKind::Vector => vec![shape.cols],
     };
-    let found = weights.get(&part);
-    let found =
-        found.with_context(|| format!("tensor {part} is missing; expected {expected:?}"))?;
-    ensure!(
-        found.shape == expected,
-        "tensor {part} is {:?}; expected {expected:?}",
-        found.shape
-    );
-    let floats = found.floats().with_context(|| format!("tensor {part}"))?;
+    let floats = weights.floats(&part, &expected)?;
     if !is_convolution {
         return Ok(floats);
     }
