@@ -165,10 +165,12 @@ impl<'m> KvCache<'m> {
         layers: usize,
     ) -> Result<Vec<KvMut<'_>, { SessionOptions::BEAMS_MAX }>, SessionError> {
         let set_bytes = self.set_bytes(layers).max(1);
-        let sets = self.bytes.chunks_exact_mut(set_bytes);
-        sets.take(SessionOptions::BEAMS_MAX)
-            .map(|set| cut(set, layer, &self.shape, self.dtype))
-            .collect()
+        let mut sets = Vec::new();
+        for set in self.bytes.chunks_exact_mut(set_bytes) {
+            // There is room: a push is refused where the vector is full.
+            let _ = sets.push(cut(set, layer, &self.shape, self.dtype)?);
+        }
+        Ok(sets)
     }
 }
 
