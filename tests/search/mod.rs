@@ -70,6 +70,14 @@ fn pack_small(config: &Config) -> Vec<Block> {
     })
 }
 
+/// Reads a source; the text that follows begins with token 0.
+fn begin(session: &mut Session<'_>, source: &[u32]) {
+    session.read_tokens(source).expect("a source");
+    session
+        .prompt_tokens(&[0])
+        .expect("the token to begin with");
+}
+
 /// With as many beams as there are texts at any time, a search is exhaustive.
 #[test]
 fn wide_searches_find_the_best_text() {
@@ -84,10 +92,7 @@ fn wide_searches_find_the_best_text() {
             let want = exhaustive(&config, &source, 2, length).swap_remove(0);
             let options = options(12).with_beams(16);
             with_session(&model, &options, |session| {
-                session.read_tokens(&source).expect("a source");
-                session
-                    .prompt_tokens(&[0])
-                    .expect("the token to begin with");
+                begin(session, &source);
                 let options = BeamOptions {
                     tokens: 2,
                     length_penalty: length,
@@ -176,10 +181,7 @@ fn searches_equal_naive_ones() {
             let (want, ends) = naive_search(&config, &source, (width, most), |_, _| true);
             let options = options(16).with_beams(width);
             with_session(&model, &options, |session| {
-                session.read_tokens(&source).expect("a source");
-                session
-                    .prompt_tokens(&[0])
-                    .expect("the token to begin with");
+                begin(session, &source);
                 let before = session.tokens().to_vec();
                 let found = session.search(&BeamOptions::new(most)).expect("a text");
                 assert_eq!(found.tokens, want, "{seed} {width}: {found:?}");
@@ -219,10 +221,7 @@ fn searches_among_some_equal_naive_ones() {
             others += usize::from(all.0 != want);
             let options = options(16).with_beams(width);
             with_session(&model, &options, |session| {
-                session.read_tokens(&source).expect("a source");
-                session
-                    .prompt_tokens(&[0])
-                    .expect("the token to begin with");
+                begin(session, &source);
                 let among = |tokens: &[u32], logits: &mut [f32]| {
                     for (logit, token) in logits.iter_mut().zip(0..) {
                         if !may_stand(tokens.len(), token) {

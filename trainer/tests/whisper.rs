@@ -384,6 +384,28 @@ fn levels_are_read_with_their_scales() {
     }
 }
 
+/// A session that has heard a quarter of a second.
+fn listening<'m>(
+    model: &'m Model<'m>,
+    options: &SessionOptions,
+    memory: &'m mut [Block],
+) -> Session<'m> {
+    let session = Session::new(model, options, Block::bytes_mut(memory), Backend::detect());
+    let mut session = session.expect("a session");
+    let window = Frames::new(&[0.1; 4000]).expect("frames").window(0);
+    session.read_frames(&window).expect("frames");
+    session
+}
+
+fn writing(speech: &Speech, beams: usize, times: bool) -> Writing {
+    Writing {
+        language: 258,
+        task: speech.transcribe,
+        beams,
+        times,
+    }
+}
+
 /// Against sums over all logits in f64.
 #[test]
 fn what_is_written_has_its_probability() {
@@ -393,20 +415,11 @@ fn what_is_written_has_its_probability() {
     let speech = Speech::of(&model).expect("a table");
     let options = SessionOptions::new(12).with_source_len(1500).with_beams(4);
     let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
-    let memory = Block::bytes_mut(&mut memory);
-    let session = Session::new(&model, &options, memory, Backend::detect());
-    let mut session = session.expect("a session");
-    let window = Frames::new(&[0.1; 4000]).expect("frames").window(0);
-    session.read_frames(&window).expect("frames");
+    let mut session = listening(&model, &options, &mut memory);
     let prompt = [257, 258, speech.transcribe, 263];
     for beams in [1, 4] {
         session.reset();
-        let how = Writing {
-            language: 258,
-            task: speech.transcribe,
-            beams,
-            times: false,
-        };
+        let how = writing(&speech, beams, false);
         let written = speech.write(&mut session, &how).expect("a text");
         session.reset();
         let mut all: Vec<Vec<f64>> = Vec::new();
@@ -619,17 +632,8 @@ fn times_stand_among_the_tokens_of_every_beam() {
     for beams in [1, 2, 5] {
         let options = options.with_beams(beams);
         let mut memory = vec![Block::ZERO; Block::len_for(model.session_bytes(&options))];
-        let memory = Block::bytes_mut(&mut memory);
-        let session = Session::new(&model, &options, memory, Backend::detect());
-        let mut session = session.expect("a session");
-        let window = Frames::new(&[0.1; 4000]).expect("frames").window(0);
-        session.read_frames(&window).expect("frames");
-        let how = Writing {
-            language: 258,
-            task: speech.transcribe,
-            beams,
-            times: true,
-        };
+        let mut session = listening(&model, &options, &mut memory);
+        let how = writing(&speech, beams, true);
         let written = speech.write(&mut session, &how).expect("a text");
         let ids = &written.ids;
         assert!((264..=264 + 50).contains(&ids[0]), "{beams}: {ids:?}");
