@@ -12,14 +12,13 @@
 //! what they share. Each calls a kernel of [`kernels`], which reads the weights where they lie ([`Model`]) and writes
 //! the session's memory (`workspace`, `kv_cache`). `part` and `spread` cut all that for an [`Executor`], which by
 //! default keeps it whole. `source` reads what an encoder–decoder attends to. A [`Sampler`] draws the next token from the
-//! logits; `beam` searches for the likeliest text. Dimensions come from [`Config`], sizes
+//! logits; `session::search` looks for the likeliest text. Dimensions come from [`Config`], sizes
 //! from `workspace`, bytes of a file from `file`: each in one place. [`pack`] writes files. [`frontend`] makes frames of
 //! sound, and patches of pictures. [`integer`] is the same once more, without a float: the profile of microcontrollers.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod attention;
-mod beam;
 mod config;
 mod decoder;
 mod encoder;
@@ -55,7 +54,6 @@ mod workspace;
 
 pub use attentive_kernels as kernels;
 
-pub use beam::{BeamOptions, Hypothesis, LengthPenalty};
 pub use config::{
     Architecture, Attention, Biases, Config, Ffn, Input, Norm, NormPlace, Output, Pooling,
     Position, Reading, RotaryStyle, Source, Window,
@@ -75,7 +73,7 @@ pub use memory::Block;
 pub use needs::{Anything, Fit, Needs};
 pub use options::{EncoderOptions, SessionOptions, WhenFull};
 pub use sampler::{Sampler, SamplerOptions};
-pub use session::Session;
+pub use session::{BeamOptions, Hypothesis, LengthPenalty, Session};
 pub use tensors::{Role, TensorKind, TensorShape};
 pub use tokenizer::Tokenizer;
 pub use watch::{Attends, AttentionRow};

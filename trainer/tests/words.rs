@@ -72,7 +72,7 @@ fn real_text_is_cut_alike() {
         "trainer/tests/reference/languages.txt",
         "data/austen/emma.txt",
         "README.md",
-        "src/session.rs",
+        "src/session/mod.rs",
     ];
     for (split, reference) in references() {
         for file in files {

@@ -4,13 +4,14 @@ use core::cell::Cell;
 
 use heapless::Vec;
 
+use super::Session;
+use super::beams::BeamLogits;
 use crate::error::SessionError;
 use crate::executor::Executor;
 use crate::kernels::ops::elementwise::exp;
 use crate::needs::Fit;
 use crate::options::SessionOptions;
 use crate::run::floats;
-use crate::session::{BeamLogits, Session};
 
 /// How far a search goes, and what it prefers.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,21 +1,25 @@
 //! A text in the making: a model, its memory and the tokens so far.
 
+mod beams;
+mod reading;
+mod search;
+
+pub use search::{BeamOptions, Hypothesis, LengthPenalty};
+
 use core::marker::PhantomData;
 
-use crate::config::Source;
 use crate::decoder::{Text, logits, stack};
 use crate::error::{SessionError, TokenizeError};
 use crate::executor::{Executor, Sequential};
 use crate::kernels::Backend;
 use crate::kernels::ops::attention::Precision;
-use crate::needs::{self, Anything, Fit, Of};
+use crate::needs::{self, Anything, Fit};
 use crate::options::{SessionOptions, WhenFull};
 use crate::position::set_frequencies;
-use crate::run::{Run, copy_inside, floats};
+use crate::run::{Run, floats};
 use crate::sampler::Sampler;
-use crate::source::{self, Heard};
+use crate::source::Heard;
 use crate::spread::Spread;
-use crate::stem::stem;
 use crate::watch::{AttentionRow, Watcher};
 use crate::weights::Model;
 use crate::workspace::Workspace;
@@ -176,92 +180,6 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             tokens_len: self.tokens_len,
             is_last_pending: self.is_last_pending,
         }
-    }
-
-    /// Reads an encoder–decoder's source, with the tokens that the model expects around it, and begins anew: the text
-    /// that follows attends to it. Returns its number of tokens.
-    ///
-    /// After an error nothing is read, and there is no text.
-    ///
-    /// # Errors
-    /// [`SessionError::Family`], [`SessionError::Input`], [`SessionError::Tokenizer`], which a source of more than
-    /// [`SessionOptions::source_len`] tokens is too: it is never cut.
-    pub fn read(&mut self, text: &str) -> Result<usize, SessionError> {
-        self.forget_source(0)?;
-        let tokenizer = self.model.tokenizer();
-        let Workspace { batch, encode, .. } = &mut self.workspace;
-        let wrapped = tokenizer.encode_wrapped(text, None, encode, batch)?;
-        self.read_batch(wrapped.len, None)?;
-        Ok(wrapped.len)
-    }
-
-    /// As [`Session::read`], for tokens.
-    ///
-    /// # Errors
-    /// [`SessionError::Family`], [`SessionError::ContextFull`], [`SessionError::Token`], [`SessionError::Text`].
-    pub fn read_tokens(&mut self, ids: &[u32]) -> Result<(), SessionError> {
-        self.take_source(ids)?;
-        self.read_batch(ids.len(), None)
-    }
-
-    /// As [`Session::read_tokens`], on one core, and hands the weights of the source's attention to itself to `each`:
-    /// layer by layer, token by token, head by head. `weights` is room for a row, as many as there are tokens.
-    ///
-    /// # Errors
-    /// As [`Session::read_tokens`], and [`SessionError::Memory`] for too little room.
-    pub fn watch_source(
-        &mut self,
-        ids: &[u32],
-        weights: &mut [f32],
-        mut each: impl FnMut(&AttentionRow<'_>) + Send,
-    ) -> Result<(), SessionError> {
-        self.take_source(ids)?;
-        let each = &mut each;
-        self.read_batch(ids.len(), Some(&mut Watcher { weights, each }))
-    }
-
-    /// Reads frames of sound, (n, bins), of which the model makes ⌈n / 2⌉ vectors, and begins anew: the text that
-    /// follows attends to them.
-    ///
-    /// # Errors
-    /// [`SessionError::Family`], [`SessionError::Input`], [`SessionError::Frames`], [`SessionError::ContextFull`] where
-    /// there are more than twice [`SessionOptions::source_len`]. Nothing is read then, and there is no text.
-    pub fn read_frames(&mut self, frames: &[f32]) -> Result<(), SessionError> {
-        let bins = self
-            .model
-            .config()
-            .source()
-            .map_or(0, |source| source.bins());
-        self.forget_source(bins.max(1))?;
-        let have = frames.len();
-        let n = have.checked_div(bins).unwrap_or(0);
-        if n == 0 || n.saturating_mul(bins) != have {
-            return Err(SessionError::Frames { bins, have });
-        }
-        let (tokens, have) = (n.div_ceil(2), self.source_len_max);
-        if tokens > have {
-            let need = tokens;
-            return Err(SessionError::ContextFull { need, have });
-        }
-        if !Of::<F>::translates() {
-            return Err(SessionError::NotLinked);
-        }
-        let (run, spread) = (self.run(), Spread::new(&self.executor, self.parts));
-        let activations = &mut self.workspace.activations;
-        self.executor
-            .enter(|| stem(run.of_source(), spread, frames, bins, activations))?;
-        self.read_batch(tokens, None)
-    }
-
-    fn take_source(&mut self, ids: &[u32]) -> Result<(), SessionError> {
-        self.forget_source(0)?;
-        let (need, have) = (ids.len(), self.source_len_max);
-        let full = SessionError::ContextFull { need, have };
-        let batch = self.workspace.batch.get_mut(..need).ok_or(full)?;
-        for (slot, &id) in batch.iter_mut().zip(ids) {
-            *slot = id;
-        }
-        Ok(())
     }
 
     /// Appends a text and runs it, in batches. At the beginning, the model's begin-of-text token goes before it.
@@ -436,52 +354,6 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         self.model
     }
 
-    /// Begins anew, with a source whose frames have so many elements; 0 for tokens.
-    fn forget_source(&mut self, bins: usize) -> Result<(), SessionError> {
-        self.source_len = 0;
-        self.reset();
-        match self.model.config().source().map(Source::bins) {
-            None => Err(SessionError::Family),
-            Some(of_model) if of_model == bins => Ok(()),
-            Some(0) => Err(SessionError::Input { need: "tokens" }),
-            Some(_) => Err(SessionError::Input { need: "frames" }),
-        }
-    }
-
-    /// Reads the first `n` tokens of the batch.
-    fn read_batch(
-        &mut self,
-        n: usize,
-        watcher: Option<&mut Watcher<'_>>,
-    ) -> Result<(), SessionError> {
-        let parts = if watcher.is_some() { 1 } else { self.parts };
-        let (run, spread) = (self.run(), Spread::new(&self.executor, parts));
-        let Workspace {
-            cross,
-            activations,
-            batch,
-            ..
-        } = &mut self.workspace;
-        let cross = cross.as_mut().ok_or(SessionError::Family)?;
-        let (need, have) = (n, self.source_len_max);
-        let ids = batch.get(..n).unwrap_or_default();
-        if ids.is_empty() {
-            return Err(SessionError::Text { types: 0, have: 0 });
-        }
-        if need > have {
-            return Err(SessionError::ContextFull { need, have });
-        }
-        let vocab_len = self.model.config().vocab_len;
-        ids.iter().try_for_each(|&id| check_token(vocab_len, id))?;
-        if !Of::<F>::translates() {
-            return Err(SessionError::NotLinked);
-        }
-        self.executor
-            .enter(|| source::read(run, spread, ids, cross, watcher, activations))?;
-        self.source_len = n;
-        Ok(())
-    }
-
     /// The token to begin with, if this is the beginning and the model wants one.
     fn begin(&self) -> Option<u32> {
         if self.tokens_len == 0 {
@@ -637,102 +509,6 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
         }
     }
 
-    /// Where a search begins: behind the last token, whose logits are there.
-    pub(crate) fn begin_search(&mut self) -> Result<usize, SessionError> {
-        if self.beams == 0 {
-            let (most, have) = (SessionOptions::BEAMS_MAX, 0);
-            return Err(SessionError::Beams { most, have });
-        }
-        self.check_begun()?;
-        self.check_room(0)?;
-        self.run_pending()?;
-        Ok(self.position)
-    }
-
-    /// Back to where the search began: the last token is run again before anything else, for its logits.
-    pub(crate) fn end_search(&mut self, at: usize) {
-        self.position = at.saturating_sub(1);
-        self.is_last_pending = true;
-    }
-
-    /// Runs the tokens of all beams, which lie in `sets`, at one position, and leaves the logits after them.
-    pub(crate) fn run_beams(
-        &mut self,
-        tokens: &[u32],
-        sets: &[u32],
-        position: usize,
-    ) -> Result<(), SessionError> {
-        for (slot, token) in self.workspace.batch.iter_mut().zip(tokens) {
-            *slot = *token;
-        }
-        self.position = position;
-        self.run_batch(tokens.len(), sets, None)?;
-        self.set_logits_of(0, tokens.len())
-    }
-
-    /// Most beams.
-    pub(crate) const fn beams(&self) -> usize {
-        self.beams
-    }
-
-    /// The tokens of a beam, and room for more; behind the last beam those of the best text.
-    pub(crate) fn beam_tokens(&self, beam: usize) -> &[u32] {
-        let len = self.context_len();
-        let rows = self.workspace.beams.get(beam.saturating_mul(len)..);
-        rows.and_then(|rows| rows.get(..len)).unwrap_or_default()
-    }
-
-    /// The same for writing.
-    pub(crate) fn beam_tokens_mut(&mut self, beam: usize) -> &mut [u32] {
-        let len = self.context_len();
-        let rows = self.workspace.beams.get_mut(beam.saturating_mul(len)..);
-        rows.and_then(|rows| rows.get_mut(..len))
-            .unwrap_or_default()
-    }
-
-    /// Makes the first `len` tokens of a beam the best text.
-    pub(crate) fn keep(&mut self, beam: usize, len: usize) {
-        self.copy_tokens(beam, self.beams, len);
-    }
-
-    /// Makes a beam what another one is, `len` tokens long, behind a text of `at`.
-    pub(crate) fn copy_beam(&mut self, from: usize, to: usize, at: usize, len: usize) {
-        let layers = self.model.config().layers;
-        let positions = at.saturating_add(len);
-        self.workspace.kv.copy_set(from, to, layers, positions);
-        self.copy_tokens(from, to, len);
-    }
-
-    fn copy_tokens(&mut self, from: usize, to: usize, len: usize) {
-        let width = self.context_len();
-        let [from, to] = [from, to].map(|beam| beam.saturating_mul(width));
-        copy_inside(self.workspace.beams, from, to, len.min(width));
-    }
-
-    /// The first tokens of the beam in `set`, the logits of the beam that was run at place `index`, and scratch of their
-    /// length.
-    pub(crate) fn beam_logits(&mut self, index: usize, set: usize, len: usize) -> BeamLogits<'_> {
-        let (vocab_len, width) = (self.model.config().vocab_len, self.context_len());
-        let Workspace {
-            activations,
-            logits,
-            beams,
-            ..
-        } = &mut self.workspace;
-        let tokens = beams.get(set.saturating_mul(width)..);
-        let logits = logits.get_mut(index.saturating_mul(vocab_len)..);
-        BeamLogits {
-            backend: self.backend,
-            tokens: tokens
-                .and_then(|tokens| tokens.get(..len))
-                .unwrap_or_default(),
-            logits: logits
-                .and_then(|logits| logits.get_mut(..vocab_len))
-                .unwrap_or_default(),
-            scratch: activations.scratch,
-        }
-    }
-
     /// Appends to the context; in a full ring the oldest token goes that is not kept.
     fn remember(&mut self, id: u32) {
         let keep = self.workspace.kv.places().keep;
@@ -750,15 +526,6 @@ impl<'m, E: Executor, F: Fit> Session<'m, E, F> {
             self.tokens_len += 1;
         }
     }
-}
-
-/// A beam's tokens, and what follows them.
-pub(crate) struct BeamLogits<'a> {
-    pub(crate) backend: Backend,
-    pub(crate) tokens: &'a [u32],
-    /// (vocab).
-    pub(crate) logits: &'a mut [f32],
-    pub(crate) scratch: &'a mut [u32],
 }
 
 fn check_token(vocab_len: usize, have: u32) -> Result<(), SessionError> {
