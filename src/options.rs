@@ -50,8 +50,8 @@ pub struct SessionOptions {
     /// Tokens of the longest source of an encoder–decoder, with those that the model expects around it; 0 for other
     /// models.
     pub source_len: usize,
-    /// Texts that [`Session::search`](crate::Session::search) pursues at once, each with a key-value cache and logits of its own;
-    /// 0 for a session that does not search.
+    /// Texts that [`Session::search`](crate::Session::search) pursues at once, each with a key-value cache and logits of
+    /// its own; 0 for a session that does not search.
     pub beams: usize,
 }
 

@@ -59,7 +59,8 @@ impl<E: Executor, F: Fit> Session<'_, E, F> {
     ///
     /// # Errors
     /// [`SessionError::Family`], [`SessionError::Input`], [`SessionError::Frames`], [`SessionError::ContextFull`] where
-    /// there are more than twice [`SessionOptions::source_len`](crate::SessionOptions::source_len). Nothing is read then, and there is no text.
+    /// there are more than twice [`SessionOptions::source_len`](crate::SessionOptions::source_len). Nothing is read then,
+    /// and there is no text.
     pub fn read_frames(&mut self, frames: &[f32]) -> Result<(), SessionError> {
         let bins = self
             .model

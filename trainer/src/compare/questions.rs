@@ -1,5 +1,6 @@
-//! Finding answers: recurrent networks, and words alone: the sentence that shares most with the question, and of it what stands nearest to the
-//! shared words (the sliding window with distance of Richardson et al. 2013, over spans as Rajpurkar et al. 2016).
+//! Finding answers: recurrent networks, and words alone, the sentence that shares most with the question and of it what
+//! stands nearest to the shared words (the sliding window with distance of Richardson et al. 2013, over spans as Rajpurkar
+//! et al. 2016).
 
 use super::{Recurrent, Row, Subject, Table, headings, thirds};
 use crate::batches::Batch;

@@ -1,6 +1,7 @@
 //! A small task in a directory of its own.
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
+pub(crate) mod ct2;
 pub(crate) mod gguf;
 
 use attentive::Role;
